@@ -1,0 +1,1 @@
+//! The rules of the broker: virtual hosts, exchanges, queues, channels, users.

@@ -1,0 +1,2 @@
+//! The binary `leveret`.
+fn main() {}

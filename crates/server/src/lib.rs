@@ -1,0 +1,1 @@
+//! The Tokio shell around the broker: sockets, TLS, timers, committer, embedding.

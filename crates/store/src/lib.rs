@@ -1,0 +1,1 @@
+//! Write-ahead log, segment files and recovery, over a disk behind a trait.

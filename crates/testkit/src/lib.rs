@@ -1,0 +1,1 @@
+//! Simulator, faulty disk, raw client and supervisors; for tests only.
