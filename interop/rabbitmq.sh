@@ -18,7 +18,7 @@
 #   RABBITMQ_EXTRA_CONF=FILE  further lines for rabbitmq.conf (TLS, limits, ...)
 #   START_TIMEOUT=SECONDS  (default 90)
 #
-# Files: DIR/data, DIR/log (server.log, console.log), DIR/conf, DIR/beam.pid, DIR/epmd.pid, DIR/node.env.
+# Files: DIR/data, DIR/log (server.log, console.log), DIR/conf, DIR/node.pid, DIR/epmd.pid, DIR/node.env.
 set -u
 HOMES=(/usr/lib/rabbitmq/lib/rabbitmq_server-*)
 
@@ -104,7 +104,7 @@ start() {
   local port=$1 dir dist deadline
   mkdir -p "$2" && dir=$(cd "$2" && pwd) || die "cannot create $2"
   [[ $port =~ ^[0-9]+$ ]] || usage
-  alive "$dir/beam.pid" beam && die "a node already runs in $dir (pid $(cat "$dir/beam.pid"))"
+  alive "$dir/node.pid" beam && die "a node already runs in $dir (pid $(cat "$dir/node.pid"))"
   serving "$port" && die "port $port is taken"
   install_server
   mkdir -p "$dir"/{data,log,conf}
@@ -117,7 +117,7 @@ start() {
     setsid epmd </dev/null >"$dir/log/epmd.log" 2>&1 &
     echo $! >"$dir/epmd.pid"
   fi
-  rm -f "$dir/beam.pid"
+  rm -f "$dir/beam.pid" "$dir/node.pid"
   setsid "${HOMES[0]}/sbin/rabbitmq-server" </dev/null >"$dir/log/console.log" 2>&1 &
   local launcher=$!
   deadline=$((SECONDS + ${START_TIMEOUT:-90}))
@@ -129,13 +129,14 @@ start() {
     fi
     sleep 0.2
   done
-  echo "$(cat "$dir/beam.pid")"
+  # RabbitMQ removes its own pid file when it likes to: keep a copy.
+  echo "$(cat "$dir/beam.pid")" | tee "$dir/node.pid"
 }
 
 stop() {
   local dir
   dir=$(cd "$2" 2>/dev/null && pwd) || return 0
-  end "$dir/beam.pid" beam "$1"
+  end "$dir/node.pid" beam "$1"
   end "$dir/epmd.pid" epmd TERM
 }
 
