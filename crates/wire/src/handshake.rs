@@ -1,0 +1,112 @@
+//! The start of a connection: protocol header and the limits both sides agree on.
+//!
+//! ```text
+//!  client                                server
+//!    | AMQP 0 0 9 1                        |      protocol_header
+//!    |<------------------ connection.start |
+//!    | connection.start-ok                 |      sasl
+//!    |<------------------- connection.tune |      negotiate_client
+//!    | connection.tune-ok                  |      negotiate_server
+//!    | connection.open                     |
+//!    |<---------------- connection.open-ok |
+//! ```
+
+use crate::method::{ConnectionTune, ConnectionTuneOk};
+use crate::{FRAME_MIN_SIZE, PROTOCOL_HEADER, ReplyCode, WireError};
+
+pub use crate::sasl;
+
+/// AMQP 0-9, whose wire format is the same for our purposes.
+const PROTOCOL_HEADER_0_9: [u8; 8] = *b"AMQP\x01\x01\x00\x09";
+/// "Speak AMQP 1.0 with SASL": RabbitMQ's answer to anything it does not know.
+const PROTOCOL_HEADER_1_0_SASL: [u8; 8] = *b"AMQP\x03\x01\x00\x00";
+/// The smallest frame_max the AMQP specification allows a peer to have, in octets.
+const SPEC_FRAME_MIN_BYTES: u32 = 4096;
+
+/// What the first eight octets of a client ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProtocolHeader {
+    /// AMQP 0-9-1.
+    Amqp091,
+    /// AMQP 0-9: served as 0-9-1; connection.start then says version 0-9 as well.
+    Amqp09,
+    /// Anything else: answer with these octets and close.
+    Refuse([u8; 8]),
+}
+
+/// Judges a protocol header as RabbitMQ does: a higher 0-x version is offered 0-9-1; AMQP 1.0, older
+/// versions, HTTP, TLS and anything else are offered AMQP 1.0 with SASL.
+pub fn protocol_header(octets: &[u8; 8]) -> ProtocolHeader {
+    match octets {
+        &PROTOCOL_HEADER => ProtocolHeader::Amqp091,
+        &PROTOCOL_HEADER_0_9 => ProtocolHeader::Amqp09,
+        [b'A', b'M', b'Q', b'P', 0, 0, 9..=u8::MAX, _] => ProtocolHeader::Refuse(PROTOCOL_HEADER),
+        _ => ProtocolHeader::Refuse(PROTOCOL_HEADER_1_0_SASL),
+    }
+}
+
+/// What the two sides of a connection agree on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TuneLimits {
+    /// The highest channel number; 0 is no limit below 65535.
+    pub channel_max: u16,
+    /// The largest frame in octets; 0 is no agreed limit
+    /// ([`DEFAULT_FRAME_MAX`](crate::DEFAULT_FRAME_MAX) is then enforced).
+    pub frame_max: u32,
+    /// The heartbeat interval in seconds; 0 is off.
+    pub heartbeat_s: u16,
+}
+
+/// The server's view of connection.tune-ok: the client's values, if they are within ours. Its
+/// heartbeat always wins.
+///
+/// # Errors
+/// 530 with RabbitMQ's text if the client asks for more than we offered, or for "no limit" (0) where
+/// we have one, or for frames below 8192 octets.
+pub fn negotiate_server(ours: TuneLimits, tune_ok: &ConnectionTuneOk) -> Result<TuneLimits, WireError> {
+    let channel_max = u32::from(tune_ok.channel_max);
+    check_limit("frame_max", tune_ok.frame_max, FRAME_MIN_SIZE, ours.frame_max)?;
+    check_limit("channel_max", channel_max, 1, u32::from(ours.channel_max))?;
+    Ok(TuneLimits {
+        channel_max: tune_ok.channel_max,
+        frame_max: tune_ok.frame_max,
+        heartbeat_s: tune_ok.heartbeat,
+    })
+}
+
+/// The client's answer to connection.tune: the lower of both limits, where 0 is "no limit". Heartbeats
+/// are off if the client wishes so; else the shorter interval counts, and a server without one gets ours.
+///
+/// A hostile server's absurd frame_max is raised to 4096 octets, the least a peer may have; a server
+/// that meant it refuses that.
+pub fn negotiate_client(wish: TuneLimits, tune: &ConnectionTune) -> TuneLimits {
+    let frame_max = match lower_limit(u64::from(wish.frame_max), u64::from(tune.frame_max)) as u32 {
+        0 => 0,
+        frame_max => frame_max.max(SPEC_FRAME_MIN_BYTES),
+    };
+    TuneLimits {
+        channel_max: lower_limit(u64::from(wish.channel_max), u64::from(tune.channel_max)) as u16,
+        frame_max,
+        heartbeat_s: match (wish.heartbeat_s, tune.heartbeat) {
+            (wish, 0) => wish,
+            (wish, offered) => wish.min(offered),
+        },
+    }
+}
+
+/// The lower of two limits of which 0 is none.
+fn lower_limit(a: u64, b: u64) -> u64 {
+    if a == 0 || b == 0 { a.max(b) } else { a.min(b) }
+}
+
+fn check_limit(name: &str, theirs: u32, min: u32, ours: u32) -> Result<(), WireError> {
+    let detail = if theirs == 0 { " (no limit)" } else { "" };
+    let text = if theirs != 0 && theirs < min {
+        format!("negotiated {name} = {theirs} is lower than the minimum allowed value ({min})")
+    } else if ours != 0 && (theirs == 0 || theirs > ours) {
+        format!("negotiated {name} = {theirs}{detail} is higher than the maximum allowed value ({ours})")
+    } else {
+        return Ok(());
+    };
+    Err(WireError::new(ReplyCode::NOT_ALLOWED, text).with_method(10, 30))
+}
