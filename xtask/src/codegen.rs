@@ -13,6 +13,8 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 
+use crate::workspace_root;
+
 const SPEC: &str = "crates/wire/spec/amqp-rabbitmq-0.9.1.json";
 const CONSTANTS: &str = "crates/wire/src/constants.rs";
 const METHODS: &str = "crates/wire/src/generated.rs";
@@ -21,10 +23,10 @@ const METHODS: &str = "crates/wire/src/generated.rs";
 const SECRET_METHODS: [&str; 3] = ["connection.start-ok", "connection.secure-ok", "connection.update-secret"];
 
 /// Writes the generated files; with `--check`, fails instead if one differs from what it should be.
-pub fn run() -> Result<()> {
+pub(crate) fn run() -> Result<()> {
     let check_only = std::env::args().any(|argument| argument == "--check");
     for (path, text) in generate()? {
-        let shown = path.strip_prefix(root()).unwrap_or(&path).display();
+        let shown = path.strip_prefix(workspace_root()).unwrap_or(&path).display();
         if check_only {
             ensure!(is_current(&path, &text), "{shown} is out of date: run `cargo xtask codegen`");
         } else {
@@ -35,20 +37,16 @@ pub fn run() -> Result<()> {
 }
 
 fn generate() -> Result<Vec<(PathBuf, String)>> {
-    let json = std::fs::read_to_string(root().join(SPEC)).context(SPEC)?;
+    let json = std::fs::read_to_string(workspace_root().join(SPEC)).context(SPEC)?;
     let spec: Spec = serde_json::from_str(&json).context(SPEC)?;
     Ok(vec![
-        (root().join(CONSTANTS), rustfmt(&constants(&spec)?)?),
-        (root().join(METHODS), rustfmt(&methods(&spec)?)?),
+        (workspace_root().join(CONSTANTS), rustfmt(&constants(&spec)?)?),
+        (workspace_root().join(METHODS), rustfmt(&methods(&spec)?)?),
     ])
 }
 
 fn is_current(path: &Path, text: &str) -> bool {
     std::fs::read_to_string(path).is_ok_and(|current| current == text)
-}
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
 #[derive(Deserialize)]
@@ -434,7 +432,7 @@ fn camel(name: &str) -> String {
 fn rustfmt(source: &str) -> Result<String> {
     let mut child = Command::new("rustfmt")
         .args(["--edition", "2024", "--config-path"])
-        .arg(root())
+        .arg(workspace_root())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
