@@ -1,2 +1,52 @@
-//! The project's own commands.
-fn main() {}
+//! `cargo xtask COMMAND`: the project's own commands, in the language everybody here has.
+
+mod codegen;
+mod tidy;
+
+use anyhow::Result;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+struct Command {
+    name: &'static str,
+    about: &'static str,
+    run: fn(&[String]) -> Result<()>,
+}
+
+const COMMANDS: &[Command] = &[
+    Command {
+        name: "codegen",
+        about: "[--check]  the wire crate's constants and methods from RabbitMQ's specification",
+        run: |_| codegen::run(),
+    },
+    Command { name: "tidy", about: "style, borders between crates, leftovers", run: tidy::run },
+];
+
+fn main() -> ExitCode {
+    let mut args = std::env::args().skip(1);
+    let name = args.next().unwrap_or_default();
+    let Some(command) = COMMANDS.iter().find(|command| command.name == name) else {
+        print_usage();
+        return ExitCode::from(2);
+    };
+    match (command.run)(&args.collect::<Vec<String>>()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{name}: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn print_usage() {
+    eprintln!("cargo xtask COMMAND");
+    for command in COMMANDS {
+        eprintln!("  {:<12} {}", command.name, command.about);
+    }
+}
+
+/// The folder of the workspace's `Cargo.toml`.
+fn workspace_root() -> PathBuf {
+    let xtask = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    xtask.parent().expect("xtask is a folder of the workspace").to_path_buf()
+}
