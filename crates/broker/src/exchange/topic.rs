@@ -1,0 +1,314 @@
+//! The topic exchange: binding keys are patterns of words, `*` stands for one word, `#` for any number.
+//!
+//! All patterns are in one tree; an edge carries as many steps as are not shared with another pattern.
+//!
+//! ```text
+//!   news.ohio     sports.#     #.ohio     #.virginia          (root)
+//!                                        ┌───────────────┬────────┴───┐
+//!                                    news.ohio        sports.#        #
+//!                                                               ┌─────┴─────┐
+//!                                                             ohio       virginia
+//! ```
+//!
+//! A key is matched by one walk over the tree that carries the *set* of positions in the key that the steps so
+//! far can have reached ([`Positions`]). A step moves the whole set by a few machine instructions, so every
+//! step of the tree is looked at once at most, whatever the number of `#`: RabbitMQ, which tries the ways to
+//! place each `#` one by one, had to limit their number (CVE-2026-67419).
+//!
+//! Patterns that match the same keys are stored as one: `#.#` is `#`, and `#.*` is `*.#`.
+//!
+//! Words are what is between the dots, so `a..b` has three, one of them empty, and `.` has two. The empty key
+//! has none: as in RabbitMQ, `#` and the empty pattern match it, `*` does not.
+
+use std::collections::BTreeMap;
+use std::hash::Hash;
+
+use super::destinations::Destinations;
+use super::key::{Key, split};
+use super::positions::Positions;
+use super::words::{WordId, Words};
+
+/// The longest routing key that AMQP can carry.
+const KEY_MAX_BYTES: usize = 255;
+
+/// All patterns and where they lead.
+#[derive(Debug)]
+pub(super) struct Topic<D> {
+    words: Words,
+    root: Node<D>,
+}
+
+/// One step of a pattern.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    Word(WordId),
+    /// `*`
+    One,
+    /// `#`
+    Many,
+}
+
+/// The steps from the parent, what follows them, and the destinations of the pattern that ends here.
+#[derive(Debug)]
+struct Node<D> {
+    label: Box<[Step]>,
+    /// The words of the label, as a signature: a key without one of them cannot match.
+    needs: u64,
+    words: BTreeMap<WordId, Box<Node<D>>>,
+    one: Option<Box<Node<D>>>,
+    many: Option<Box<Node<D>>>,
+    destinations: Destinations<D>,
+}
+
+impl<D: Eq + Hash> Topic<D> {
+    pub(super) fn new() -> Self {
+        Self { words: Words::default(), root: Node::new(&[]) }
+    }
+
+    pub(super) fn add(&mut self, destination: D, pattern: &str) {
+        let words = &mut self.words;
+        let steps = steps(pattern, |word| words.take(word));
+        self.root.add(&steps, destination);
+    }
+
+    /// Removes what was once added.
+    pub(super) fn remove(&mut self, destination: &D, pattern: &str) {
+        let words = &mut self.words;
+        // The word is in use as long as the binding is, so taking it once more finds its number.
+        let steps = steps(pattern, |word| words.take(word));
+        self.root.remove(&steps, destination);
+        for word in literal_words(pattern) {
+            words.release(word);
+            words.release(word);
+        }
+    }
+
+    pub(super) fn route(&self, key: &str, found: &mut dyn FnMut(&D)) {
+        if key.len() > KEY_MAX_BYTES {
+            return;
+        }
+        match split(key).count() {
+            0..=15 => self.walk::<1, 15>(key, found),
+            16..=63 => self.walk::<1, 63>(key, found),
+            64..=127 => self.walk::<2, 127>(key, found),
+            _ => self.walk::<5, 256>(key, found),
+        }
+    }
+
+    /// Matches a key of at most `WORDS` words.
+    fn walk<const N: usize, const WORDS: usize>(&self, key: &str, found: &mut dyn FnMut(&D)) {
+        let key = Key::<N, WORDS>::new(key, &self.words);
+        Walk { key, found }.arrive(&self.root, Positions::below(1));
+    }
+}
+
+fn literal_words(pattern: &str) -> impl Iterator<Item = &str> {
+    split(pattern).filter(|&word| word != "*" && word != "#")
+}
+
+/// The steps of a pattern. In a run of wildcards the `*` come first, then at most one `#`.
+fn steps(pattern: &str, mut number: impl FnMut(&str) -> WordId) -> Vec<Step> {
+    let mut steps = Vec::new();
+    for word in split(pattern) {
+        let follows_many = steps.last() == Some(&Step::Many);
+        match word {
+            "#" if follows_many => {}
+            "#" => steps.push(Step::Many),
+            "*" if follows_many => steps.insert(steps.len() - 1, Step::One),
+            "*" => steps.push(Step::One),
+            word => steps.push(Step::Word(number(word))),
+        }
+    }
+    steps
+}
+
+fn signature(steps: &[Step]) -> u64 {
+    steps.iter().fold(0, |bits, step| match step {
+        Step::Word(word) => bits | word.signature(),
+        Step::One | Step::Many => bits,
+    })
+}
+
+impl<D: Eq + Hash> Node<D> {
+    fn new(label: &[Step]) -> Self {
+        Self {
+            label: label.into(),
+            needs: signature(label),
+            words: BTreeMap::new(),
+            one: None,
+            many: None,
+            destinations: Destinations::new(),
+        }
+    }
+
+    fn add(&mut self, steps: &[Step], destination: D) {
+        let mut node = self;
+        let mut steps = steps;
+        while let Some(&first) = steps.first() {
+            let child = node.child_or_insert(first, steps);
+            let shared = child.label.iter().zip(steps).take_while(|(a, b)| a == b).count();
+            if shared < child.label.len() {
+                child.split(shared);
+            }
+            steps = &steps[shared..];
+            node = child;
+        }
+        node.destinations.add(destination);
+    }
+
+    fn child_or_insert(&mut self, first: Step, label: &[Step]) -> &mut Node<D> {
+        let fresh = || Box::new(Node::new(label));
+        match first {
+            Step::Word(word) => self.words.entry(word).or_insert_with(fresh),
+            Step::One => self.one.get_or_insert_with(fresh),
+            Step::Many => self.many.get_or_insert_with(fresh),
+        }
+    }
+
+    /// Keeps the first `at` steps here and moves the rest, with all that hangs on it, one level down.
+    fn split(&mut self, at: usize) {
+        let upper = Node::new(&self.label[..at]);
+        let mut lower = std::mem::replace(self, upper);
+        lower.relabel(lower.label[at..].into());
+        self.attach(lower);
+    }
+
+    fn relabel(&mut self, label: Box<[Step]>) {
+        self.needs = signature(&label);
+        self.label = label;
+    }
+
+    fn attach(&mut self, child: Node<D>) {
+        let child = Box::new(child);
+        match child.label[0] {
+            Step::Word(word) => drop(self.words.insert(word, child)),
+            Step::One => self.one = Some(child),
+            Step::Many => self.many = Some(child),
+        }
+    }
+
+    /// Recurses as deep as the pattern has steps: 256 at most.
+    fn remove(&mut self, steps: &[Step], destination: &D) {
+        let Some(&first) = steps.first() else { return self.destinations.remove(destination) };
+        let child = match first {
+            Step::Word(word) => self.words.get_mut(&word),
+            Step::One => self.one.as_mut(),
+            Step::Many => self.many.as_mut(),
+        };
+        let Some(child) = child else { return };
+        let Some(rest) = steps.strip_prefix(&*child.label) else { return };
+        child.remove(rest, destination);
+        if child.destinations.is_empty() {
+            match child.child_count() {
+                0 => self.detach(first),
+                1 => child.absorb_only_child(),
+                _ => {}
+            }
+        }
+    }
+
+    fn child_count(&self) -> usize {
+        self.words.len() + usize::from(self.one.is_some()) + usize::from(self.many.is_some())
+    }
+
+    fn detach(&mut self, first: Step) {
+        match first {
+            Step::Word(word) => drop(self.words.remove(&word)),
+            Step::One => self.one = None,
+            Step::Many => self.many = None,
+        }
+    }
+
+    fn absorb_only_child(&mut self) {
+        let child = self.one.take().or_else(|| self.many.take());
+        let Some(mut child) = child.or_else(|| self.words.pop_first().map(|(_, child)| child)) else {
+            return;
+        };
+        child.relabel([&*self.label, &*child.label].concat().into());
+        *self = *child;
+    }
+}
+
+/// One key on its way through the tree.
+struct Walk<'w, D, const N: usize, const WORDS: usize> {
+    key: Key<N, WORDS>,
+    found: &'w mut dyn FnMut(&D),
+}
+
+impl<D: Eq + Hash, const N: usize, const WORDS: usize> Walk<'_, D, N, WORDS> {
+    /// Goes on from the end of a node's label. `reached` are the positions of the key reached there.
+    ///
+    /// Recurses once per node on the way: a path that matches has at most two steps per word of the key.
+    fn arrive(&mut self, node: &Node<D>, reached: Positions<N>) {
+        if reached.contains(self.key.len()) {
+            node.destinations.each(self.found);
+        }
+        if let Some(child) = &node.many {
+            self.follow(child, reached.and_later());
+        }
+        let before_word = reached.intersection(self.key.inside());
+        if before_word.is_empty() {
+            return;
+        }
+        if let Some(child) = &node.one {
+            self.follow(child, before_word.next());
+        }
+        if !node.words.is_empty() {
+            self.follow_words(node, before_word);
+        }
+    }
+
+    /// Goes along the label of a node. `reached` are the positions after its first step.
+    fn follow(&mut self, node: &Node<D>, mut reached: Positions<N>) {
+        if !self.key.may_contain(node.needs) {
+            return;
+        }
+        for step in node.label.iter().skip(1) {
+            reached = match step {
+                Step::Word(word) => reached.intersection(self.key.before(*word)).next(),
+                Step::One => reached.intersection(self.key.inside()).next(),
+                Step::Many => reached.and_later(),
+            };
+            if reached.is_empty() {
+                return;
+            }
+        }
+        self.arrive(node, reached);
+    }
+
+    /// Follows the children that begin with a word: one look-up if only one word can come next, else over the
+    /// children or over the words of the key, whichever are fewer.
+    fn follow_words(&mut self, node: &Node<D>, before_word: Positions<N>) {
+        if let Some(position) = before_word.single() {
+            let child = self.key.word_at(position).and_then(|word| node.words.get(&word));
+            if let Some(child) = child {
+                self.follow(child, before_word.next());
+            }
+        } else if node.words.len() <= self.key.places().len() {
+            for (&word, child) in &node.words {
+                self.follow_if_any(child, before_word.intersection(self.key.before(word)));
+            }
+        } else {
+            for at in 0..self.key.places().len() {
+                let (word, before) = self.key.places()[at];
+                if let Some(child) = word.and_then(|word| node.words.get(&word)) {
+                    self.follow_if_any(child, before_word.intersection(before));
+                }
+            }
+        }
+    }
+
+    fn follow_if_any(&mut self, child: &Node<D>, before_word: Positions<N>) {
+        if !before_word.is_empty() {
+            self.follow(child, before_word.next());
+        }
+    }
+}
+
+#[cfg(test)]
+impl<D: Eq + Hash> Topic<D> {
+    /// Whether nothing is left of any pattern.
+    pub(super) fn is_bare(&self) -> bool {
+        self.words.is_empty() && self.root.child_count() == 0
+    }
+}
