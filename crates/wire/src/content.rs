@@ -245,3 +245,120 @@ fn too_large(body_bytes: u64, max_bytes: u64) -> WireError {
     let text = format!("content body size {body_bytes} exceeds maximum allowed size {max_bytes}");
     WireError::new(ReplyCode::FRAME_ERROR, text)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::write_content;
+    use crate::method::BasicPublish;
+
+    /// What is fed to an assembler.
+    enum Feed {
+        Header(u16, u16, u64, &'static [u8]),
+        Body(&'static [u8]),
+    }
+    use Feed::{Body, Header};
+
+    fn header_payload(class_id: u16, weight: u16, body_size: u64, properties: &[u8]) -> Vec<u8> {
+        let ids = [class_id.to_be_bytes(), weight.to_be_bytes()].concat();
+        [&ids, &body_size.to_be_bytes()[..], properties].concat()
+    }
+
+    fn feed(assembler: Assembler<()>, frames: &[Feed]) -> Result<Progress<()>, WireError> {
+        let mut progress = Progress::More(assembler);
+        for frame in frames {
+            let Progress::More(assembler) = progress else { panic!("done before the last frame") };
+            progress = match frame {
+                &Header(class_id, weight, body_size, properties) => {
+                    assembler.header(&header_payload(class_id, weight, body_size, properties), 1000)?
+                }
+                Body(payload) => assembler.body(payload)?,
+            };
+        }
+        Ok(progress)
+    }
+
+    fn check_done(frames: &[Feed], properties: &[u8], body: &[u8]) {
+        let Ok(Progress::Done(content)) = feed(Assembler::start((), 60), frames) else { panic!("not done") };
+        assert_eq!((content.properties.as_slice(), content.body.as_slice()), (properties, body));
+    }
+
+    fn check_refused(frames: &[Feed], code: ReplyCode, text: &str) {
+        let error = feed(Assembler::start((), 60).of_method(40), frames).unwrap_err();
+        assert_eq!((error.code, error.text.as_ref()), (code, text));
+        assert_eq!((error.class_id, error.method_id), (60, 40));
+    }
+
+    const NONE: &[u8] = &[0, 0];
+
+    #[test]
+    fn contents_are_assembled() {
+        check_done(&[Header(60, 0, 0, NONE)], NONE, b"");
+        check_done(&[Header(60, 0, 3, &[0x10, 0, 2]), Body(b"abc")], &[0x10, 0, 2], b"abc");
+        check_done(&[Header(60, 0, 3, NONE), Body(b"a"), Body(b""), Body(b"bc")], NONE, b"abc");
+    }
+
+    #[test]
+    fn irregular_frames_are_refused_in_rabbitmqs_words() {
+        let unexpected = ReplyCode::UNEXPECTED_FRAME;
+        let no_header = "expected content header for class 60, got non content header frame instead";
+        let no_body = "expected content body, got non content body frame instead";
+        check_refused(&[Body(b"a")], unexpected, no_header);
+        check_refused(&[Header(60, 1, 1, NONE)], unexpected, no_header);
+        let other = "expected content header for class 60, got one for class 10 instead";
+        check_refused(&[Header(10, 0, 1, NONE)], unexpected, other);
+        check_refused(&[Header(60, 0, 1, NONE), Header(60, 0, 1, NONE)], unexpected, no_body);
+        let too_long = "content body frame exceeds remaining content size";
+        check_refused(&[Header(60, 0, 1, NONE), Body(b"ab")], ReplyCode::FRAME_ERROR, too_long);
+        let too_large = "content body size 1001 exceeds maximum allowed size 1000";
+        check_refused(&[Header(60, 0, 1001, NONE)], ReplyCode::FRAME_ERROR, too_large);
+        let two_words = "content properties have more than one word of flags";
+        check_refused(&[Header(60, 0, 1, &[0, 1])], ReplyCode::SYNTAX_ERROR, two_words);
+    }
+
+    #[test]
+    fn a_lenient_assembler_passes_unsound_properties_on() {
+        let assembler = Assembler::start((), 60).lenient();
+        let Ok(Progress::Done(content)) = feed(assembler, &[Header(60, 0, 0, &[0xff, 0xff, 9])]) else {
+            panic!("not done")
+        };
+        assert_eq!(content.properties().content_type(), None);
+        assert_eq!(content.properties, [0xff, 0xff, 9]);
+    }
+
+    #[test]
+    fn an_announced_size_reserves_little() {
+        let payload = header_payload(60, 0, u64::MAX, NONE);
+        let Ok(Progress::More(assembler)) = Assembler::start((), 60).header(&payload, u64::MAX) else {
+            panic!("not started")
+        };
+        let Expects::Body { left, body, .. } = &assembler.expects else { panic!("expects a header") };
+        assert_eq!((*left, body.capacity()), (u64::MAX, 64 * 1024));
+    }
+
+    fn published(body: &[u8], frame_max: u32) -> Vec<u8> {
+        let (mut method, mut all) = (Vec::new(), Vec::new());
+        let publish = BasicPublish { routing_key: "q", ..BasicPublish::default() }.into();
+        crate::write_method(&mut method, 5, &publish).unwrap();
+        write_content(&mut all, 5, &publish, RawProperties::default(), body, frame_max).unwrap();
+        all.split_off(method.len())
+    }
+
+    #[test]
+    fn a_whole_content_is_taken_only_when_regular() {
+        for body in [&b""[..], b"abc"] {
+            let mut frames = published(body, 4096);
+            let size_bytes = frames.len();
+            frames.extend_from_slice(b"next");
+            let (header, found, used) = whole_content(&frames, 5, 60, 4096, 3).unwrap();
+            assert_eq!((found, used, header.body_size), (body, size_bytes, body.len() as u64));
+            for end in 0..size_bytes {
+                assert_eq!(whole_content(&frames[..end], 5, 60, 4096, 3), None);
+            }
+            assert_eq!(whole_content(&frames, 6, 60, 4096, 3), None);
+            assert_eq!(whole_content(&frames, 5, 50, 4096, 3), None);
+        }
+        assert_eq!(whole_content(&published(b"abc", 4096), 5, 60, 4096, 2), None);
+        assert_eq!(whole_content(&published(&[0; 5000], 4096), 5, 60, 4096, 9000), None);
+    }
+}

@@ -258,3 +258,94 @@ fn bad_end(frame: RawFrame<'_>, end: u8) -> WireError {
     let text = format!("{}: {{invalid_frame_end_marker,{end}}}", frame.quote());
     WireError::new(ReplyCode::FRAME_ERROR, text)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::method::{BasicAck, BasicDeliver, QueueDeclare};
+
+    fn check_split(buf: &[u8], frame_max: u32, expected: Result<Option<usize>, &str>) {
+        let found = split_frame(buf, frame_max).map(|frame| frame.map(|(_, size_bytes)| size_bytes));
+        assert_eq!(found.map_err(|error| error.text), expected.map_err(Into::into));
+    }
+
+    #[test]
+    fn an_incomplete_frame_is_not_yet_a_frame() {
+        let frame = b"\x01\0\x05\0\0\0\x02ab\xce";
+        for end in 0..frame.len() {
+            check_split(&frame[..end], 8192, Ok(None));
+        }
+        check_split(frame, 8192, Ok(Some(10)));
+        let (frame, _) = split_frame(frame, 8192).unwrap().unwrap();
+        assert_eq!(frame, RawFrame { kind: 1, channel: 5, payload: b"ab" });
+    }
+
+    #[test]
+    fn size_is_judged_by_the_first_seven_octets() {
+        check_split(b"\x03\0\x01\0\0\x20\0", 8192, Ok(None));
+        let text = "type 3, all octets = <<>>: {frame_too_large,8193,8184}";
+        check_split(b"\x03\0\x01\0\0\x20\x01", 8192, Err(text));
+        let text = "type 1, all octets = <<>>: {frame_too_large,4294967295,131064}";
+        check_split(b"\x01\0\0\xff\xff\xff\xff", 0, Err(text));
+        check_split(b"\x01\0\0\xff\xff\xff\xfe", u32::MAX, Ok(None));
+        check_split(b"\x01\0\0\0\0\0\x01", 1, Ok(None));
+    }
+
+    #[test]
+    fn the_end_octet_is_checked() {
+        let text = "type 8, all octets = <<>>: {invalid_frame_end_marker,205}";
+        check_split(b"\x08\0\0\0\0\0\0\xcd", 8192, Err(text));
+    }
+
+    #[test]
+    fn the_fast_writers_write_what_the_general_ones_do() {
+        let body = [7; 20_000];
+        let properties = RawProperties::parse(&[0x10, 0, 2]).unwrap();
+        let deliver = BasicDeliver {
+            consumer_tag: "tag",
+            delivery_tag: 1 << 40,
+            redelivered: true,
+            exchange: "amq.topic",
+            routing_key: "news.ohio",
+        };
+        let (mut fast, mut general) = (Vec::new(), Vec::new());
+        write_deliver(&mut fast, 9, "tag", 1 << 40, true, "amq.topic", "news.ohio", properties, &body, 8192);
+        write_content(&mut general, 9, &deliver.into(), properties, &body, 8192).unwrap();
+        assert_eq!(fast, general);
+        let (mut fast, mut general) = (Vec::new(), Vec::new());
+        write_ack(&mut fast, 9, 77, true);
+        let ack = BasicAck { delivery_tag: 77, multiple: true };
+        write_method(&mut general, 9, &ack.into()).unwrap();
+        assert_eq!(fast, general);
+    }
+
+    #[test]
+    fn a_body_fills_its_frames() {
+        for (body_bytes, frames) in [(0, 0), (1, 1), (4088, 1), (4089, 2), (8176, 2)] {
+            let mut out = Vec::new();
+            write_body(&mut out, 1, &vec![0; body_bytes], 4096);
+            assert_eq!(out.len(), body_bytes + frames * FRAME_OVERHEAD);
+        }
+    }
+
+    #[test]
+    fn a_refused_method_leaves_nothing_behind() {
+        let mut out = vec![7];
+        let name = "q".repeat(256);
+        let declare = QueueDeclare { queue: &name, ..QueueDeclare::default() };
+        let refused = write_method(&mut out, 1, &declare.into());
+        assert_eq!(refused, Err(EncodeError::ShortStringTooLong { size_bytes: 256 }));
+        let refused = write_content(&mut out, 1, &declare.into(), RawProperties::default(), b"x", 4096);
+        assert!(refused.is_err() && out == [7]);
+    }
+
+    #[test]
+    fn an_impossible_name_does_not_break_the_frame() {
+        let mut out = Vec::new();
+        let name = "\u{e4}".repeat(200);
+        write_deliver(&mut out, 1, "t", 1, false, "", &name, RawProperties::default(), b"x", 4096);
+        let (frame, _) = split_frame(&out, 4096).unwrap().unwrap();
+        let Method::BasicDeliver(deliver) = Method::decode(frame.payload).unwrap() else { panic!() };
+        assert_eq!(deliver.routing_key, "\u{e4}".repeat(127));
+    }
+}

@@ -100,7 +100,7 @@ fn lower_limit(a: u64, b: u64) -> u64 {
 }
 
 fn check_limit(name: &str, theirs: u32, min: u32, ours: u32) -> Result<(), WireError> {
-    let detail = if theirs == 0 { " (no limit)" } else { "" };
+    let detail = if theirs == 0 && name == "channel_max" { " (no limit)" } else { "" };
     let text = if theirs != 0 && theirs < min {
         format!("negotiated {name} = {theirs} is lower than the minimum allowed value ({min})")
     } else if ours != 0 && (theirs == 0 || theirs > ours) {
@@ -109,4 +109,89 @@ fn check_limit(name: &str, theirs: u32, min: u32, ours: u32) -> Result<(), WireE
         return Ok(());
     };
     Err(WireError::new(ReplyCode::NOT_ALLOWED, text).with_method(10, 30))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OURS: TuneLimits = TuneLimits { channel_max: 2047, frame_max: 131_072, heartbeat_s: 60 };
+
+    fn check_header(octets: &[u8; 8], expected: ProtocolHeader) {
+        assert_eq!(protocol_header(octets), expected, "{octets:?}");
+    }
+
+    #[test]
+    fn protocol_headers() {
+        let offer_091 = ProtocolHeader::Refuse(*b"AMQP\x00\x00\x09\x01");
+        let offer_sasl = ProtocolHeader::Refuse(*b"AMQP\x03\x01\x00\x00");
+        check_header(b"AMQP\x00\x00\x09\x01", ProtocolHeader::Amqp091);
+        check_header(b"AMQP\x01\x01\x00\x09", ProtocolHeader::Amqp09);
+        check_header(b"AMQP\x00\x00\x09\x00", offer_091);
+        check_header(b"AMQP\x00\x00\x0a\x00", offer_091);
+        check_header(b"AMQP\x00\x00\x08\x00", offer_sasl);
+        check_header(b"AMQP\x01\x01\x08\x00", offer_sasl);
+        check_header(b"AMQP\x00\x01\x00\x00", offer_sasl);
+        check_header(b"AMQP\x03\x01\x00\x00", offer_sasl);
+        check_header(b"GET / HT", offer_sasl);
+        check_header(b"\x16\x03\x01\x02\x00\x01\x00\x01", offer_sasl);
+    }
+
+    fn check_server(channel_max: u16, frame_max: u32, heartbeat: u16, expected: Result<TuneLimits, &str>) {
+        let tune_ok = ConnectionTuneOk { channel_max, frame_max, heartbeat };
+        let agreed = negotiate_server(OURS, &tune_ok);
+        if let Err(error) = &agreed {
+            assert_eq!((error.code, error.class_id, error.method_id), (ReplyCode::NOT_ALLOWED, 10, 30));
+        }
+        let agreed = agreed.map_err(|error| error.text.into_owned());
+        assert_eq!(agreed, expected.map_err(str::to_owned), "{tune_ok:?}");
+    }
+
+    #[test]
+    fn the_server_refuses_more_than_it_offered() {
+        check_server(2047, 131_072, 60, Ok(OURS));
+        check_server(1, 8192, 0, Ok(TuneLimits { channel_max: 1, frame_max: 8192, heartbeat_s: 0 }));
+        check_server(2047, 131_072, 600, Ok(TuneLimits { heartbeat_s: 600, ..OURS }));
+        for (channel_max, frame_max, text) in [
+            (
+                0,
+                131_072,
+                "negotiated channel_max = 0 (no limit) is higher than the maximum allowed value (2047)",
+            ),
+            (3000, 131_072, "negotiated channel_max = 3000 is higher than the maximum allowed value (2047)"),
+            (2047, 0, "negotiated frame_max = 0 is higher than the maximum allowed value (131072)"),
+            (
+                2047,
+                200_000,
+                "negotiated frame_max = 200000 is higher than the maximum allowed value (131072)",
+            ),
+            (2047, 100, "negotiated frame_max = 100 is lower than the minimum allowed value (8192)"),
+            (2047, 8191, "negotiated frame_max = 8191 is lower than the minimum allowed value (8192)"),
+        ] {
+            check_server(channel_max, frame_max, 60, Err(text));
+        }
+    }
+
+    #[test]
+    fn a_server_without_limits_accepts_no_limit() {
+        let ours = TuneLimits { channel_max: 0, frame_max: 0, heartbeat_s: 0 };
+        assert_eq!(negotiate_server(ours, &ConnectionTuneOk::default()), Ok(ours));
+    }
+
+    fn check_client(wish: (u16, u32, u16), offered: (u16, u32, u16), expected: (u16, u32, u16)) {
+        let wish = TuneLimits { channel_max: wish.0, frame_max: wish.1, heartbeat_s: wish.2 };
+        let tune = ConnectionTune { channel_max: offered.0, frame_max: offered.1, heartbeat: offered.2 };
+        let agreed = negotiate_client(wish, &tune);
+        assert_eq!((agreed.channel_max, agreed.frame_max, agreed.heartbeat_s), expected, "{wish:?} {tune:?}");
+    }
+
+    #[test]
+    fn the_client_takes_the_lower_limits() {
+        check_client((2047, 131_072, 60), (2047, 131_072, 60), (2047, 131_072, 60));
+        check_client((100, 8192, 10), (2047, 131_072, 60), (100, 8192, 10));
+        check_client((0, 0, 30), (2047, 131_072, 0), (2047, 131_072, 30));
+        check_client((2047, 131_072, 0), (0, 0, 60), (2047, 131_072, 0));
+        check_client((0, 0, 0), (0, 0, 0), (0, 0, 0));
+        check_client((10, 131_072, 60), (5, 1, 5), (5, 4096, 5));
+    }
 }

@@ -146,3 +146,62 @@ fn cannot_decode(args: &[u8], class_id: u16, method_id: u16) -> String {
         format!("cannot decode {}", write_term(args))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check_refused(payload: &[u8], code: ReplyCode, text: &str, ids: (u16, u16)) {
+        let error = Method::decode(payload).unwrap_err();
+        assert_eq!((error.code, error.text.as_ref()), (code, text), "{payload:?}");
+        assert_eq!((error.class_id, error.method_id), ids);
+    }
+
+    #[test]
+    fn malformed_arguments_are_refused_in_rabbitmqs_words() {
+        let frame_error = ReplyCode::FRAME_ERROR;
+        check_refused(b"", frame_error, "type 1, all octets = <<>>: unknown_frame", (0, 0));
+        check_refused(b"\0\x14\0", frame_error, "type 1, all octets = <<0,20,0>>: unknown_frame", (0, 0));
+        check_refused(b"\0\x32\0\x0a\0\0\x01q", frame_error, "cannot decode <<0,0,1,113>>", (50, 10));
+        check_refused(b"\0\x14\0\x14\x01\x02", frame_error, "cannot decode <<1,2>>", (20, 20));
+        check_refused(b"\0\x5a\0\x0a\0", frame_error, "cannot decode <<0>>", (90, 10));
+        let utf8 = "Malformed UTF-8 in shortstr";
+        check_refused(b"\0\x32\0\x1e\0\0\x02a\xff\0", frame_error, utf8, (50, 30));
+    }
+
+    #[test]
+    fn unknown_methods_are_unimplemented() {
+        let command_invalid = ReplyCode::COMMAND_INVALID;
+        check_refused(b"\0\x63\0\x0a", command_invalid, "unimplemented method", (99, 10));
+        check_refused(b"\0\x32\0\x63", command_invalid, "unimplemented method", (50, 99));
+    }
+
+    #[test]
+    fn unsound_tables_are_syntax_errors() {
+        let text = "unknown field table type 'Z' (octet 90)";
+        let declare = b"\0\x32\0\x0a\0\0\x01q\0\0\0\0\x03\x01kZ";
+        check_refused(declare, ReplyCode::SYNTAX_ERROR, text, (50, 10));
+    }
+
+    #[test]
+    fn no_secret_is_shown() {
+        for payload in [
+            &b"\0\x0a\0\x0b\0\0\0\0\x05PLAIN\0\0\0\x06canary\x05en_US"[..],
+            b"\0\x0a\0\x15\0\0\0\x06canary",
+            b"\0\x0a\0\x46\0\0\0\x06canary\0",
+        ] {
+            let method = Method::decode(payload).unwrap();
+            assert!(!format!("{method:?}").contains("canary"));
+            let error = Method::decode(&[payload, b"\0"].concat()).unwrap_err();
+            assert_eq!(error.text, "cannot decode <<...>>");
+        }
+    }
+
+    #[test]
+    fn the_unbind_oks_are_numbered_as_on_the_wire() {
+        assert_eq!(Method::from(ExchangeUnbindOk).method_id(), 51);
+        assert_eq!(Method::from(QueueUnbindOk).method_id(), 51);
+        let publish = Method::from(BasicPublish::default());
+        assert_eq!((publish.name(), publish.has_content()), ("basic.publish", true));
+    }
+}

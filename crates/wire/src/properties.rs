@@ -334,3 +334,84 @@ fn skip(reader: &mut Reader<'_>, kind: PropertyType) -> Result<(), Truncated> {
 fn flag(index: usize) -> u16 {
     0x8000 >> index
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all() -> Properties {
+        let text = |text: &str| Some(text.as_bytes().to_vec());
+        Properties {
+            content_type: text("text/plain"),
+            content_encoding: text("utf-8"),
+            headers: Some(FieldTable::from([("k", 1)])),
+            delivery_mode: Some(2),
+            priority: Some(9),
+            correlation_id: Some(vec![0xff]),
+            reply_to: text("rq"),
+            expiration: text("60000"),
+            message_id: text(""),
+            timestamp: Some(1_700_000_000),
+            kind: text("kind"),
+            user_id: text("guest"),
+            app_id: text("app"),
+            cluster_id: text("c"),
+        }
+    }
+
+    #[test]
+    fn all_properties_survive_and_are_found() {
+        let octets = all().encode().unwrap();
+        assert_eq!(octets[..2], [0xff, 0xfc]);
+        let raw = RawProperties::parse(&octets).unwrap();
+        assert_eq!(raw.to_properties(), all());
+        assert_eq!((raw.delivery_mode(), raw.cluster_id()), (Some(2), Some(&b"c"[..])));
+        assert_eq!(raw.headers().and_then(|headers| headers.find("k")), Some(1.into()));
+    }
+
+    #[test]
+    fn no_property_is_two_octets() {
+        assert_eq!(Properties::default().encode().unwrap(), [0, 0]);
+        assert_eq!(RawProperties::default().as_bytes(), [0, 0]);
+        assert_eq!(RawProperties::parse(&[0, 0]).unwrap().to_properties(), Properties::default());
+    }
+
+    fn check_refused(octets: &[u8], text: &str) {
+        let error = RawProperties::parse(octets).unwrap_err();
+        assert_eq!((error.code, error.text.as_ref()), (ReplyCode::SYNTAX_ERROR, text), "{octets:?}");
+    }
+
+    #[test]
+    fn flaws_are_named() {
+        let ends = "content properties end within a value";
+        check_refused(&[], ends);
+        check_refused(&[0], ends);
+        check_refused(&[0x80, 0], ends);
+        check_refused(&[0x80, 0, 2, b'a'], ends);
+        check_refused(&[0x20, 0, 0xff, 0xff, 0xff, 0xff], ends);
+        check_refused(&[0, 0x40, 1, 2, 3], ends);
+        check_refused(&[0, 0, 0], "content properties are followed by unknown octets");
+        check_refused(&[0, 1], "content properties have more than one word of flags");
+        check_refused(&[0x20, 0, 0, 0, 0, 2, 0, b'Z'], "unknown field table type 'Z' (octet 90)");
+    }
+
+    #[test]
+    fn the_unused_flag_is_ignored_as_by_rabbitmq() {
+        assert_eq!(RawProperties::parse(&[0x10, 2, 1]).unwrap().delivery_mode(), Some(1));
+    }
+
+    #[test]
+    fn damage_is_absence() {
+        let octets = all().encode().unwrap();
+        for end in 0..octets.len() {
+            let damaged = RawProperties::from_validated(&octets[..end]).to_properties();
+            assert_eq!(damaged.cluster_id, None);
+        }
+    }
+
+    #[test]
+    fn a_long_text_is_refused() {
+        let properties = Properties { app_id: Some(vec![b'x'; 256]), ..Properties::default() };
+        assert_eq!(properties.encode(), Err(EncodeError::ShortStringTooLong { size_bytes: 256 }));
+    }
+}

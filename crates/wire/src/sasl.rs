@@ -106,3 +106,62 @@ fn credentials(user: &[u8], password: &[u8]) -> Option<Credentials> {
 fn invalid(text: String) -> WireError {
     WireError::new(ReplyCode::SYNTAX_ERROR, text).with_method(10, 11)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(mechanism: &str, response: &[u8], expected: Result<(&str, &[u8]), (ReplyCode, &str)>) {
+        let found = match parse(mechanism, response) {
+            Ok(Response::Password(Credentials { user, password })) => Ok((user, password.expose().to_vec())),
+            Ok(Response::External) => Ok((String::new(), Vec::new())),
+            Err(error) => {
+                assert_eq!((error.class_id, error.method_id), (10, 11));
+                Err((error.code, error.text.into_owned()))
+            }
+        };
+        let expected = expected
+            .map(|(user, password)| (user.to_owned(), password.to_vec()))
+            .map_err(|(code, text)| (code, text.to_owned()));
+        assert_eq!(found, expected, "{mechanism} {response:?}");
+    }
+
+    #[test]
+    fn responses() {
+        let syntax = ReplyCode::SYNTAX_ERROR;
+        check("PLAIN", b"\0guest\0secret", Ok(("guest", b"secret")));
+        check("PLAIN", b"\0guest\0", Ok(("guest", b"")));
+        check("PLAIN", b"\0g\0\xff", Ok(("g", b"\xff")));
+        check("PLAIN", b"", Err((syntax, "response of 0 octets invalid")));
+        check("PLAIN", b"guest\0secret", Err((syntax, "response of 12 octets invalid")));
+        check("PLAIN", b"\0guest", Err((syntax, "response of 6 octets invalid")));
+        check("PLAIN", b"z\0guest\0secret", Err((syntax, "response of 14 octets invalid")));
+        check("PLAIN", b"\0guest\0sec\0ret", Err((syntax, "response of 14 octets invalid")));
+        check("PLAIN", b"\0\xff\0secret", Err((syntax, "response of 9 octets invalid")));
+        let login = b"\x05LOGINS\0\0\0\x01u\x08PASSWORDS\0\0\0\x01p";
+        check("AMQPLAIN", login, Ok(("u", b"p")));
+        let missing = "AMQPLAIN auth info is missing LOGIN or PASSWORD field";
+        check("AMQPLAIN", b"", Err((syntax, missing)));
+        check("AMQPLAIN", &login[..12], Err((syntax, missing)));
+        check("AMQPLAIN", &login[..11], Err((syntax, "field table ends within an entry")));
+        let wrong_type = "AMQPLAIN auth info uses unsupported type for LOGIN or PASSWORD field";
+        check("AMQPLAIN", b"\x05LOGINt\x01\x08PASSWORDV", Err((syntax, wrong_type)));
+        check("EXTERNAL", b"", Ok(("", b"")));
+        check("EXTERNAL", b"root", Err((syntax, "response of EXTERNAL must be empty")));
+        let unknown = "unknown authentication mechanism 'ANONYMOUS'";
+        check("ANONYMOUS", b"", Err((ReplyCode::COMMAND_INVALID, unknown)));
+    }
+
+    #[test]
+    fn what_is_built_is_understood() {
+        let password = Secret::from("p\u{e4}ss");
+        check("PLAIN", &build_plain("user", &password), Ok(("user", password.expose())));
+        check("AMQPLAIN", &build_amqplain("user", &password).unwrap(), Ok(("user", password.expose())));
+    }
+
+    #[test]
+    fn credentials_do_not_show_the_password() {
+        let credentials = parse_plain(b"\0user\0canary").unwrap();
+        assert!(!format!("{credentials:?}").contains("canary"));
+    }
+}

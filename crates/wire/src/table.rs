@@ -240,3 +240,85 @@ pub(crate) fn write_entries(out: &mut Vec<u8>, table: &FieldTable, depth: usize)
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check_refused(octets: &[u8], text: &str) {
+        let error = RawTable::parse(octets).unwrap_err();
+        assert_eq!((error.code, error.text.as_ref()), (ReplyCode::SYNTAX_ERROR, text), "{octets:?}");
+    }
+
+    /// Tables or arrays within each other, `depth` levels counting the outermost table.
+    fn nested(tag: u8, depth: usize) -> Vec<u8> {
+        let mut octets = Vec::new();
+        for level in 1..depth {
+            let mut outer = if tag == b'F' || level == depth - 1 { vec![0, tag] } else { vec![tag] };
+            outer.extend_from_slice(&(octets.len() as u32).to_be_bytes());
+            outer.append(&mut octets);
+            octets = outer;
+        }
+        octets
+    }
+
+    #[test]
+    fn flaws_are_named() {
+        let ends = "field table ends within an entry";
+        check_refused(&[1], ends);
+        check_refused(b"\x01k", ends);
+        check_refused(b"\x01kI\0\0\0", ends);
+        check_refused(b"\x01kS\xff\xff\xff\xff", ends);
+        check_refused(b"\x01kA\0\0\0\x02I\0", ends);
+        check_refused(b"\x01kF\0\0\0\x01\x01", ends);
+        check_refused(b"\x01kZ", "unknown field table type 'Z' (octet 90)");
+        check_refused(b"\x01k\xff", "unknown field table type '\\u{ff}' (octet 255)");
+        check_refused(b"\x01kA\0\0\0\x01\0", "unknown field table type '\\u{0}' (octet 0)");
+        check_refused(b"\x01\xffV", "Malformed UTF-8 in field table key");
+    }
+
+    #[test]
+    fn nesting_has_a_limit_in_both_directions() {
+        for tag in [b'F', b'A'] {
+            let deepest = nested(tag, MAX_TABLE_DEPTH);
+            let table = RawTable::parse(&deepest).unwrap().to_table();
+            assert_eq!(table.raw_bytes().unwrap(), deepest);
+            check_refused(&nested(tag, MAX_TABLE_DEPTH + 1), "field table nested deeper than 32 levels");
+            check_refused(&nested(tag, 20_000), "field table nested deeper than 32 levels");
+            let too_deep = FieldTable::from([("k", FieldValue::Array(vec![FieldValue::Table(table)]))]);
+            assert_eq!(too_deep.raw_bytes(), Err(EncodeError::TableTooDeep));
+        }
+    }
+
+    #[test]
+    fn octets_that_were_never_checked_do_no_harm() {
+        let garbage = [nested(b'F', 20_000), nested(b'A', 20_000), vec![255; 300], b"\x01kV\x01".to_vec()];
+        for octets in &garbage {
+            let table = RawTable::unchecked(octets);
+            assert_eq!((table.find("nothing"), table.to_table().len() <= 1), (None, true));
+        }
+    }
+
+    #[test]
+    fn order_and_duplicates_are_kept() {
+        let mut table = FieldTable::new();
+        table.push("b", 1);
+        table.push("a", 2);
+        table.push("b", 3);
+        let octets = table.raw_bytes().unwrap();
+        let raw = RawTable::parse(&octets).unwrap();
+        assert_eq!(raw.to_table(), table);
+        assert_eq!((raw.find("b"), raw.find("c")), (Some(FieldValue::I32(1)), None));
+        table.insert("b", 4);
+        assert_eq!((table.get("b"), table.len()), (Some(&FieldValue::I32(4)), 3));
+        assert_eq!((table.remove("b"), table.get("b"), table.len()), (Some(FieldValue::I32(4)), None, 1));
+    }
+
+    #[test]
+    fn a_long_key_is_refused_and_leaves_nothing_behind() {
+        let mut out = vec![7];
+        let table = FieldTable::from([("k".to_owned(), 1), ("k".repeat(256), 2)]);
+        assert_eq!(table.encode(&mut out), Err(EncodeError::ShortStringTooLong { size_bytes: 256 }));
+        assert_eq!(out, [7]);
+    }
+}

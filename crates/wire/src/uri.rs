@@ -188,3 +188,83 @@ fn percent_encode(text: &str) -> String {
     }
     encoded
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Parts<'a> = (bool, &'a str, &'a str, &'a str, u16, &'a str);
+
+    fn check(uri: &str, expected: Result<Parts<'_>, UriError>) {
+        let parsed = AmqpUri::parse(uri);
+        let found = parsed.as_ref().map_err(|&error| error).map(|uri| {
+            let password = std::str::from_utf8(uri.password.expose()).unwrap();
+            (uri.tls, uri.user.as_str(), password, uri.host.as_str(), uri.port, uri.vhost.as_str())
+        });
+        assert_eq!(found, expected, "{uri}");
+    }
+
+    #[test]
+    fn every_part_has_a_default() {
+        check("amqp://", Ok((false, "guest", "guest", "localhost", 5672, "/")));
+        check("amqps://", Ok((true, "guest", "guest", "localhost", 5671, "/")));
+        check("AMQP://h", Ok((false, "guest", "guest", "h", 5672, "/")));
+        check("amqp://h/", Ok((false, "guest", "guest", "h", 5672, "/")));
+        check("amqp://u@h:1", Ok((false, "u", "guest", "h", 1, "/")));
+        check("amqp:///v", Ok((false, "guest", "guest", "localhost", 5672, "v")));
+    }
+
+    #[test]
+    fn parts_are_decoded() {
+        check("amqp://u:p@h:1/v", Ok((false, "u", "p", "h", 1, "v")));
+        check("amqp://a%3Ab:c%40d%2F@h/%2f", Ok((false, "a:b", "c@d/", "h", 5672, "/")));
+        check("amqp://u:@h", Ok((false, "u", "", "h", 5672, "/")));
+        check("amqp://u:p@ss@h", Ok((false, "u", "p@ss", "h", 5672, "/")));
+        check("amqp://[::1]:99/v%C3%A4", Ok((false, "guest", "guest", "::1", 99, "v\u{e4}")));
+        check("amqp://[::1]", Ok((false, "guest", "guest", "::1", 5672, "/")));
+    }
+
+    #[test]
+    fn what_is_refused() {
+        check("", Err(UriError::Scheme));
+        check("http://h", Err(UriError::Scheme));
+        check("amqp:h", Err(UriError::Scheme));
+        check("amqp://h/%2", Err(UriError::PercentEncoding));
+        check("amqp://h/%zz", Err(UriError::PercentEncoding));
+        check("amqp://h/%+1", Err(UriError::PercentEncoding));
+        check("amqp://h/%ff", Err(UriError::Utf8));
+        check("amqp://u:p@", Err(UriError::Host));
+        check("amqp://:5672", Err(UriError::Host));
+        check("amqp://[::1", Err(UriError::Host));
+        check("amqp://[::1]x", Err(UriError::Host));
+        check("amqp://h:", Err(UriError::Port));
+        check("amqp://h:0", Err(UriError::Port));
+        check("amqp://h:+1", Err(UriError::Port));
+        check("amqp://h:65536", Err(UriError::Port));
+        check("amqp://h/a/b", Err(UriError::Path));
+    }
+
+    #[test]
+    fn parameters_keep_their_order() {
+        let uri: AmqpUri = "amqp://h/v?heartbeat=10&heartbeat=20&x&name=a%20b".parse().unwrap();
+        assert_eq!(uri.parameter("heartbeat"), Some("10"));
+        assert_eq!(
+            (uri.parameter("x"), uri.parameter("name"), uri.parameter("y")),
+            (Some(""), Some("a b"), None)
+        );
+        assert_eq!(uri.vhost, "v");
+    }
+
+    #[test]
+    fn neither_address_nor_error_shows_the_password() {
+        let uri = AmqpUri::parse("amqps://us%20er:canary@[::1]/%2f").unwrap();
+        assert_eq!(uri.to_string(), "amqps://us%20er@[::1]:5671/%2f");
+        assert!(!format!("{uri:?}").contains("canary"));
+        for wrong in
+            ["amqp://u:canary@h:canary", "amqp://u:canary%@h", "canary://u:canary@h", "amqp://u:canary@"]
+        {
+            let error = AmqpUri::parse(wrong).unwrap_err();
+            assert!(!format!("{error} {error:?}").contains("canary"), "{wrong}");
+        }
+    }
+}

@@ -269,3 +269,79 @@ fn write_octets(out: &mut Vec<u8>, tag: u8, octets: &[u8]) -> Result<(), EncodeE
     out.push(tag);
     write_long_octets(out, octets)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(octets: &[u8], expected: FieldValue, type_name: &str) {
+        let mut reader = Reader::new(octets);
+        let value = read_value(&mut reader, 1).unwrap();
+        assert!(reader.is_at_end());
+        assert_eq!((&value, value.type_name()), (&expected, type_name));
+        let mut skipped = Reader::new(octets);
+        assert_eq!(skip_value(&mut skipped, 1).map(|()| skipped.is_at_end()), Ok(true));
+        let mut out = Vec::new();
+        write_value(&mut out, &value, 1).unwrap();
+        let canonical: &[u8] = match octets[0] {
+            b'U' => &[b's', octets[1], octets[2]],
+            b'L' => &[&b"l"[..], &octets[1..]].concat(),
+            b't' => &[b't', u8::from(octets[1] != 0)],
+            _ => octets,
+        };
+        assert_eq!(out, canonical);
+    }
+
+    #[test]
+    fn every_tag_has_rabbitmqs_meaning() {
+        check(b"t\x00", FieldValue::Bool(false), "bool");
+        check(b"t\x07", FieldValue::Bool(true), "bool");
+        check(b"b\xff", FieldValue::I8(-1), "byte");
+        check(b"B\xff", FieldValue::U8(255), "unsignedbyte");
+        check(b"s\xff\xfe", FieldValue::I16(-2), "short");
+        check(b"U\xff\xfe", FieldValue::I16(-2), "short");
+        check(b"u\xff\xfe", FieldValue::U16(65_534), "unsignedshort");
+        check(b"I\xff\xff\xff\xfe", FieldValue::I32(-2), "signedint");
+        check(b"i\xff\xff\xff\xfe", FieldValue::U32(4_294_967_294), "unsignedint");
+        check(b"l\xff\xff\xff\xff\xff\xff\xff\xfe", FieldValue::I64(-2), "long");
+        check(b"L\xff\xff\xff\xff\xff\xff\xff\xfe", FieldValue::I64(-2), "long");
+        check(b"f\xbf\0\0\0", FieldValue::F32(-0.5), "float");
+        check(b"d\x40\x04\0\0\0\0\0\0", FieldValue::F64(2.5), "double");
+        check(b"D\x02\xff\xff\xff\xff", FieldValue::Decimal { scale: 2, value: -1 }, "decimal");
+        check(b"S\0\0\0\x01\xff", FieldValue::LongString(vec![255]), "longstr");
+        check(b"x\0\0\0\x01\xff", FieldValue::Bytes(vec![255]), "binary");
+        check(b"A\0\0\0\x03Vt\x01", vec![FieldValue::Void, FieldValue::Bool(true)].into(), "array");
+        check(b"T\0\0\0\0\0\0\0\x05", FieldValue::Timestamp(5), "timestamp");
+        check(b"F\0\0\0\x03\x01kV", FieldTable::from([("k", FieldValue::Void)]).into(), "table");
+        check(b"V", FieldValue::Void, "void");
+    }
+
+    #[test]
+    fn unsigned_64_bit_integers_are_written_signed_or_not_at_all() {
+        let mut out = Vec::new();
+        assert_eq!(write_value(&mut out, &FieldValue::U64(1), 1), Ok(()));
+        assert_eq!(out, b"l\0\0\0\0\0\0\0\x01");
+        let refused = write_value(&mut out, &FieldValue::U64(1 << 63), 1);
+        assert_eq!(refused, Err(EncodeError::IntegerTooLarge(1 << 63)));
+    }
+
+    #[test]
+    fn integers_of_all_widths_are_integers() {
+        for value in [
+            FieldValue::I8(5),
+            FieldValue::U8(5),
+            FieldValue::I16(5),
+            FieldValue::U16(5),
+            FieldValue::I32(5),
+            FieldValue::U32(5),
+            FieldValue::I64(5),
+            FieldValue::U64(5),
+        ] {
+            assert_eq!((value.as_i64(), value.as_bool(), value.as_str()), (Some(5), None, None));
+        }
+        assert_eq!(FieldValue::U64(u64::MAX).as_i64(), None);
+        assert_eq!(FieldValue::Timestamp(5).as_i64(), None);
+        assert_eq!(FieldValue::from("a").as_str(), Some("a"));
+        assert_eq!(FieldValue::LongString(vec![255]).as_str(), None);
+    }
+}
