@@ -115,6 +115,8 @@ def reserved_names_and_system_exchanges_are_403():
                   "ACCESS_REFUSED - deletion of system exchange 'amq.direct' in vhost '/' not allowed")
     connection = connect()
     queue = connection.channel().queue_declare("", exclusive=True).method.queue
+    channel_error(lambda c: c.queue_declare(queue, exclusive=True), 403,
+                  f"ACCESS_REFUSED - queue name '{queue}' contains reserved prefix 'amq.*'", connection)
     for action in (lambda c: c.queue_bind(queue, "", "k"), lambda c: c.queue_unbind(queue, "", "k"),
                    lambda c: c.exchange_declare("", "direct"), lambda c: c.exchange_delete("")):
         channel_error(action, 403, "ACCESS_REFUSED - operation not permitted on the default exchange", connection)
