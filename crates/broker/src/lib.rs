@@ -1,1 +1,38 @@
 //! The rules of the broker: virtual hosts, exchanges, queues, channels, users.
+//!
+//! Nothing in here opens a socket or asks for the time. A door (AMQP over TCP, the HTTP API, an embedding
+//! program) opens a [`Connection`] for an authenticated user, opens [`Channel`]s on it and calls their
+//! operations ([`ops`]); what they set in motion goes up through an [`Outlet`] and leaves when the door
+//! finishes its [`Batch`]. Durability is the store's: [`Broker::committed`] is called when the log has
+//! advanced, and lets confirms leave.
+//!
+//! ```text
+//!   door ─► Connection / Channel ─► ops ─► exchange (routing) ─► store (log) ─► queue (who takes it)
+//!                                                                                │
+//!   socket ◄─ Outlet ◄─ ConnectionPort ◄─ ChannelPort (tags, credit) ◄───────────┘
+//! ```
+
+mod arguments;
+mod broker;
+mod channel;
+mod connection;
+mod error;
+pub mod exchange;
+mod message;
+pub mod ops;
+mod port;
+pub mod queue;
+mod records;
+mod recover;
+mod reply_token;
+mod settling;
+pub mod users;
+pub mod vhost;
+
+pub use broker::{Broker, Limits};
+pub use channel::Channel;
+pub use connection::{Connection, Resource};
+pub use error::{Blame, Refusal, Scope};
+pub use message::{Message, MessageView};
+pub use port::{Batch, ConnectionId, ConnectionPort, Delivery, Outlet, Verdict};
+pub use recover::{OpenFailed, Opened};

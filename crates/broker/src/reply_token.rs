@@ -28,14 +28,14 @@ type Token = [u8; TOKEN_BYTES];
 
 /// The addresses in use and what each leads to.
 #[derive(Debug, Default)]
-pub struct ReplyTokens<T> {
+pub(crate) struct ReplyTokens<T> {
     targets: RwLock<HashMap<Token, T>>,
     code_key: RandomState,
 }
 
 impl<T: Clone> ReplyTokens<T> {
     /// No addresses yet. Those of other instances and processes are never valid here.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { targets: RwLock::new(HashMap::new()), code_key: RandomState::new() }
     }
 
@@ -43,7 +43,7 @@ impl<T: Clone> ReplyTokens<T> {
     ///
     /// # Errors
     /// The operating system gives no random numbers.
-    pub fn issue(&self, target: T) -> Result<String, getrandom::Error> {
+    pub(crate) fn issue(&self, target: T) -> Result<String, getrandom::Error> {
         let mut token = Token::default();
         getrandom::fill(&mut token)?;
         self.targets.write().insert(token, target);
@@ -51,13 +51,13 @@ impl<T: Clone> ReplyTokens<T> {
     }
 
     /// The target of an address, if it is one of ours and still in use.
-    pub fn resolve(&self, address: &str) -> Option<T> {
+    pub(crate) fn resolve(&self, address: &str) -> Option<T> {
         let token = self.genuine(address)?;
         self.targets.read().get(&token).cloned()
     }
 
     /// Ends an address. Others are ignored.
-    pub fn revoke(&self, address: &str) {
+    pub(crate) fn revoke(&self, address: &str) {
         if let Some(token) = self.genuine(address) {
             self.targets.write().remove(&token);
         }

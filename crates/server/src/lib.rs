@@ -1,1 +1,25 @@
 //! The Tokio shell around the broker: sockets, TLS, timers, committer, embedding.
+//!
+//! ```text
+//!   listener ─► drive (one task per connection) ─► session (protocol, no socket) ─► leveret_broker
+//!                 ▲                                                                     │
+//!                 └──────────── outbox (unsent octets, written by whoever fills them) ◄─┘
+//!   committer, settler, watchdog: threads that touch the disk; no connection ever waits inside one
+//! ```
+
+mod alarms;
+mod committer;
+mod config;
+mod drive;
+mod embed;
+mod identity;
+mod listener;
+mod outbox;
+mod session;
+mod shared;
+mod tls;
+
+pub use config::{Config, Tune, Watermarks};
+pub use embed::{Broker, Builder, Condition, StartError};
+pub use leveret_broker::Limits;
+pub use tls::{TlsError, load_tls};

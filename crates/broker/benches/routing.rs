@@ -1,0 +1,185 @@
+//! How long routing and binding take with 10,000 bindings: `cargo bench -p leveret-broker --bench routing`.
+//!
+//! One line per case: median, 99th percentile and maximum in microseconds, and the destinations found per
+//! message. The topic cases are made to hurt; the bound we promise is 1 ms for the 99th percentile.
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use leveret_broker::exchange::{Bindings, ExchangeKind};
+use leveret_wire::{FieldTable, FieldValue, RawTable};
+
+const BINDINGS: u32 = 10_000;
+const ROUNDS: usize = 2_000;
+
+fn main() {
+    println!("{:<46}{:>9} {:>9} {:>9} {:>9}", "10,000 bindings; µs", "p50", "p99", "max", "found");
+    let mut random = Random(1);
+    topic(
+        "topic: one exact word each",
+        &mut random,
+        |_, n| format!("reply.{n}"),
+        |r| format!("reply.{}", r.below(9999)),
+    );
+    topic(
+        "topic: #.word, key of 3 words",
+        &mut random,
+        |_, n| format!("#.{n}"),
+        |r| format!("a.b.{}", r.below(9999)),
+    );
+    topic(
+        "topic: 40 words, a third #, key of 127",
+        &mut random,
+        |r, _| r.words(40, &MANY, 33),
+        |r| r.words(127, &MANY[2..], 0),
+    );
+    topic(
+        "topic: 40 words of {a,b,*,#}, key of 127",
+        &mut random,
+        |r, _| r.words(40, &["a", "b", "*"], 33),
+        |r| r.words(127, &["a", "b"], 0),
+    );
+    topic(
+        "topic: 100 words of {a,*}, # first, key a…a",
+        &mut random,
+        |r, _| format!("#.{}", r.words(100, &["a", "*"], 0)),
+        |r| r.words(127, &["a"], 0),
+    );
+    topic(
+        "topic: 100 words of {a,b,#}, key of 127",
+        &mut random,
+        |r, _| r.words(100, &["a", "b"], 10),
+        |r| r.words(127, &["a", "b"], 0),
+    );
+    topic("topic: #.a.#.a… and b at the end, key a…a", &mut random, late_miss, |r| {
+        r.words(126, &["a"], 0) + ".b"
+    });
+    topic("topic: twins that part at the end, key a…a", &mut random, twins, |r| r.words(127, &["a"], 0));
+    binding("direct", ExchangeKind::Direct);
+    binding("fanout", ExchangeKind::Fanout);
+    binding("topic", ExchangeKind::Topic);
+    binding("headers", ExchangeKind::Headers);
+    headers(&mut random);
+}
+
+const MANY: [&str; 22] = [
+    "*", "#", "a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m", "n", "o", "p", "q", "r", "s",
+    "t",
+];
+
+/// Everything fits until the very last word.
+fn late_miss(random: &mut Random, _: u32) -> String {
+    let pairs = 20 + random.below(40);
+    let tail = random.words(3, &["c", "d", "*"], 0);
+    format!("{}{}.{tail}", "#.a.".repeat(pairs), random.words(4, &["a", "*"], 0))
+}
+
+/// Two patterns share a hundred words each time, so nothing else is shared.
+fn twins(random: &mut Random, n: u32) -> String {
+    let mut pair = Random(u64::from(n / 2) + 7);
+    let end = if n % 2 == 0 { "a" } else { "*" };
+    let _ = random;
+    format!("#.{}.{end}", pair.words(100, &["a", "*"], 0))
+}
+
+fn topic(
+    name: &str,
+    random: &mut Random,
+    mut pattern: impl FnMut(&mut Random, u32) -> String,
+    mut key: impl FnMut(&mut Random) -> String,
+) {
+    let mut bindings = Bindings::new(ExchangeKind::Topic);
+    for n in 0..BINDINGS {
+        bindings.add(n, &pattern(random, n), &FieldTable::new());
+    }
+    let mut found = 0;
+    let times = measure(|| key(random), |key| bindings.route(key, None, &mut |_| found += 1));
+    report(name, times, found);
+}
+
+/// A reply queue comes and goes while 10,000 others are bound.
+fn binding(name: &str, kind: ExchangeKind) {
+    let none = FieldTable::new();
+    let arguments = |n: u32| match kind {
+        ExchangeKind::Headers => FieldTable::from([("id", FieldValue::I64(n.into()))]),
+        _ => none.clone(),
+    };
+    let mut bindings = Bindings::new(kind);
+    for n in 0..BINDINGS {
+        bindings.add(n, &format!("reply.{n}"), &arguments(n));
+    }
+    let mut n = BINDINGS;
+    let times = measure(
+        || {
+            n += 1;
+            (n, format!("reply.{n}"), arguments(n))
+        },
+        |(n, key, arguments)| {
+            bindings.add(*n, key, arguments);
+            black_box(bindings.remove(n, key, arguments));
+        },
+    );
+    report(&format!("{name}: bind and unbind"), times, 0);
+}
+
+fn headers(random: &mut Random) {
+    let mut bindings = Bindings::new(ExchangeKind::Headers);
+    for n in 0..BINDINGS {
+        let arguments =
+            FieldTable::from([("kind", FieldValue::from("report")), ("id", FieldValue::I64(n.into()))]);
+        bindings.add(n, "", &arguments);
+    }
+    let mut found = 0;
+    let message = |random: &mut Random| {
+        let id = FieldValue::I64(random.below(10_000) as i64);
+        FieldTable::from([("kind", FieldValue::from("report")), ("id", id)]).raw_bytes().expect("encodes")
+    };
+    let times = measure(
+        || message(random),
+        |raw| {
+            let headers = RawTable::parse(raw).expect("just encoded");
+            bindings.route("", Some(headers), &mut |_| found += 1);
+        },
+    );
+    report("headers: two arguments, one match", times, found);
+}
+
+fn measure<T>(mut make: impl FnMut() -> T, mut run: impl FnMut(&T)) -> Vec<f64> {
+    let mut times: Vec<f64> = (0..ROUNDS)
+        .map(|_| {
+            let input = make();
+            let start = Instant::now();
+            run(black_box(&input));
+            start.elapsed().as_secs_f64() * 1e6
+        })
+        .collect();
+    times.sort_by(f64::total_cmp);
+    times
+}
+
+fn report(name: &str, times: Vec<f64>, found: usize) {
+    let [p50, p99, max] = [ROUNDS / 2, ROUNDS * 99 / 100, ROUNDS - 1].map(|at| times[at]);
+    println!("{name:<46}{p50:>9.2} {p99:>9.2} {max:>9.2} {:>9.1}", found as f64 / ROUNDS as f64);
+}
+
+/// A small generator, so that each run measures the same.
+struct Random(u64);
+
+impl Random {
+    /// Below `end`, by xorshift.
+    fn below(&mut self, end: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % end as u64) as usize
+    }
+
+    /// That many words, each a `#` with the given chance in percent.
+    fn words(&mut self, count: usize, words: &[&str], many_percent: usize) -> String {
+        let pick = |random: &mut Self| match random.below(100) < many_percent {
+            true => "#",
+            false => words[random.below(words.len())],
+        };
+        (0..count).map(|_| pick(self)).collect::<Vec<_>>().join(".")
+    }
+}

@@ -1,0 +1,355 @@
+//! The broker: everything that all its connections share.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use hashbrown::HashMap;
+use leveret_store::{MessageId, MetaChange, Place, QueueId, ReadError, Store, StoreFailed};
+use parking_lot::{Mutex, RwLock};
+
+use crate::error::Refusal;
+use crate::message::{Message, MessageView, ResidentBytes};
+use crate::port::{Batch, ChannelPort, ConnectionId};
+use crate::queue::{
+    Consumer, ConsumerKey, Content, Courier, Ended, Handed, Incoming, Pos, QueueState, Stored,
+};
+use crate::records::Key;
+use crate::reply_token::ReplyTokens;
+use crate::users::Users;
+use crate::vhost::{Life, Queue, VHost};
+
+/// Limits of a broker. Each has a name and a default; see the documentation of the configuration file.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Octets a message body may have. RabbitMQ 4: 16 MiB by default, 512 MiB at most.
+    pub message_size_bytes: u64,
+    /// Octets of waiting messages kept in memory over all queues; what exceeds it is only on disk.
+    pub resident_bytes: usize,
+    /// Consumers one channel may have.
+    pub consumers_per_channel: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { message_size_bytes: 128 << 20, resident_bytes: 16 << 20, consumers_per_channel: 10_000 }
+    }
+}
+
+/// Called once when the log is durable past a position.
+type OnDurable = Box<dyn FnOnce() + Send>;
+
+/// Whom a direct reply goes to.
+#[derive(Clone, Debug)]
+pub(crate) struct ReplyTarget {
+    /// The requester's channel.
+    pub port: Arc<ChannelPort>,
+    /// Its consumer's tag.
+    pub consumer_tag: Arc<str>,
+}
+
+/// A broker: virtual hosts, users, and the store below them. Nothing in it knows of sockets or of the time.
+pub struct Broker {
+    /// The users and their permissions.
+    pub users: Users,
+    /// The limits.
+    pub limits: Limits,
+    pub(crate) store: Arc<Store>,
+    pub(crate) resident: ResidentBytes,
+    pub(crate) reply_tokens: ReplyTokens<ReplyTarget>,
+    /// Read by whoever logs a message until it is in its queues; written by whoever must see every logged
+    /// message in its queue (settling, purging).
+    pub(crate) in_flight: RwLock<()>,
+    vhosts: RwLock<HashMap<String, Arc<VHost>>>,
+    next_queue_id: AtomicU64,
+    next_connection_id: AtomicU64,
+    /// The newest topology change in the log.
+    meta_position: AtomicU64,
+    awaiting_confirms: Mutex<Vec<Arc<ChannelPort>>>,
+    awaiting_durable: Mutex<Vec<(u64, OnDurable)>>,
+}
+
+impl std::fmt::Debug for Broker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Broker").field("limits", &self.limits).finish_non_exhaustive()
+    }
+}
+
+impl Broker {
+    /// A broker over what [`crate::recover`] found.
+    pub(crate) fn assemble(
+        store: Arc<Store>,
+        users: Users,
+        limits: Limits,
+        resident: ResidentBytes,
+        vhosts: HashMap<String, Arc<VHost>>,
+        next_queue_id: u64,
+    ) -> Self {
+        Self {
+            users,
+            limits,
+            store,
+            resident,
+            reply_tokens: ReplyTokens::new(),
+            in_flight: RwLock::new(()),
+            vhosts: RwLock::new(vhosts),
+            next_queue_id: AtomicU64::new(next_queue_id),
+            next_connection_id: AtomicU64::new(1),
+            meta_position: AtomicU64::new(0),
+            awaiting_confirms: Mutex::default(),
+            awaiting_durable: Mutex::default(),
+        }
+    }
+
+    /// Finds a virtual host.
+    pub fn vhost(&self, name: &str) -> Option<Arc<VHost>> {
+        self.vhosts.read().get(name).cloned()
+    }
+
+    /// All virtual hosts.
+    pub fn vhosts(&self) -> Vec<Arc<VHost>> {
+        self.vhosts.read().values().cloned().collect()
+    }
+
+    /// Adds a virtual host; nothing happens when it exists. Durable once [`Self::topology_is_durable`].
+    pub fn add_vhost(&self, name: &str) -> Result<(), Refusal> {
+        let mut vhosts = self.vhosts.write();
+        if vhosts.contains_key(name) {
+            return Ok(());
+        }
+        self.log_meta(&[MetaChange::Put(Key::VHost(name.into()).encode(), Vec::new())])?;
+        vhosts.insert(name.into(), VHost::new(name));
+        Ok(())
+    }
+
+    /// Keeps a user as it is now, or forgets it when it was deleted.
+    pub fn save_user(&self, name: &str) -> Result<(), Refusal> {
+        let key = Key::User(name.into()).encode();
+        let change = match self.users.encode(name) {
+            Some(value) => MetaChange::Put(key, value),
+            None => MetaChange::Delete(key),
+        };
+        Ok(self.log_meta(&[change])?)
+    }
+
+    /// An id for a new connection.
+    pub fn next_connection_id(&self) -> ConnectionId {
+        self.next_connection_id.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub(crate) fn next_queue_id(&self) -> QueueId {
+        QueueId(self.next_queue_id.fetch_add(1, Ordering::Relaxed))
+    }
+
+    pub(crate) fn log_meta(&self, changes: &[MetaChange]) -> Result<(), StoreFailed> {
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let position = self.store.meta(changes)?;
+        self.meta_position.fetch_max(position, Ordering::AcqRel);
+        Ok(())
+    }
+
+    /// The store, for the committer and the settler.
+    pub fn store(&self) -> &Arc<Store> {
+        &self.store
+    }
+
+    /// Octets of waiting messages in memory.
+    pub fn resident_bytes(&self) -> usize {
+        self.resident.bytes()
+    }
+
+    /// Whether every topology change so far is on the disk (P2). Until then no `-ok` may leave.
+    pub fn topology_is_durable(&self) -> bool {
+        self.is_durable(self.topology_position())
+    }
+
+    /// The position to wait for before a topology `-ok`.
+    pub fn topology_position(&self) -> u64 {
+        self.meta_position.load(Ordering::Acquire)
+    }
+
+    /// Whether the log is durable past `position`.
+    pub fn is_durable(&self, position: u64) -> bool {
+        position == 0 || self.store.durable() > position
+    }
+
+    /// Calls `then` once the log is durable past `position`, on the committer's thread or at once.
+    pub fn when_durable(&self, position: u64, then: impl FnOnce() + Send + 'static) {
+        let mut awaiting = self.awaiting_durable.lock();
+        if !self.is_durable(position) {
+            awaiting.push((position, Box::new(then)));
+            return;
+        }
+        drop(awaiting);
+        then();
+    }
+
+    pub(crate) fn await_confirms(&self, port: Arc<ChannelPort>) {
+        self.awaiting_confirms.lock().push(port);
+    }
+
+    /// The committer has made the log durable: confirms leave, waiters are called. The only source of confirms
+    /// for logged messages, so they leave in order.
+    pub fn committed(&self) {
+        let mut batch = Batch::default();
+        let ports = std::mem::take(&mut *self.awaiting_confirms.lock());
+        let durable = self.store.durable();
+        let still: Vec<_> = ports.into_iter().filter(|port| port.confirm(durable, &mut batch)).collect();
+        self.awaiting_confirms.lock().extend(still);
+        batch.flush();
+        for then in self.take_due() {
+            then();
+        }
+    }
+
+    fn take_due(&self) -> Vec<OnDurable> {
+        let mut awaiting = self.awaiting_durable.lock();
+        let (due, still) =
+            std::mem::take(&mut *awaiting).into_iter().partition(|(position, _)| self.is_durable(*position));
+        *awaiting = still;
+        let due: Vec<(u64, OnDurable)> = due;
+        due.into_iter().map(|(_, then)| then).collect()
+    }
+
+    /// Whether somebody waits for the log.
+    pub fn is_awaited(&self) -> bool {
+        !self.awaiting_confirms.lock().is_empty() || !self.awaiting_durable.lock().is_empty()
+    }
+
+    /// Consumers of a connection or channel that may have room again.
+    pub fn resume(&self, stalled: Vec<(Arc<Queue>, ConsumerKey)>, batch: &mut Batch) {
+        for (queue, key) in stalled {
+            let resumed = self.with_queue(&queue, batch, |state, _, _| {
+                state.resume(key);
+                Ok(())
+            });
+            drop(resumed); // a queue that is gone has no consumers to resume
+        }
+    }
+
+    /// Does something to a live queue under its lock, then hands out what can be handed out, then logs what
+    /// ended. A message that cannot be read back takes the queue out of service.
+    pub(crate) fn with_queue<R>(
+        &self,
+        queue: &Arc<Queue>,
+        batch: &mut Batch,
+        work: impl FnOnce(&mut State, &mut Carrier<'_>, &mut Vec<Ended>) -> Result<R, ReadError>,
+    ) -> Result<R, Refusal> {
+        let mut ended = Vec::new();
+        let mut life = queue.lock();
+        let state = life.alive(queue)?;
+        let mut carrier = Carrier { broker: self, queue, batch: &mut *batch };
+        let worked = work(state, &mut carrier, &mut ended)
+            .and_then(|result| state.pump(&mut carrier, &mut ended).map(|()| result));
+        let result = worked.map_err(|damage| {
+            quarantine(&mut life, queue, &damage, batch);
+            Refusal::internal(format!("{} is offline: {damage}", queue.described()))
+        });
+        drop(life);
+        self.log_ended(queue, &ended, batch)?;
+        result
+    }
+
+    pub(crate) fn log_ended(
+        &self,
+        queue: &Queue,
+        ended: &[Ended],
+        batch: &mut Batch,
+    ) -> Result<(), StoreFailed> {
+        if !ended.is_empty() {
+            self.store.ack(queue.id, ended)?;
+            batch.logged = true;
+        }
+        Ok(())
+    }
+}
+
+/// A queue's rule with the ports of this broker.
+pub(crate) type State = QueueState<Arc<ChannelPort>>;
+
+/// P7: a queue with an unreadable message delivers nothing more; its files are left as they are.
+fn quarantine(life: &mut Life, queue: &Queue, damage: &ReadError, batch: &mut Batch) {
+    tracing::error!(queue = %queue.name, vhost = %queue.vhost, %damage, "queue taken offline, its files are kept");
+    if let Some(state) = life.rule() {
+        for consumer in state.remove_consumers() {
+            consumer.port.consumer_cancelled(&consumer.tag, batch);
+        }
+    }
+    *life = Life::Damaged(damage.to_string());
+}
+
+/// Carries messages from a queue to its consumers, or to where they wait.
+pub(crate) struct Carrier<'a> {
+    broker: &'a Broker,
+    queue: &'a Arc<Queue>,
+    batch: &'a mut Batch,
+}
+
+impl<'a> Carrier<'a> {
+    pub(crate) fn new(broker: &'a Broker, queue: &'a Arc<Queue>, batch: &'a mut Batch) -> Self {
+        Self { broker, queue, batch }
+    }
+
+    fn copy(&self, incoming: &mut Incoming<'_>) -> Arc<Message> {
+        let view = incoming.view;
+        let make = || Arc::new(Message::copy_of(&view, &self.broker.resident));
+        incoming.shared.get_or_insert_with(make).clone()
+    }
+
+    /// Memory is short: the message waits in the log, without outliving the process.
+    fn put_aside(&mut self, view: MessageView<'_>) -> Option<Content> {
+        let head = view.head();
+        let store = &self.broker.store;
+        let id = store.publish(&[self.queue.id], true, &NO_ATTRIBUTES, &view.parts(&head)).ok()?;
+        self.batch.logged = true;
+        let place = Place::Log { id, len: view.size_bytes() as u32 };
+        Some(Content::Stored(Stored { id, place, durable: false, cached: None }))
+    }
+}
+
+/// Nothing about a message is kept beside it yet.
+pub(crate) const NO_ATTRIBUTES: leveret_store::Attributes = [0; 16];
+
+impl Courier<Arc<ChannelPort>> for Carrier<'_> {
+    fn deliver(
+        &mut self,
+        consumer: &Consumer<Arc<ChannelPort>>,
+        key: ConsumerKey,
+        pos: Pos,
+        redelivered: bool,
+        message: MessageView<'_>,
+    ) -> Handed {
+        consumer.port.deliver(self.queue, (consumer, key), (pos, redelivered), message, self.batch)
+    }
+
+    fn keep(&mut self, incoming: &mut Incoming<'_>, waits: bool) -> Content {
+        let has_room = self.broker.resident.bytes() < self.broker.limits.resident_bytes;
+        match incoming.logged {
+            Some((id, place)) => {
+                let cached = (waits && has_room).then(|| self.copy(incoming));
+                Content::Stored(Stored { id, place, durable: true, cached })
+            }
+            None if has_room => Content::Memory(self.copy(incoming)),
+            None => {
+                let view = incoming.view;
+                self.put_aside(view).unwrap_or_else(|| Content::Memory(self.copy(incoming)))
+            }
+        }
+    }
+
+    fn read(&self, place: Place) -> Result<Vec<u8>, ReadError> {
+        self.broker.store.read(place, self.queue.id)
+    }
+
+    fn store(&self) -> &Store {
+        &self.broker.store
+    }
+
+    fn resident(&self) -> &ResidentBytes {
+        &self.broker.resident
+    }
+}
+
+/// A logged message and where it is.
+pub(crate) type Logged = (MessageId, Place);

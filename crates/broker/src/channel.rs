@@ -1,0 +1,113 @@
+//! A channel: what its owner has consumed, published and not yet settled.
+//!
+//! The operations on it live in [`crate::ops`], one file each; this is the state they share.
+
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+
+use crate::connection::Connection;
+use crate::error::Refusal;
+use crate::ops::publish::Route;
+use crate::ops::tx::Transaction;
+use crate::port::{Batch, ChannelPort};
+use crate::queue::ConsumerKey;
+use crate::vhost::Queue;
+
+/// An open channel.
+#[derive(Debug)]
+pub struct Channel {
+    /// The connection it belongs to.
+    pub connection: Arc<Connection>,
+    /// Where queues reach it.
+    pub port: Arc<ChannelPort>,
+    pub(crate) mode: Mode,
+    pub(crate) consumers: HashMap<Arc<str>, Subscription>,
+    /// Prefetch for consumers that start from now on (`basic.qos global=false`).
+    pub(crate) prefetch: u32,
+    /// What an empty queue name means on this channel.
+    pub(crate) last_queue: Option<Arc<str>>,
+    pub(crate) direct_reply: Option<DirectReply>,
+    /// Where the last publish went; the next one usually goes there too.
+    pub(crate) last_route: Option<Route>,
+}
+
+/// How publishes of a channel are answered.
+#[derive(Debug, Default)]
+pub(crate) enum Mode {
+    /// Not at all.
+    #[default]
+    Plain,
+    /// Each is confirmed.
+    Confirm,
+    /// They wait for `tx.commit`.
+    Tx(Transaction),
+}
+
+/// A consumer of this channel.
+#[derive(Clone, Debug)]
+pub(crate) struct Subscription {
+    /// The queue it consumes.
+    pub queue: Arc<Queue>,
+    /// Its name there.
+    pub key: ConsumerKey,
+}
+
+/// This channel's consumer of `amq.rabbitmq.reply-to`.
+#[derive(Debug)]
+pub(crate) struct DirectReply {
+    /// Its tag.
+    pub consumer_tag: Arc<str>,
+    /// What requests carry as `reply-to`; nobody can guess or decode it.
+    pub address: String,
+}
+
+impl Channel {
+    /// Opens a channel.
+    pub fn open(connection: Arc<Connection>, number: u16) -> Self {
+        let port = ChannelPort::new(number, connection.port.clone());
+        Self {
+            connection,
+            port,
+            mode: Mode::Plain,
+            consumers: HashMap::new(),
+            prefetch: 0,
+            last_queue: None,
+            direct_reply: None,
+            last_route: None,
+        }
+    }
+
+    /// Closes the channel: its consumers end, what it has not settled goes back, in order (RabbitMQ does this
+    /// before it answers `channel.close-ok`).
+    pub fn close(mut self, batch: &mut Batch) {
+        self.port.close();
+        self.mode = Mode::Plain;
+        let unsettled = self.port.settle_all();
+        for (_, subscription) in std::mem::take(&mut self.consumers) {
+            self.end_subscription(&subscription, batch);
+        }
+        self.forget_direct_reply();
+        self.requeue(unsettled, batch);
+    }
+
+    /// The queue that `name` means: an empty name is the last one declared on this channel.
+    pub(crate) fn queue_name<'a>(&'a self, name: &'a str) -> Result<&'a str, Refusal> {
+        if !name.is_empty() {
+            return Ok(name);
+        }
+        self.last_queue.as_deref().ok_or_else(|| Refusal::not_found("no previously declared queue"))
+    }
+
+    /// Finds a queue this connection may use, or refuses (404, 405).
+    pub(crate) fn usable_queue(&self, name: &str) -> Result<Arc<Queue>, Refusal> {
+        let queue = self.connection.vhost.existing_queue(name)?;
+        queue.check_owner(self.connection.port.id)?;
+        Ok(queue)
+    }
+}
+
+/// RabbitMQ strips line ends from names.
+pub(crate) fn clean_name(name: &str) -> std::borrow::Cow<'_, str> {
+    if name.contains(['\r', '\n']) { name.replace(['\r', '\n'], "").into() } else { name.into() }
+}

@@ -1,0 +1,125 @@
+//! An authenticated connection: who acts, where, and what belongs to it.
+
+use std::sync::Arc;
+
+use parking_lot::{Mutex, RwLock};
+
+use crate::broker::Broker;
+use crate::error::{Refusal, exchange_in, queue_in};
+use crate::port::{Batch, ConnectionPort};
+use crate::users::{Operation, User};
+use crate::vhost::{Queue, VHost};
+
+/// What an operation is about to touch.
+#[derive(Clone, Copy, Debug)]
+pub enum Resource<'a> {
+    /// An exchange; the empty name is the default exchange.
+    Exchange(&'a str),
+    /// A queue.
+    Queue(&'a str),
+}
+
+/// A connection that has authenticated and opened its virtual host. Whatever acts on the broker does so
+/// through one: it is the only holder of [`Connection::authorize`].
+#[derive(Debug)]
+pub struct Connection {
+    /// The broker.
+    pub broker: Arc<Broker>,
+    /// The way to the client.
+    pub port: Arc<ConnectionPort>,
+    /// The virtual host it opened.
+    pub vhost: Arc<VHost>,
+    /// The client understands `basic.cancel` from the server.
+    pub cancel_notify: bool,
+    user: RwLock<(u64, Arc<User>)>,
+    exclusive: Mutex<Vec<Arc<Queue>>>,
+}
+
+impl Connection {
+    /// Opens a virtual host for an authenticated user (`connection.open`). Refused with 530 when there is no
+    /// such virtual host or the user has no permissions in it.
+    pub fn open(
+        broker: Arc<Broker>,
+        port: Arc<ConnectionPort>,
+        user: Arc<User>,
+        vhost: &str,
+        cancel_notify: bool,
+    ) -> Result<Arc<Self>, Refusal> {
+        let refused =
+            || Refusal::not_allowed(format!("access to vhost '{vhost}' refused for user '{}'", user.name));
+        let found =
+            broker.vhost(vhost).ok_or_else(|| Refusal::not_allowed(format!("vhost {vhost} not found")))?;
+        if user.permissions(vhost).is_none() {
+            return Err(refused());
+        }
+        let version = broker.users.version();
+        Ok(Arc::new(Self {
+            broker,
+            port,
+            vhost: found,
+            cancel_notify,
+            user: RwLock::new((version, user)),
+            exclusive: Mutex::default(),
+        }))
+    }
+
+    /// The user as it is now. Refused when it was deleted meanwhile.
+    pub fn user(&self) -> Result<Arc<User>, Refusal> {
+        let version = self.broker.users.version();
+        {
+            let known = self.user.read();
+            if known.0 == version {
+                return Ok(known.1.clone());
+            }
+        }
+        let mut known = self.user.write();
+        let name = known.1.name.clone();
+        let user = self.broker.users.find(&name).ok_or_else(|| {
+            Refusal::new(leveret_wire::ReplyCode::CONNECTION_FORCED, format!("user '{name}' was deleted"))
+        })?;
+        *known = (version, user.clone());
+        Ok(user)
+    }
+
+    /// The one authorization function: may this connection's user do `operation` to `resource`?
+    pub fn authorize(&self, operation: Operation, resource: Resource<'_>) -> Result<(), Refusal> {
+        let user = self.user()?;
+        let (name, described) = match resource {
+            Resource::Exchange(name) => {
+                let name = if name.is_empty() { "amq.default" } else { name };
+                (name, exchange_in(name, &self.vhost.name))
+            }
+            Resource::Queue(name) => (name, queue_in(name, &self.vhost.name)),
+        };
+        let allowed = user.permissions(&self.vhost.name).is_some_and(|p| p.allows(operation, name));
+        if allowed {
+            return Ok(());
+        }
+        let user = &user.name;
+        Err(Refusal::access(format!("{} access to {described} refused for user '{user}'", operation.name())))
+    }
+
+    /// Whether any permission on the queue's name is held (passive declare, CVE-2026-57221).
+    pub fn authorize_any(&self, resource: Resource<'_>) -> Result<(), Refusal> {
+        self.authorize(Operation::Configure, resource)
+            .or_else(|refusal| self.authorize(Operation::Write, resource).map_err(|_| refusal))
+            .or_else(|refusal| self.authorize(Operation::Read, resource).map_err(|_| refusal))
+    }
+
+    pub(crate) fn owns(&self, queue: Arc<Queue>) {
+        self.exclusive.lock().push(queue);
+    }
+
+    /// Ends the connection's exclusive queues. Its channels are closed before.
+    pub fn close(&self, batch: &mut Batch) {
+        for queue in std::mem::take(&mut *self.exclusive.lock()) {
+            if let Err(refusal) = self.broker.remove_queue(&self.vhost, &queue, batch) {
+                tracing::error!(%refusal, queue = %queue.name, "exclusive queue could not be removed");
+            }
+        }
+    }
+
+    pub(crate) fn disowns(&self, queue: &Arc<Queue>) {
+        self.exclusive.lock().retain(|other| !Arc::ptr_eq(other, queue));
+    }
+}

@@ -1,0 +1,14 @@
+//! What can be done to the broker: one file for each kind of operation, each with all its checks.
+//!
+//! Every door (AMQP, the HTTP API, the command line, an embedding program) calls these and nothing else, so no
+//! rule exists twice.
+
+pub mod bind;
+pub mod consume;
+pub mod exchange;
+pub mod get;
+pub mod publish;
+pub mod queue;
+pub mod reply_to;
+pub mod settle;
+pub mod tx;

@@ -1,0 +1,404 @@
+//! Publishing: may this user, where does it go, is it logged, who takes it, what does the publisher hear.
+//!
+//! ```text
+//!   checks ─► route ─► nowhere: return (mandatory) ─► confirm
+//!                └───► log once ─► each queue ─► confirm when the log is durable
+//! ```
+//!
+//! The order return, then confirm, is part of the contract with clients.
+
+use std::sync::Arc;
+
+use hashbrown::HashSet;
+use leveret_store::{Place, QueueId};
+use leveret_wire::{FieldValue, RawProperties, ReplyCode};
+
+use super::reply_to::{REPLY_TO, is_reply_to};
+use crate::broker::{Carrier, Logged, NO_ATTRIBUTES};
+use crate::channel::{Channel, Mode};
+use crate::connection::Resource;
+use crate::error::{Refusal, exchange_in};
+use crate::message::MessageView;
+use crate::port::Batch;
+use crate::queue::Incoming;
+use crate::users::Operation;
+use crate::vhost::{Destination, Exchange, Queue};
+
+/// `basic.publish` with its content.
+#[derive(Clone, Copy, Debug)]
+pub struct Publish<'a> {
+    /// The message.
+    pub message: MessageView<'a>,
+    /// Return it when no queue takes it.
+    pub mandatory: bool,
+    /// Return it when no consumer takes it at once. AMQP 0-9-1 defines it, RabbitMQ no longer has it.
+    pub immediate: bool,
+}
+
+/// Where the last publish went. Valid while nothing changed: neither the topology nor a permission.
+#[derive(Debug)]
+pub struct Route {
+    exchange: Arc<str>,
+    routing_key: String,
+    queues: Arc<[Arc<Queue>]>,
+    /// Of the topology and of the users.
+    versions: (u64, u64),
+}
+
+/// Where a message goes.
+#[derive(Debug, Default)]
+pub(crate) struct Routed {
+    /// The queues, each once.
+    pub(crate) queues: Arc<[Arc<Queue>]>,
+    /// What replaces its properties, when receivers must not see all of them (`BCC`).
+    properties: Option<Vec<u8>>,
+}
+
+impl Routed {
+    /// The message as its receivers see it.
+    pub(crate) fn visible<'a>(&'a self, message: &MessageView<'a>) -> MessageView<'a> {
+        match &self.properties {
+            Some(bytes) => MessageView { properties: RawProperties::from_validated(bytes), ..*message },
+            None => *message,
+        }
+    }
+}
+
+/// What a message's headers add to its routing.
+#[derive(Debug, Default)]
+struct Copies {
+    cc: Vec<String>,
+    bcc: Vec<String>,
+}
+
+impl Channel {
+    /// Publishes one message.
+    pub fn publish(&mut self, publish: Publish<'_>, batch: &mut Batch) -> Result<(), Refusal> {
+        self.check_content(&publish)?;
+        if publish.message.properties.reply_to() == Some(REPLY_TO.as_bytes()) {
+            let rewritten = self.with_reply_address(publish.message.properties)?;
+            let properties = RawProperties::from_validated(&rewritten);
+            let message = MessageView { properties, ..publish.message };
+            return self.accept(Publish { message, ..publish }, batch);
+        }
+        self.accept(publish, batch)
+    }
+
+    fn accept(&mut self, publish: Publish<'_>, batch: &mut Batch) -> Result<(), Refusal> {
+        if let Mode::Tx(_) = self.mode {
+            self.check_exchange(publish.message.exchange)?;
+            return self.publish_in_tx(&publish);
+        }
+        let position = match self.publish_now(&publish, batch) {
+            Ok(position) => position,
+            Err(Undone::Refused(refusal)) => return Err(refusal),
+            Err(Undone::NotTaken) => {
+                if let Mode::Confirm = self.mode {
+                    self.port.refuse_publish(batch);
+                }
+                return Ok(());
+            }
+        };
+        if let Mode::Confirm = self.mode {
+            if self.port.expect_confirm(position) {
+                self.connection.broker.await_confirms(self.port.clone());
+            }
+            batch.confirming(&self.port);
+            batch.urgent |= position > 0;
+        }
+        Ok(())
+    }
+
+    /// Answers the position in the log that the confirm has to wait for; 0: none.
+    fn publish_now(&mut self, publish: &Publish<'_>, batch: &mut Batch) -> Result<u64, Undone> {
+        let routed = self.route_or_return(publish, batch)?;
+        if routed.queues.is_empty() {
+            return Ok(0);
+        }
+        self.enqueue(&routed.queues, &routed.visible(&publish.message), batch)
+    }
+
+    /// Finds the queues, or sends the message back if it asked for that. A direct reply is handed over at once.
+    pub(crate) fn route_or_return(
+        &mut self,
+        publish: &Publish<'_>,
+        batch: &mut Batch,
+    ) -> Result<Routed, Refusal> {
+        let message = &publish.message;
+        if message.exchange.is_empty() && is_reply_to(message.routing_key) {
+            self.check_exchange(message.exchange)?;
+            self.reply_directly(publish, batch);
+            return Ok(Routed::default());
+        }
+        let mut routed = match Copies::of(message.properties)? {
+            None => self.route_as_before(message)?,
+            Some(copies) => self.route_copies(message, &copies)?,
+        };
+        if routed.queues.is_empty() && publish.mandatory {
+            self.port.returned(ReplyCode::NO_ROUTE, message, batch);
+        }
+        if publish.immediate && !routed.queues.is_empty() {
+            routed.queues = routed.queues.iter().filter(|queue| has_taker(queue)).cloned().collect();
+            if routed.queues.is_empty() {
+                self.port.returned(ReplyCode::NO_CONSUMERS, message, batch);
+            }
+        }
+        Ok(routed)
+    }
+
+    fn route_copies(&self, message: &MessageView<'_>, copies: &Copies) -> Result<Routed, Refusal> {
+        self.check_exchange(message.exchange)?;
+        let exchange = self.connection.vhost.existing_exchange(message.exchange)?;
+        let queues = self.connection.route(&exchange, *message, copies).into();
+        let properties = if copies.bcc.is_empty() { None } else { Some(without_bcc(message.properties)?) };
+        Ok(Routed { queues, properties })
+    }
+
+    fn enqueue(
+        &self,
+        queues: &[Arc<Queue>],
+        message: &MessageView<'_>,
+        batch: &mut Batch,
+    ) -> Result<u64, Undone> {
+        let broker = &self.connection.broker;
+        let persistent = message.properties.delivery_mode() == Some(2);
+        if !persistent || !queues.iter().any(|queue| queue.spec.durable) {
+            return self.offer(queues, message, None, batch).map(|()| 0);
+        }
+        let _in_flight = broker.in_flight.read();
+        let logged = self.log(queues, message)?;
+        batch.logged = true;
+        self.offer(queues, message, Some(logged), batch).map(|()| logged.0.0)
+    }
+
+    /// Writes the message once, whatever number of durable queues it goes to.
+    fn log(&self, queues: &[Arc<Queue>], message: &MessageView<'_>) -> Result<Logged, Refusal> {
+        let head = message.head();
+        let parts = message.parts(&head);
+        let store = &self.connection.broker.store;
+        let id = match queues {
+            [queue] => store.publish(&[queue.id], false, &NO_ATTRIBUTES, &parts),
+            queues => {
+                let durable = queues.iter().filter(|queue| queue.spec.durable);
+                let ids: Vec<QueueId> = durable.map(|queue| queue.id).collect();
+                store.publish(&ids, false, &NO_ATTRIBUTES, &parts)
+            }
+        }?;
+        Ok((id, Place::Log { id, len: message.size_bytes() as u32 }))
+    }
+
+    pub(crate) fn offer(
+        &self,
+        queues: &[Arc<Queue>],
+        message: &MessageView<'_>,
+        logged: Option<Logged>,
+        batch: &mut Batch,
+    ) -> Result<(), Undone> {
+        let broker = &self.connection.broker;
+        let mut incoming = Incoming { view: *message, logged: None, shared: None };
+        let mut refused = false;
+        for queue in queues {
+            incoming.logged = if queue.spec.durable { logged } else { None };
+            let mut life = queue.lock();
+            // A queue deleted a moment ago counts as having taken the message; a damaged one must not.
+            refused |= matches!(&*life, crate::vhost::Life::Damaged(_));
+            let Some(state) = life.rule() else { continue };
+            let ended = state.publish(&mut incoming, &mut Carrier::new(broker, queue, batch));
+            drop(life);
+            if let Some(id) = ended {
+                broker.log_ended(queue, &[id], batch).map_err(Refusal::from)?;
+            }
+        }
+        if refused { Err(Undone::NotTaken) } else { Ok(()) }
+    }
+
+    /// The route of the last publish, if this is the same, else a new one.
+    fn route_as_before(&mut self, message: &MessageView<'_>) -> Result<Routed, Refusal> {
+        let (vhost, users) = (&self.connection.vhost, &self.connection.broker.users);
+        let versions = (vhost.version(), users.version());
+        if let Some(route) = &self.last_route
+            && route.versions == versions
+            && *route.exchange == *message.exchange
+            && route.routing_key == message.routing_key
+        {
+            return Ok(Routed { queues: route.queues.clone(), properties: None });
+        }
+        self.check_exchange(message.exchange)?;
+        let exchange = vhost.existing_exchange(message.exchange)?;
+        let queues: Arc<[_]> = self.connection.route(&exchange, *message, &Copies::default()).into();
+        self.last_route = (!exchange.routes_by_headers()).then(|| Route {
+            exchange: exchange.name.clone(),
+            routing_key: message.routing_key.to_owned(),
+            queues: queues.clone(),
+            versions,
+        });
+        Ok(Routed { queues, properties: None })
+    }
+
+    fn check_exchange(&self, name: &str) -> Result<(), Refusal> {
+        let exchange = self.connection.vhost.existing_exchange(name)?;
+        self.connection.authorize(Operation::Write, Resource::Exchange(name))?;
+        if exchange.spec.internal {
+            let described = exchange_in(name, &self.connection.vhost.name);
+            return Err(Refusal::access(format!("cannot publish to internal {described}")));
+        }
+        Ok(())
+    }
+
+    fn check_content(&self, publish: &Publish<'_>) -> Result<(), Refusal> {
+        let (size, limit) =
+            (publish.message.body.len() as u64, self.connection.broker.limits.message_size_bytes);
+        if size > limit {
+            return Err(Refusal::precondition(format!(
+                "message size {size} is larger than configured max size {limit}"
+            )));
+        }
+        let properties = publish.message.properties;
+        if let Some(expiration) = properties.expiration() {
+            check_expiration(expiration)?;
+        }
+        if let Some(claimed) = properties.user_id() {
+            let user = self.connection.user()?;
+            if claimed != user.name.as_bytes() && !user.has_tag("impersonator") {
+                return Err(Refusal::precondition(format!(
+                    "user_id property set to '{}' but authenticated user was '{}'",
+                    String::from_utf8_lossy(claimed),
+                    user.name
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Why a publish did not happen.
+#[derive(Debug)]
+pub(crate) enum Undone {
+    /// The channel or connection has to be closed.
+    Refused(Refusal),
+    /// A queue could not take it: the publisher hears a nack.
+    NotTaken,
+}
+
+impl From<Refusal> for Undone {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl crate::connection::Connection {
+    /// The queues a message reaches: through bindings of exchanges to exchanges, and through the alternate of
+    /// every exchange that finds nothing. Each queue once.
+    fn route(&self, exchange: &Arc<Exchange>, message: MessageView<'_>, copies: &Copies) -> Vec<Arc<Queue>> {
+        let keys = || {
+            let extra = copies.cc.iter().chain(&copies.bcc).map(String::as_str);
+            std::iter::once(message.routing_key).chain(extra)
+        };
+        let mut queues = Vec::new();
+        let mut seen = HashSet::new();
+        let mut todo = vec![exchange.clone()];
+        while let Some(exchange) = todo.pop() {
+            if !seen.insert(Arc::as_ptr(&exchange)) {
+                continue;
+            }
+            let mut found = false;
+            for key in keys() {
+                found |= self.route_one(&exchange, key, message.properties, &mut queues, &mut todo);
+            }
+            if !found
+                && let Some(alternate) =
+                    exchange.alternate.as_ref().and_then(|name| self.vhost.exchange(name))
+            {
+                todo.push(alternate);
+            }
+        }
+        if queues.len() > 1 {
+            queues.sort_unstable_by_key(Arc::as_ptr);
+            queues.dedup_by(|a, b| Arc::ptr_eq(a, b));
+        }
+        queues
+    }
+
+    fn route_one(
+        &self,
+        exchange: &Arc<Exchange>,
+        key: &str,
+        properties: RawProperties<'_>,
+        queues: &mut Vec<Arc<Queue>>,
+        todo: &mut Vec<Arc<Exchange>>,
+    ) -> bool {
+        if exchange.name.is_empty() {
+            let queue = self.vhost.queue(key);
+            queues.extend(queue.clone());
+            return queue.is_some();
+        }
+        let mut found = false;
+        exchange.bindings.read().route(key, properties.headers(), &mut |destination| {
+            found = true;
+            match destination {
+                Destination::Queue(queue) => queues.push(queue.clone()),
+                Destination::Exchange(exchange) => todo.push(exchange.clone()),
+            }
+        });
+        found
+    }
+}
+
+impl Exchange {
+    /// Whether headers may change a route: then the last one says nothing about the next.
+    fn routes_by_headers(&self) -> bool {
+        let leads_on = |destination: &Destination| matches!(destination, Destination::Exchange(_));
+        self.spec.kind == crate::exchange::ExchangeKind::Headers
+            || self.alternate.is_some()
+            || !self.name.is_empty()
+                && self.bindings.read().iter().any(|(destination, ..)| leads_on(destination))
+    }
+}
+
+impl Copies {
+    /// The `CC` and `BCC` headers, if there are any.
+    fn of(properties: RawProperties<'_>) -> Result<Option<Self>, Refusal> {
+        let Some(headers) = properties.headers() else { return Ok(None) };
+        let (cc, bcc) = (headers.find("CC"), headers.find("BCC"));
+        if cc.is_none() && bcc.is_none() {
+            return Ok(None);
+        }
+        Ok(Some(Self { cc: routing_keys("CC", cc)?, bcc: routing_keys("BCC", bcc)? }))
+    }
+}
+
+fn routing_keys(header: &str, value: Option<FieldValue>) -> Result<Vec<String>, Refusal> {
+    let invalid = |term: String| Refusal::precondition(format!("invalid message: {term}"));
+    match value {
+        None => Ok(Vec::new()),
+        Some(FieldValue::Array(keys)) => keys
+            .iter()
+            .map(|key| match key.as_str() {
+                Some(text) => Ok(text.to_owned()),
+                None => Err(invalid(format!("{{unacceptable_type_in_header,\"{header}\"}}"))),
+            })
+            .collect(),
+        Some(_) => Err(invalid(format!("{{unacceptable_type_in_header,\"{header}\"}}"))),
+    }
+}
+
+fn without_bcc(properties: RawProperties<'_>) -> Result<Vec<u8>, Refusal> {
+    let mut properties = properties.to_properties();
+    if let Some(headers) = &mut properties.headers {
+        headers.remove("BCC");
+    }
+    properties.encode().map_err(|error| Refusal::internal(error.to_string()))
+}
+
+fn check_expiration(expiration: &[u8]) -> Result<(), Refusal> {
+    let text = String::from_utf8_lossy(expiration);
+    match text.parse::<u64>() {
+        Ok(ms) if ms <= 0xFFFF_FFFF && !text.starts_with('+') => Ok(()),
+        Ok(ms) => Err(Refusal::precondition(format!("invalid expiration '{text}': {{value_too_big,{ms}}}"))),
+        Err(_) => Err(Refusal::precondition(format!("invalid expiration '{text}': no_integer"))),
+    }
+}
+
+fn has_taker(queue: &Arc<Queue>) -> bool {
+    queue.lock().rule().is_some_and(|state| state.has_taker())
+}

@@ -1,0 +1,260 @@
+//! Declaring, purging and deleting queues.
+
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use leveret_store::{MessageId, MetaChange, QueueId};
+use leveret_wire::FieldTable;
+
+use super::reply_to::is_reply_to;
+use crate::arguments::{check_queue, inequivalent, same_for_queue};
+use crate::broker::Broker;
+use crate::channel::{Channel, clean_name};
+use crate::connection::{Connection, Resource};
+use crate::error::{Refusal, queue_in};
+use crate::port::Batch;
+use crate::queue::QueueState;
+use crate::records::{Key, encode_queue};
+use crate::users::Operation;
+use crate::vhost::{Destination, Life, Queue, QueueSpec, VHost};
+
+/// `queue.declare`.
+#[derive(Debug)]
+pub struct DeclareQueue<'a> {
+    /// Its name; empty: the broker makes one up.
+    pub name: &'a str,
+    /// Only ask whether it exists.
+    pub passive: bool,
+    /// It survives a restart.
+    pub durable: bool,
+    /// Only this connection may use it; it goes with the connection.
+    pub exclusive: bool,
+    /// It goes when its last consumer goes.
+    pub auto_delete: bool,
+    /// Arguments.
+    pub arguments: FieldTable,
+}
+
+/// `queue.declare-ok`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueueOk {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Messages that wait.
+    pub messages: u64,
+    /// Consumers.
+    pub consumers: u32,
+}
+
+impl Channel {
+    /// Declares a queue, or checks that it is what was asked for.
+    pub fn declare_queue(&mut self, declare: DeclareQueue<'_>) -> Result<QueueOk, Refusal> {
+        let name = clean_name(declare.name).into_owned();
+        if is_reply_to(&name) {
+            return self.declare_reply_to(&name);
+        }
+        let queue = if declare.passive {
+            self.connection.authorize_any(Resource::Queue(&name))?;
+            self.usable_queue(self.queue_name(&name)?)?
+        } else {
+            self.connection.declare_queue(&name, declare)?
+        };
+        self.last_queue = Some(queue.name.clone());
+        queue_ok(&queue)
+    }
+
+    /// Drops what waits in a queue; answers how many messages that were.
+    pub fn purge_queue(&self, name: &str) -> Result<u64, Refusal> {
+        let name = self.queue_name(name)?;
+        self.connection.authorize(Operation::Read, Resource::Queue(name))?;
+        let queue = self.usable_queue(name)?;
+        self.connection.broker.purge(&queue)
+    }
+
+    /// Deletes a queue; answers how many messages it had. One that is missing is as good as deleted.
+    pub fn delete_queue(
+        &self,
+        name: &str,
+        if_unused: bool,
+        if_empty: bool,
+        batch: &mut Batch,
+    ) -> Result<u64, Refusal> {
+        let name = clean_name(self.queue_name(name)?).into_owned();
+        let connection = &self.connection;
+        connection.authorize(Operation::Configure, Resource::Queue(&name))?;
+        let Some(queue) = connection.vhost.queue(&name) else { return Ok(0) };
+        queue.check_owner(connection.port.id)?;
+        if let Life::Alive(state) = &*queue.lock() {
+            if if_unused && !state.consumers().is_empty() {
+                return Err(Refusal::precondition(format!("{} in use", queue.described())));
+            }
+            if if_empty && state.ready_len() > 0 {
+                return Err(Refusal::precondition(format!("{} not empty", queue.described())));
+            }
+        }
+        connection.disowns(&queue);
+        connection.broker.remove_queue(&connection.vhost, &queue, batch)
+    }
+}
+
+impl Connection {
+    fn declare_queue(&self, name: &str, declare: DeclareQueue<'_>) -> Result<Arc<Queue>, Refusal> {
+        let generated = if name.is_empty() { generated_name("amq.gen-")? } else { String::new() };
+        let name = if name.is_empty() { &generated } else { name };
+        self.authorize(Operation::Configure, Resource::Queue(name))?;
+        let spec = QueueSpec {
+            durable: declare.durable && !declare.exclusive,
+            owner: declare.exclusive.then_some(self.port.id),
+            auto_delete: declare.auto_delete,
+            arguments: declare.arguments,
+        };
+        let _change = self.vhost.change();
+        if let Some(existing) = self.vhost.queue(name) {
+            same_queue(&existing, &spec, self.port.id)?;
+            return Ok(existing);
+        }
+        if generated.is_empty() && name.starts_with("amq.") {
+            return Err(Refusal::access(format!("queue name '{name}' contains reserved prefix 'amq.*'")));
+        }
+        self.check_dead_letters(name, &spec)?;
+        check_queue(&spec.arguments, &queue_in(name, &self.vhost.name))?;
+        self.create_queue(name, spec)
+    }
+
+    fn create_queue(&self, name: &str, spec: QueueSpec) -> Result<Arc<Queue>, Refusal> {
+        let id = self.broker.next_queue_id();
+        if spec.durable {
+            let key = Key::Queue(self.vhost.name.to_string(), name.to_owned()).encode();
+            self.broker.log_meta(&[MetaChange::Put(key, encode_queue(id, &spec)?)])?;
+        }
+        let exclusive = spec.owner.is_some();
+        let life = Life::Alive(QueueState::default());
+        let queue = Queue::new(id, name.into(), self.vhost.name.clone(), spec, life);
+        self.vhost.add_queue(queue.clone());
+        if exclusive {
+            self.owns(queue.clone());
+        }
+        Ok(queue)
+    }
+
+    /// Dead letters are read from this queue and written to another exchange.
+    fn check_dead_letters(&self, name: &str, spec: &QueueSpec) -> Result<(), Refusal> {
+        let Some(value) = spec.arguments.get("x-dead-letter-exchange") else { return Ok(()) };
+        let Some(exchange) = value.as_str() else {
+            return Err(Refusal::precondition(format!(
+                "invalid type '{}' for arg 'x-dead-letter-exchange' in {}",
+                value.type_name(),
+                queue_in(name, &self.vhost.name)
+            )));
+        };
+        self.authorize(Operation::Read, Resource::Queue(name))?;
+        self.authorize(Operation::Write, Resource::Exchange(exchange))
+    }
+}
+
+impl Broker {
+    /// Drops what waits in a queue.
+    pub(crate) fn purge(&self, queue: &Arc<Queue>) -> Result<u64, Refusal> {
+        // Every logged message is in its queue now, so "up to here" in the log and in memory mean the same.
+        let _everything_has_arrived = self.in_flight.write();
+        let mut life = queue.lock();
+        let state = life.alive(queue)?;
+        if state.ready_len() == 0 {
+            return Ok(0);
+        }
+        let purged = state.purge();
+        if queue.spec.durable {
+            let keep = state.unacked_ids();
+            self.store.purge(queue.id, MessageId(self.store.appended()), &keep)?;
+        }
+        Ok(purged)
+    }
+
+    /// Removes a queue with its bindings, ends its consumers, answers how many messages waited.
+    pub(crate) fn remove_queue(
+        &self,
+        vhost: &VHost,
+        queue: &Arc<Queue>,
+        batch: &mut Batch,
+    ) -> Result<u64, Refusal> {
+        let _change = vhost.change();
+        let life = std::mem::replace(&mut *queue.lock(), Life::Gone);
+        if matches!(life, Life::Gone) {
+            return Ok(0);
+        }
+        vhost.remove_queue(queue);
+        let mut changes = Vec::new();
+        if queue.spec.durable {
+            let key = Key::Queue(vhost.name.to_string(), queue.name.to_string());
+            changes.push(MetaChange::Delete(key.encode()));
+        }
+        self.remove_destination(vhost, &Destination::Queue(queue.clone()), &mut changes)?;
+        self.log_meta(&changes)?;
+        batch.urgent |= !changes.is_empty();
+        let Life::Alive(mut state) = life else { return Ok(0) };
+        if queue.spec.durable || state.segments_mut(false).is_some() {
+            self.drop_files(queue.id);
+        }
+        for consumer in state.remove_consumers() {
+            consumer.port.consumer_cancelled(&consumer.tag, batch);
+        }
+        Ok(state.ready_len())
+    }
+
+    fn drop_files(&self, id: QueueId) {
+        let store = self.store.clone();
+        self.when_durable(self.topology_position(), move || {
+            for transient in [false, true] {
+                if let Err(failed) = store.drop_queue(id, transient) {
+                    tracing::warn!(%failed, ?id, "files of a deleted queue could not be removed");
+                }
+            }
+        });
+    }
+
+    /// Removes an auto-delete queue that has lost its last consumer.
+    pub(crate) fn remove_if_abandoned(&self, vhost: &VHost, queue: &Arc<Queue>, batch: &mut Batch) {
+        let abandoned = matches!(&*queue.lock(), Life::Alive(state) if state.is_abandoned());
+        if queue.spec.auto_delete
+            && abandoned
+            && let Err(refusal) = self.remove_queue(vhost, queue, batch)
+        {
+            tracing::error!(%refusal, queue = %queue.name, "auto-delete queue could not be removed");
+        }
+    }
+}
+
+fn queue_ok(queue: &Arc<Queue>) -> Result<QueueOk, Refusal> {
+    let mut life = queue.lock();
+    let state = life.alive(queue)?;
+    Ok(QueueOk {
+        name: queue.name.clone(),
+        messages: state.ready_len(),
+        consumers: state.consumers().len() as u32,
+    })
+}
+
+/// RabbitMQ's order of checks: exclusive, durable, auto_delete, arguments.
+fn same_queue(existing: &Queue, spec: &QueueSpec, connection: u64) -> Result<(), Refusal> {
+    existing.check_owner(connection)?;
+    let described = existing.described();
+    let current = &existing.spec;
+    let check = |key: &str, received: bool, current: bool| match received == current {
+        true => Ok(()),
+        false => Err(inequivalent(key, &described, &format!("'{received}'"), &format!("'{current}'"))),
+    };
+    if spec.owner != current.owner {
+        return Err(existing.locked());
+    }
+    check("durable", spec.durable, current.durable)?;
+    check("auto_delete", spec.auto_delete, current.auto_delete)?;
+    same_for_queue(&current.arguments, &spec.arguments, &described)
+}
+
+/// A name nobody else has: 128 random bits, as RabbitMQ writes them.
+pub(crate) fn generated_name(prefix: &str) -> Result<String, Refusal> {
+    let mut random = [0; 16];
+    getrandom::fill(&mut random).map_err(|error| Refusal::internal(format!("no randomness: {error}")))?;
+    Ok(format!("{prefix}{}", URL_SAFE_NO_PAD.encode(random)))
+}

@@ -1,0 +1,184 @@
+//! Transactions and the choice between them and confirms.
+//!
+//! Publishes and settlements wait in the channel until `tx.commit`, which logs all of them as one record:
+//! after `commit-ok` none is lost and no acknowledged message comes back (P3). Across queues a commit is not
+//! atomic to readers, as in RabbitMQ.
+
+use std::sync::Arc;
+
+use leveret_store::{MessageId, Place, QueueId, TxPublish};
+
+use super::publish::{Publish, Routed, Undone};
+use super::settle::Settlement;
+use crate::broker::NO_ATTRIBUTES;
+use crate::channel::{Channel, Mode};
+use crate::error::Refusal;
+use crate::message::{Message, MessageView};
+use crate::port::{Batch, Outstanding};
+use crate::vhost::Queue;
+
+/// What waits for a commit.
+#[derive(Debug, Default)]
+pub struct Transaction {
+    publishes: Vec<Waiting>,
+    settled: Vec<(Vec<Outstanding>, Settlement)>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    message: Message,
+    mandatory: bool,
+    immediate: bool,
+}
+
+impl Transaction {
+    pub(crate) fn settle(&mut self, settled: Vec<Outstanding>, settlement: Settlement) {
+        self.settled.push((settled, settlement));
+    }
+}
+
+impl Channel {
+    /// `confirm.select`.
+    pub fn select_confirms(&mut self) -> Result<(), Refusal> {
+        if let Mode::Tx(_) = self.mode {
+            return Err(Refusal::precondition("cannot switch from tx to confirm mode"));
+        }
+        self.mode = Mode::Confirm;
+        Ok(())
+    }
+
+    /// `tx.select`.
+    pub fn select_tx(&mut self) -> Result<(), Refusal> {
+        match self.mode {
+            Mode::Confirm => Err(Refusal::precondition("cannot switch from confirm to tx mode")),
+            Mode::Tx(_) => Ok(()),
+            Mode::Plain => {
+                self.mode = Mode::Tx(Transaction::default());
+                Ok(())
+            }
+        }
+    }
+
+    /// `tx.rollback`: publishes are forgotten, settlements undone; nothing is requeued.
+    pub fn rollback(&mut self) -> Result<(), Refusal> {
+        let transaction = self.take_transaction()?;
+        for (settled, _) in transaction.settled {
+            self.port.restore(settled);
+        }
+        Ok(())
+    }
+
+    /// `tx.commit`. Answers the position in the log to wait for before `commit-ok` (0: none).
+    pub fn commit(&mut self, batch: &mut Batch) -> Result<u64, Refusal> {
+        let transaction = self.take_transaction()?;
+        let broker = self.connection.broker.clone();
+        let _in_flight = broker.in_flight.read();
+        let mut routes = Vec::new();
+        let routed = self.route_all(&transaction.publishes, &mut routes, batch)?;
+        let (ids, position) = self.log_transaction(&routed, &transaction.settled)?;
+        let mut ids = ids.into_iter();
+        for one in &routed {
+            let logged = one.is_logged().then(|| ids.next()).flatten();
+            let logged = logged.map(|id| (id, Place::Log { id, len: one.message.size_bytes() as u32 }));
+            // A damaged queue cannot take its part; the others have theirs, as with any fan-out.
+            if let Err(Undone::Refused(refusal)) = self.offer(one.queues, &one.message, logged, batch) {
+                return Err(refusal);
+            }
+        }
+        for (settled, settlement) in transaction.settled {
+            match settlement {
+                Settlement::Requeue => self.requeue(settled, batch),
+                Settlement::Ack | Settlement::Discard => self.finish(&settled, batch, false)?,
+            }
+        }
+        batch.urgent |= position > 0;
+        Ok(position)
+    }
+
+    pub(crate) fn publish_in_tx(&mut self, publish: &Publish<'_>) -> Result<(), Refusal> {
+        let message = Message::copy_of(&publish.message, &self.connection.broker.resident);
+        if let Mode::Tx(transaction) = &mut self.mode {
+            let Publish { mandatory, immediate, .. } = *publish;
+            transaction.publishes.push(Waiting { message, mandatory, immediate });
+        }
+        Ok(())
+    }
+
+    fn take_transaction(&mut self) -> Result<Transaction, Refusal> {
+        match &mut self.mode {
+            Mode::Tx(transaction) => Ok(std::mem::take(transaction)),
+            Mode::Plain | Mode::Confirm => Err(Refusal::precondition("channel is not transactional")),
+        }
+    }
+
+    fn route_all<'a>(
+        &mut self,
+        publishes: &'a [Waiting],
+        routes: &'a mut Vec<Routed>,
+        batch: &mut Batch,
+    ) -> Result<Vec<Leaving<'a>>, Refusal> {
+        for Waiting { message, mandatory, immediate } in publishes {
+            let (mandatory, immediate) = (*mandatory, *immediate);
+            let publish = Publish { message: message.view(), mandatory, immediate };
+            routes.push(self.route_or_return(&publish, batch)?);
+        }
+        let leaving = |(waiting, routed): (&'a Waiting, &'a Routed)| Leaving {
+            message: routed.visible(&waiting.message.view()),
+            queues: &routed.queues,
+        };
+        Ok(publishes.iter().zip(routes.iter()).map(leaving).collect())
+    }
+
+    fn log_transaction(
+        &self,
+        leaving: &[Leaving<'_>],
+        settled: &[(Vec<Outstanding>, Settlement)],
+    ) -> Result<(Vec<MessageId>, u64), Refusal> {
+        let acks = acknowledged(settled);
+        let logged: Vec<_> = leaving.iter().filter(|one| one.is_logged()).collect();
+        if logged.is_empty() && acks.is_empty() {
+            return Ok((Vec::new(), 0));
+        }
+        let queues: Vec<Vec<QueueId>> = logged.iter().map(|one| durable_ids(one.queues)).collect();
+        let payloads: Vec<Vec<u8>> = logged.iter().map(|one| one.message.to_payload()).collect();
+        let parts: Vec<[&[u8]; 1]> = payloads.iter().map(|payload| [payload.as_slice()]).collect();
+        let publishes: Vec<TxPublish<'_>> = queues
+            .iter()
+            .zip(&parts)
+            .map(|(queues, parts)| TxPublish { queues, attributes: &NO_ATTRIBUTES, parts })
+            .collect();
+        Ok(self.connection.broker.store.transaction(&publishes, &acks)?)
+    }
+}
+
+/// A message of a transaction on its way to its queues.
+struct Leaving<'a> {
+    message: MessageView<'a>,
+    queues: &'a [Arc<Queue>],
+}
+
+impl Leaving<'_> {
+    fn is_logged(&self) -> bool {
+        self.message.properties.delivery_mode() == Some(2)
+            && self.queues.iter().any(|queue| queue.spec.durable)
+    }
+}
+
+fn durable_ids(queues: &[Arc<Queue>]) -> Vec<QueueId> {
+    queues.iter().filter(|queue| queue.spec.durable).map(|queue| queue.id).collect()
+}
+
+/// What the log must forget, by queue.
+fn acknowledged(settled: &[(Vec<Outstanding>, Settlement)]) -> Vec<(QueueId, Vec<MessageId>)> {
+    let over = settled.iter().filter(|(_, settlement)| *settlement != Settlement::Requeue);
+    let mut acks = Vec::new();
+    for run in over.flat_map(|(settled, _)| settled.chunk_by(|a, b| Arc::ptr_eq(&a.queue, &b.queue))) {
+        let mut life = run[0].queue.lock();
+        let Some(state) = life.rule() else { continue };
+        let ids: Vec<MessageId> = run.iter().filter_map(|one| state.unacked_id(one.pos)).collect();
+        if !ids.is_empty() {
+            acks.push((run[0].queue.id, ids));
+        }
+    }
+    acks
+}

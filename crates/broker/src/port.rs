@@ -1,0 +1,404 @@
+//! Where effects go up: from queues to the channels and connections that consume.
+//!
+//! ```text
+//!   queue (locked) ──► ChannelPort (locked: delivery tags, unacked) ──► Outlet (locked: bytes)
+//! ```
+//!
+//! Locks are only ever taken in this direction. The delivery tag is given out and the frame appended under
+//! one lock, so that tags reach the client in order and an `ack multiple` can never cover a delivery that the
+//! client has not received. Nothing here flushes: a [`Batch`] remembers whom it touched and lets their bytes
+//! leave once, at its end.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use leveret_wire::ReplyCode;
+use parking_lot::Mutex;
+
+use crate::message::MessageView;
+use crate::queue::{Consumer, ConsumerKey, Handed, Pos};
+use crate::vhost::Queue;
+
+/// Names a connection for the life of the process.
+pub type ConnectionId = u64;
+
+/// One delivery on its way to a consumer.
+#[derive(Debug)]
+pub struct Delivery<'a> {
+    /// The channel's number.
+    pub channel: u16,
+    /// The consumer's tag.
+    pub consumer_tag: &'a str,
+    /// The delivery tag.
+    pub delivery_tag: u64,
+    /// It was handed out before.
+    pub redelivered: bool,
+    /// The message.
+    pub message: MessageView<'a>,
+}
+
+/// The broker's verdict on published messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The broker has taken responsibility (P1).
+    Ack,
+    /// It could not.
+    Nack,
+}
+
+/// The way out of a connection: appends, never waits. Implemented by the server for sockets.
+pub trait Outlet: Send + Sync {
+    /// A message for a consumer.
+    fn deliver(&self, delivery: &Delivery<'_>);
+    /// A message back to its publisher.
+    fn returned(&self, channel: u16, code: ReplyCode, message: &MessageView<'_>);
+    /// A verdict on one publish, or on all up to it.
+    fn confirm(&self, channel: u16, delivery_tag: u64, multiple: bool, verdict: Verdict);
+    /// A consumer ended because its queue is gone.
+    fn consumer_cancelled(&self, channel: u16, consumer_tag: &str);
+    /// Whether more deliveries may be appended. Other effects are always taken.
+    fn has_room(&self) -> bool;
+    /// Lets what was appended leave.
+    fn flush(&self);
+}
+
+/// A connection, as far as others need to reach it.
+pub struct ConnectionPort {
+    /// Names it.
+    pub id: ConnectionId,
+    outlet: Box<dyn Outlet>,
+    touched: AtomicBool,
+    stalled: Mutex<Vec<Stalled>>,
+}
+
+/// A consumer that could not take a message.
+type Stalled = (Arc<Queue>, ConsumerKey);
+
+impl std::fmt::Debug for ConnectionPort {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "ConnectionPort({})", self.id)
+    }
+}
+
+impl ConnectionPort {
+    /// The port of a new connection.
+    pub fn new(id: ConnectionId, outlet: Box<dyn Outlet>) -> Arc<Self> {
+        Arc::new(Self { id, outlet, touched: AtomicBool::new(false), stalled: Mutex::default() })
+    }
+
+    /// Consumers to be resumed because the connection has written out what it had.
+    pub fn take_stalled(&self) -> Vec<(Arc<Queue>, ConsumerKey)> {
+        std::mem::take(&mut *self.stalled.lock())
+    }
+
+    /// Notes that a consumer waits for room; `false` when room appeared meanwhile.
+    fn stall(&self, queue: &Arc<Queue>, key: ConsumerKey) -> bool {
+        let mut stalled = self.stalled.lock();
+        if self.outlet.has_room() {
+            return false;
+        }
+        stalled.push((queue.clone(), key));
+        true
+    }
+
+    fn touch(self: &Arc<Self>, batch: &mut Batch) {
+        if !self.touched.swap(true, Ordering::AcqRel) {
+            batch.touched.push(self.clone());
+        }
+    }
+}
+
+/// What one turn of work (all that one read returned) has set in motion.
+#[derive(Debug, Default)]
+pub struct Batch {
+    touched: Vec<Arc<ConnectionPort>>,
+    confirming: Vec<Arc<ChannelPort>>,
+    /// Something waits for the log: the committer must not dawdle.
+    pub urgent: bool,
+    /// Something was logged.
+    pub logged: bool,
+}
+
+impl Batch {
+    /// A channel has published something that may be confirmed at the end of the batch.
+    pub fn confirming(&mut self, port: &Arc<ChannelPort>) {
+        if !self.confirming.last().is_some_and(|last| Arc::ptr_eq(last, port)) {
+            self.confirming.push(port.clone());
+        }
+    }
+
+    /// Confirms what can be confirmed and lets everything leave that was appended to outlets.
+    pub fn finish(&mut self, durable: u64) {
+        for port in std::mem::take(&mut self.confirming) {
+            port.confirm(durable, self);
+        }
+        self.flush();
+    }
+
+    /// Lets everything leave that was appended to outlets.
+    pub fn flush(&mut self) {
+        for port in self.touched.drain(..) {
+            port.touched.store(false, Ordering::Release);
+            port.outlet.flush();
+        }
+    }
+}
+
+/// A channel, as far as queues and the committer need to reach it.
+#[derive(Debug)]
+pub struct ChannelPort {
+    /// Its number on its connection.
+    pub number: u16,
+    /// Its connection.
+    pub connection: Arc<ConnectionPort>,
+    deliveries: Mutex<Deliveries>,
+    confirms: Mutex<Confirms>,
+}
+
+/// A delivery that awaits its settlement.
+#[derive(Clone, Debug)]
+pub struct Outstanding {
+    /// Its delivery tag.
+    pub tag: u64,
+    /// The queue it came from.
+    pub queue: Arc<Queue>,
+    /// Its name there.
+    pub pos: Pos,
+}
+
+#[derive(Debug, Default)]
+struct Deliveries {
+    last_tag: u64,
+    closed: bool,
+    outstanding: VecDeque<(u64, Option<Outstanding>)>,
+    live: u32,
+    /// `basic.qos global=true`: 0 = unlimited.
+    limit: u32,
+    starved: Vec<Stalled>,
+}
+
+impl ChannelPort {
+    /// The port of a new channel.
+    pub fn new(number: u16, connection: Arc<ConnectionPort>) -> Arc<Self> {
+        Arc::new(Self { number, connection, deliveries: Mutex::default(), confirms: Mutex::default() })
+    }
+
+    /// Hands a message of `queue` to a consumer of this channel.
+    pub fn deliver(
+        self: &Arc<Self>,
+        queue: &Arc<Queue>,
+        (consumer, key): (&Consumer<Arc<Self>>, ConsumerKey),
+        (pos, redelivered): (Pos, bool),
+        message: MessageView<'_>,
+        batch: &mut Batch,
+    ) -> Handed {
+        let mut deliveries = self.deliveries.lock();
+        if deliveries.refuses(consumer.no_ack) {
+            deliveries.starved.push((queue.clone(), key));
+            return Handed::NoRoom;
+        }
+        if !self.connection.outlet.has_room() && self.connection.stall(queue, key) {
+            return Handed::NoRoom;
+        }
+        let delivery_tag = deliveries.next_tag();
+        if !consumer.no_ack {
+            deliveries.hold(Outstanding { tag: delivery_tag, queue: queue.clone(), pos });
+        }
+        self.connection.outlet.deliver(&Delivery {
+            channel: self.number,
+            consumer_tag: &consumer.tag,
+            delivery_tag,
+            redelivered,
+            message,
+        });
+        drop(deliveries);
+        self.connection.touch(batch);
+        if !self.connection.outlet.has_room() && self.connection.stall(queue, key) {
+            return Handed::TakenLast;
+        }
+        Handed::Taken
+    }
+
+    /// Hands a reply to this channel's direct reply-to consumer: no queue, no acknowledgement, at most once (P8).
+    pub fn reply(self: &Arc<Self>, consumer_tag: &str, message: MessageView<'_>, batch: &mut Batch) {
+        let mut deliveries = self.deliveries.lock();
+        if deliveries.closed || !self.connection.outlet.has_room() {
+            return;
+        }
+        let delivery_tag = deliveries.next_tag();
+        let channel = self.number;
+        let delivery = Delivery { channel, consumer_tag, delivery_tag, redelivered: false, message };
+        self.connection.outlet.deliver(&delivery);
+        drop(deliveries);
+        self.connection.touch(batch);
+    }
+
+    /// Gives a message fetched by `basic.get` its delivery tag.
+    pub fn fetched(&self, queue: &Arc<Queue>, pos: Pos, no_ack: bool) -> u64 {
+        let mut deliveries = self.deliveries.lock();
+        let tag = deliveries.next_tag();
+        if !no_ack {
+            deliveries.hold(Outstanding { tag, queue: queue.clone(), pos });
+        }
+        tag
+    }
+
+    /// Takes one outstanding delivery, or all up to `tag` (0 = all), in the order of their tags. `None`: there
+    /// is no such delivery on this channel.
+    pub fn settle(&self, tag: u64, multiple: bool) -> Option<Vec<Outstanding>> {
+        let mut deliveries = self.deliveries.lock();
+        if multiple { deliveries.take_up_to(tag) } else { deliveries.take_one(tag).map(|one| vec![one]) }
+    }
+
+    /// Makes deliveries outstanding again whose settlement was rolled back.
+    pub fn restore(&self, settled: Vec<Outstanding>) {
+        let mut deliveries = self.deliveries.lock();
+        deliveries.live += settled.len() as u32;
+        deliveries.outstanding.extend(settled.into_iter().map(|one| (one.tag, Some(one))));
+        deliveries.outstanding.retain(|(_, one)| one.is_some());
+        deliveries.outstanding.make_contiguous().sort_unstable_by_key(|(tag, _)| *tag);
+    }
+
+    /// Takes everything outstanding, in order.
+    pub fn settle_all(&self) -> Vec<Outstanding> {
+        self.deliveries.lock().take_up_to(0).unwrap_or_default()
+    }
+
+    /// No delivery leaves after this.
+    pub fn close(&self) {
+        let mut deliveries = self.deliveries.lock();
+        deliveries.closed = true;
+        deliveries.starved.clear();
+        drop(deliveries);
+        *self.confirms.lock() = Confirms::default();
+    }
+
+    /// Sets the limit that all consumers of the channel share (0 = none) and answers whom to resume.
+    pub fn limit(&self, limit: u32) -> Vec<(Arc<Queue>, ConsumerKey)> {
+        let mut deliveries = self.deliveries.lock();
+        deliveries.limit = limit;
+        deliveries.take_starved()
+    }
+
+    /// Consumers to be resumed because the channel is below its limit again.
+    pub fn take_starved(&self) -> Vec<(Arc<Queue>, ConsumerKey)> {
+        self.deliveries.lock().take_starved()
+    }
+
+    /// How many deliveries are outstanding.
+    pub fn outstanding(&self) -> u32 {
+        self.deliveries.lock().live
+    }
+
+    /// Sends a message back to its publisher.
+    pub fn returned(&self, code: ReplyCode, message: &MessageView<'_>, batch: &mut Batch) {
+        self.connection.outlet.returned(self.number, code, message);
+        self.connection.touch(batch);
+    }
+
+    /// Tells the client that a consumer is gone.
+    pub fn consumer_cancelled(&self, consumer_tag: &str, batch: &mut Batch) {
+        self.connection.outlet.consumer_cancelled(self.number, consumer_tag);
+        self.connection.touch(batch);
+    }
+
+    /// A publish that will be confirmed once the log is durable past `position` (0 = at once, but never
+    /// before an earlier one). Answers whether the channel now has to be told of progress.
+    pub fn expect_confirm(&self, position: u64) -> bool {
+        let mut confirms = self.confirms.lock();
+        confirms.last_tag += 1;
+        let tag = confirms.last_tag;
+        confirms.pending.push_back((tag, position));
+        position > 0 && !std::mem::replace(&mut confirms.waiting, true)
+    }
+
+    /// A publish that failed: its number is used up by a nack.
+    pub fn refuse_publish(&self, batch: &mut Batch) {
+        let mut confirms = self.confirms.lock();
+        confirms.last_tag += 1;
+        self.connection.outlet.confirm(self.number, confirms.last_tag, false, Verdict::Nack);
+        drop(confirms);
+        self.connection.touch(batch);
+    }
+
+    /// The log is durable up to `durable`: sends the confirms that waited for it, as few frames as possible.
+    /// Answers whether others still wait.
+    pub fn confirm(&self, durable: u64, batch: &mut Batch) -> bool {
+        let mut confirms = self.confirms.lock();
+        let (mut count, mut last) = (0u32, 0);
+        while let Some((tag, _)) = confirms.pending.pop_front_if(|(_, position)| *position < durable.max(1)) {
+            count += 1;
+            last = tag;
+        }
+        confirms.waiting &= !confirms.pending.is_empty();
+        let waiting = confirms.waiting;
+        if count > 0 {
+            self.connection.outlet.confirm(self.number, last, count > 1, Verdict::Ack);
+        }
+        drop(confirms);
+        if count > 0 {
+            self.connection.touch(batch);
+        }
+        waiting
+    }
+}
+
+/// Publisher confirms of one channel, always answered in order.
+#[derive(Debug, Default)]
+struct Confirms {
+    last_tag: u64,
+    /// Tag and the position the log must be durable past.
+    pending: VecDeque<(u64, u64)>,
+    /// The committer knows of this channel.
+    waiting: bool,
+}
+
+impl Deliveries {
+    fn refuses(&self, no_ack: bool) -> bool {
+        self.closed || !no_ack && self.limit > 0 && self.live >= self.limit
+    }
+
+    fn next_tag(&mut self) -> u64 {
+        self.last_tag += 1;
+        self.last_tag
+    }
+
+    fn hold(&mut self, outstanding: Outstanding) {
+        self.live += 1;
+        self.outstanding.push_back((outstanding.tag, Some(outstanding)));
+    }
+
+    fn find(&self, tag: u64) -> Option<usize> {
+        let at = self.outstanding.binary_search_by_key(&tag, |(tag, _)| *tag).ok()?;
+        self.outstanding[at].1.is_some().then_some(at)
+    }
+
+    fn take_one(&mut self, tag: u64) -> Option<Outstanding> {
+        let at = self.find(tag)?;
+        let taken = self.outstanding[at].1.take();
+        self.live -= 1;
+        while let Some((_, None)) = self.outstanding.front() {
+            self.outstanding.pop_front();
+        }
+        taken
+    }
+
+    /// RabbitMQ: tag 0 with multiple means all; any other tag must be outstanding itself.
+    fn take_up_to(&mut self, tag: u64) -> Option<Vec<Outstanding>> {
+        let end = if tag == 0 { self.outstanding.len() } else { self.find(tag)? + 1 };
+        let taken: Vec<Outstanding> = self.outstanding.drain(..end).filter_map(|(_, one)| one).collect();
+        self.live -= taken.len() as u32;
+        while let Some((_, None)) = self.outstanding.front() {
+            self.outstanding.pop_front();
+        }
+        Some(taken)
+    }
+
+    fn take_starved(&mut self) -> Vec<Stalled> {
+        if self.closed || self.limit > 0 && self.live >= self.limit {
+            return Vec::new();
+        }
+        std::mem::take(&mut self.starved)
+    }
+}

@@ -1,0 +1,74 @@
+//! One message in one queue.
+
+use std::sync::Arc;
+
+use leveret_store::{MessageId, Place};
+
+use crate::message::{Message, MessageView};
+
+/// Place in the order of one queue. Given out by the queue, growing, kept over a requeue.
+pub type Pos = u64;
+
+/// A message that a queue holds, ready or unacknowledged.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// Its place in the queue's order.
+    pub pos: Pos,
+    /// Where its content is.
+    pub content: Content,
+    /// Octets of its serial form.
+    pub size_bytes: u32,
+    /// It was handed to somebody before (P4: may be a false positive, never a false negative).
+    pub redelivered: bool,
+}
+
+/// Where the content of an [`Entry`] is.
+#[derive(Clone, Debug)]
+pub enum Content {
+    /// Only in memory: it does not outlive the process.
+    Memory(Arc<Message>),
+    /// On disk, perhaps in memory too.
+    Stored(Stored),
+}
+
+/// A message that the store can read back.
+#[derive(Clone, Debug)]
+pub struct Stored {
+    /// Names it in the log's acknowledgements.
+    pub id: MessageId,
+    /// Where the store finds it.
+    pub place: Place,
+    /// It must outlive the process: its end is logged. Otherwise it was only put aside to save memory.
+    pub durable: bool,
+    /// A copy in memory, while there is room.
+    pub cached: Option<Arc<Message>>,
+}
+
+impl Entry {
+    /// The copy in memory, if there is one.
+    pub fn cached(&self) -> Option<&Arc<Message>> {
+        match &self.content {
+            Content::Memory(message) => Some(message),
+            Content::Stored(stored) => stored.cached.as_ref(),
+        }
+    }
+
+    /// The stored form, if there is one.
+    pub fn stored(&self) -> Option<&Stored> {
+        match &self.content {
+            Content::Memory(_) => None,
+            Content::Stored(stored) => Some(stored),
+        }
+    }
+}
+
+/// A message that arrives at a queue: borrowed, and copied at most once however many queues keep it.
+#[derive(Debug)]
+pub struct Incoming<'a> {
+    /// What it says.
+    pub view: MessageView<'a>,
+    /// Its id and place in the log, when it must outlive the process.
+    pub logged: Option<(MessageId, Place)>,
+    /// The copy that the queues share, once one of them needed it.
+    pub shared: Option<Arc<Message>>,
+}

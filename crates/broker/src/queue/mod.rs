@@ -1,0 +1,385 @@
+//! One queue: what waits, what is unacknowledged, who consumes, and whose turn it is.
+//!
+//! [`QueueState`] is the rule, a state machine without lock, clock or socket: whoever holds the queue's lock
+//! calls it and hands in a [`Courier`], which carries messages to consumers and knows the store. After every
+//! call one of two things holds: nothing waits, or no consumer can take it.
+//!
+//! ```text
+//!   publish ─► ready ─► deliver ─► unacked ─► ack: gone
+//!                ▲                    │
+//!                └───── requeue ◄─────┘   (to its old position)
+//! ```
+
+mod consumers;
+mod entry;
+mod ready;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use leveret_store::{LogSpan, MessageId, Place, ReadError, Segments, Store};
+
+pub use consumers::{Consumer, ConsumerKey, Consumers};
+pub use entry::{Content, Entry, Incoming, Pos, Stored};
+pub use ready::{Ready, SeenBefore};
+
+use crate::message::{Message, MessageView, ResidentBytes};
+
+/// What happened when a message was handed to a consumer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Handed {
+    /// It took it and can take more.
+    Taken,
+    /// It took it and has no room for another; it will be resumed.
+    TakenLast,
+    /// It had no room, nothing was handed over; it will be resumed.
+    NoRoom,
+}
+
+/// What a queue needs from outside while it works.
+pub trait Courier<P> {
+    /// Hands a message to a consumer. `pos` names it in a later settlement.
+    fn deliver(
+        &mut self,
+        consumer: &Consumer<P>,
+        key: ConsumerKey,
+        pos: Pos,
+        redelivered: bool,
+        message: MessageView<'_>,
+    ) -> Handed;
+
+    /// Decides where a message is kept that `waits` for a consumer, or is with one and unacknowledged.
+    fn keep(&mut self, incoming: &mut Incoming<'_>, waits: bool) -> Content;
+
+    /// Reads a stored message of this queue.
+    fn read(&self, place: Place) -> Result<Vec<u8>, ReadError>;
+
+    /// Where segments are read.
+    fn store(&self) -> &Store;
+
+    /// The count of octets in memory.
+    fn resident(&self) -> &ResidentBytes;
+}
+
+/// A durable message whose life ended: the log must be told its id.
+pub type Ended = MessageId;
+
+/// A message fetched by `basic.get`.
+#[derive(Debug)]
+pub struct Fetched {
+    /// Names it in a later settlement.
+    pub pos: Pos,
+    /// It was handed out before.
+    pub redelivered: bool,
+    /// The message.
+    pub message: Arc<Message>,
+    /// How many still wait.
+    pub remaining: u64,
+    /// What to log when it was fetched without acknowledgement.
+    pub ended: Option<Ended>,
+}
+
+#[derive(Debug)]
+struct Unacked {
+    entry: Entry,
+    holder: Option<ConsumerKey>,
+}
+
+/// The rule of one queue. `P` is how messages reach a consumer.
+#[derive(Debug)]
+pub struct QueueState<P> {
+    ready: Ready,
+    unacked: HashMap<Pos, Unacked>,
+    consumers: Consumers<P>,
+    next_pos: Pos,
+    had_consumer: bool,
+}
+
+impl<P> Default for QueueState<P> {
+    fn default() -> Self {
+        Self::recovered(Ready::default(), 1)
+    }
+}
+
+impl<P> QueueState<P> {
+    /// A queue as a restart found it; new messages are placed from `next_pos` on.
+    pub fn recovered(ready: Ready, next_pos: Pos) -> Self {
+        Self {
+            ready,
+            unacked: HashMap::new(),
+            consumers: Consumers::default(),
+            next_pos,
+            had_consumer: false,
+        }
+    }
+
+    /// A message arrives. Answers what ended at once because its consumer does not acknowledge.
+    pub fn publish(&mut self, incoming: &mut Incoming<'_>, courier: &mut impl Courier<P>) -> Option<Ended> {
+        let pos = self.next_pos;
+        self.next_pos += 1;
+        // By the invariant a consumer in the ring means that nothing waits before this message.
+        while let Some(key) = self.consumers.next() {
+            match self.hand(key, pos, false, incoming.view, courier) {
+                Some(true) => return incoming.logged.map(|(id, _)| id),
+                Some(false) => {
+                    let entry = new_entry(pos, incoming, false, courier);
+                    self.unacked.insert(pos, Unacked { entry, holder: Some(key) });
+                    return None;
+                }
+                None => {}
+            }
+        }
+        let entry = new_entry(pos, incoming, true, courier);
+        self.ready.push(entry);
+        None
+    }
+
+    /// Whether a message published now would go to a consumer at once (`immediate`).
+    pub fn has_taker(&self) -> bool {
+        self.consumers.next().is_some()
+    }
+
+    /// Hands out what waits to those that can take it.
+    pub fn pump(&mut self, courier: &mut impl Courier<P>, ended: &mut Vec<Ended>) -> Result<(), ReadError> {
+        while let Some(key) = self.consumers.next() {
+            let Some((entry, read)) = self.ready.take(courier.store(), courier.resident())? else { break };
+            let message = match read {
+                Some(message) => message,
+                None => content_of(&entry, courier)?,
+            };
+            match self.hand(key, entry.pos, entry.redelivered, message.view(), courier) {
+                Some(true) => ended.extend(self.end(&entry)),
+                Some(false) => {
+                    self.unacked.insert(entry.pos, Unacked { entry: uncached(entry), holder: Some(key) });
+                }
+                None => self.ready.put_back(entry),
+            }
+        }
+        Ok(())
+    }
+
+    /// `Some(no_ack)` when the consumer took it.
+    fn hand(
+        &mut self,
+        key: ConsumerKey,
+        pos: Pos,
+        redelivered: bool,
+        message: MessageView<'_>,
+        courier: &mut impl Courier<P>,
+    ) -> Option<bool> {
+        let consumer = self.consumers.by_key(key)?;
+        let no_ack = consumer.no_ack;
+        match courier.deliver(consumer, key, pos, redelivered, message) {
+            Handed::Taken => self.consumers.took(key, true),
+            Handed::TakenLast => self.consumers.took(key, false),
+            Handed::NoRoom => {
+                self.consumers.stalled(key);
+                return None;
+            }
+        }
+        Some(no_ack)
+    }
+
+    /// Fetches one message (`basic.get`).
+    pub fn fetch(
+        &mut self,
+        no_ack: bool,
+        courier: &mut impl Courier<P>,
+    ) -> Result<Option<Fetched>, ReadError> {
+        let Some((entry, read)) = self.ready.take(courier.store(), courier.resident())? else {
+            return Ok(None);
+        };
+        let message = match read {
+            Some(message) => message,
+            None => content_of(&entry, courier)?,
+        };
+        let (pos, redelivered) = (entry.pos, entry.redelivered);
+        let ended = if no_ack { self.end(&entry) } else { None };
+        if !no_ack {
+            self.unacked.insert(pos, Unacked { entry: uncached(entry), holder: None });
+        }
+        Ok(Some(Fetched { pos, redelivered, message, remaining: self.ready.len(), ended }))
+    }
+
+    /// A delivered message is done with. Unknown positions (the queue was purged of them by its deletion) are
+    /// nothing to do.
+    pub fn ack(&mut self, pos: Pos) -> Option<Ended> {
+        let Unacked { entry, holder } = self.unacked.remove(&pos)?;
+        if let Some(key) = holder {
+            self.consumers.released(key);
+        }
+        self.end(&entry)
+    }
+
+    /// A delivered message comes back to its old position, marked as redelivered.
+    pub fn requeue(&mut self, pos: Pos) {
+        let Some(Unacked { mut entry, holder }) = self.unacked.remove(&pos) else { return };
+        entry.redelivered = true;
+        self.ready.put_back(entry);
+        if let Some(key) = holder {
+            self.consumers.released(key);
+        }
+    }
+
+    /// Tells the segments that an entry is over, and answers what the log must be told.
+    fn end(&mut self, entry: &Entry) -> Option<Ended> {
+        let stored = entry.stored()?;
+        if let Place::Segment { .. } = stored.place
+            && let Some(segments) = self.ready.segments_mut(stored.durable)
+        {
+            segments.ack(stored.place);
+        }
+        stored.durable.then_some(stored.id)
+    }
+
+    /// Drops everything that waits; answers how many messages that were.
+    pub fn purge(&mut self) -> u64 {
+        let (count, gone) = self.ready.drain();
+        for entry in &gone {
+            self.end(entry);
+        }
+        count
+    }
+
+    /// Adds a consumer; [`Self::pump`] afterwards.
+    pub fn add_consumer(&mut self, consumer: Consumer<P>) -> ConsumerKey {
+        self.had_consumer = true;
+        self.consumers.add(consumer)
+    }
+
+    /// Removes a consumer. What it has unacknowledged stays so.
+    pub fn remove_consumer(&mut self, key: ConsumerKey) -> Option<Consumer<P>> {
+        self.consumers.remove(key)
+    }
+
+    /// Removes all consumers, because the queue is going away.
+    pub fn remove_consumers(&mut self) -> Vec<Consumer<P>> {
+        self.consumers.remove_all()
+    }
+
+    /// A consumer that stalled has room again; [`Self::pump`] afterwards.
+    pub fn resume(&mut self, key: ConsumerKey) {
+        self.consumers.resumed(key);
+    }
+
+    /// The consumers.
+    pub fn consumers(&self) -> &Consumers<P> {
+        &self.consumers
+    }
+
+    /// Whether an auto-delete queue has served its time: it had a consumer and has none.
+    pub fn is_abandoned(&self) -> bool {
+        self.had_consumer && self.consumers.is_empty()
+    }
+
+    /// How many messages wait.
+    pub fn ready_len(&self) -> u64 {
+        self.ready.len()
+    }
+
+    /// How many messages are unacknowledged.
+    pub fn unacked_len(&self) -> u64 {
+        self.unacked.len() as u64
+    }
+
+    /// Octets of the messages that wait.
+    pub fn ready_bytes(&self) -> u64 {
+        self.ready.size_bytes()
+    }
+
+    /// Ids of unacknowledged durable messages: what a purge must keep and a clean stop must note as delivered.
+    pub fn unacked_ids(&self) -> Vec<MessageId> {
+        let durable = |unacked: &Unacked| Some(unacked.entry.stored().filter(|s| s.durable)?.id);
+        self.unacked.values().filter_map(durable).collect()
+    }
+
+    /// The id of one unacknowledged durable message.
+    pub fn unacked_id(&self, pos: Pos) -> Option<MessageId> {
+        Some(self.unacked.get(&pos)?.entry.stored().filter(|stored| stored.durable)?.id)
+    }
+
+    /// Which durable messages were delivered before, for the note of a clean stop.
+    pub fn seen_before(&self) -> SeenBefore {
+        let mut seen = self.ready.seen_before().clone();
+        let returned = self.ready.indexed().filter(|entry| entry.redelivered);
+        seen.also.extend(returned.filter_map(|entry| Some(entry.stored()?.id)));
+        seen.also.extend(self.unacked_ids());
+        seen.also.retain(|id| *id >= seen.below);
+        seen.also.sort_unstable();
+        seen.also.dedup();
+        seen
+    }
+
+    /// What of this queue lives in one log file, in the queue's order.
+    pub fn alive_in(&self, span: &LogSpan, durable: bool) -> Vec<Settling> {
+        let unacked = self.unacked.values().map(|unacked| &unacked.entry);
+        let mut alive: Vec<Settling> =
+            self.ready.indexed().chain(unacked).filter_map(|entry| settling(entry, span, durable)).collect();
+        alive.sort_unstable_by_key(|settling| settling.pos);
+        alive
+    }
+
+    /// The segment files for durable or put-aside messages.
+    pub fn segments_mut(&mut self, durable: bool) -> &mut Option<Segments> {
+        self.ready.segments_mut(durable)
+    }
+
+    /// What [`Self::alive_in`] answered has been copied to `moved` and is in the segments now.
+    pub fn settled(&mut self, durable: bool, mut moved: BTreeMap<MessageId, Place>) {
+        for id in self.ready.settle_tail(&moved) {
+            moved.remove(&id);
+        }
+        let mut held = self.ready.relocate_returned(&moved);
+        held.extend(self.unacked.values_mut().filter_map(|u| ready::relocate(&mut u.entry, &moved)));
+        let Some(segments) = self.ready.segments_mut(durable) else { return };
+        for id in held {
+            if let Some(place) = moved.remove(&id) {
+                segments.hold(place);
+            }
+        }
+        for place in moved.into_values() {
+            segments.ack(place);
+        }
+    }
+}
+
+/// A message that has to move from a log file into a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settling {
+    /// Its place in the queue's order.
+    pub pos: Pos,
+    /// Its id.
+    pub id: MessageId,
+    /// Where it is now.
+    pub place: Place,
+}
+
+fn settling(entry: &Entry, span: &LogSpan, durable: bool) -> Option<Settling> {
+    let stored = entry.stored().filter(|stored| stored.durable == durable)?;
+    let in_log = matches!(stored.place, Place::Log { .. });
+    let in_span = span.start <= stored.id && stored.id < span.end;
+    (in_log && in_span).then_some(Settling { pos: entry.pos, id: stored.id, place: stored.place })
+}
+
+fn new_entry<P>(pos: Pos, incoming: &mut Incoming<'_>, waits: bool, courier: &mut impl Courier<P>) -> Entry {
+    let size_bytes = incoming.view.size_bytes() as u32;
+    Entry { pos, content: courier.keep(incoming, waits), size_bytes, redelivered: false }
+}
+
+fn content_of<P>(entry: &Entry, courier: &impl Courier<P>) -> Result<Arc<Message>, ReadError> {
+    if let Some(message) = entry.cached() {
+        return Ok(message.clone());
+    }
+    let Some(stored) = entry.stored() else { return Err(ReadError::Missing) };
+    let payload = courier.read(stored.place)?;
+    Message::from_payload(payload, courier.resident()).map(Arc::new).ok_or(ReadError::Missing)
+}
+
+/// An unacknowledged message that the store can read back need not stay in memory.
+fn uncached(mut entry: Entry) -> Entry {
+    if let Content::Stored(stored) = &mut entry.content {
+        stored.cached = None;
+    }
+    entry
+}

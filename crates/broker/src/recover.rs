@@ -1,0 +1,248 @@
+//! From a data directory to a broker, and back at a clean stop.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+
+use hashbrown::{HashMap, HashSet};
+use leveret_store::{
+    CommitError, Damage, Disk, MessageId, OpenError, Options, QueueId, RecoveredQueue, Recovery, Store,
+};
+
+use crate::broker::{Broker, Limits};
+use crate::error::Refusal;
+use crate::message::ResidentBytes;
+use crate::queue::{Content, Entry, QueueState, Ready, SeenBefore, Stored};
+use crate::records::{BindingKey, Key, decode_arguments, decode_exchange, decode_queue};
+use crate::users::Users;
+use crate::vhost::{Destination, Life, Queue, VHost};
+
+/// A broker and what its data directory was found to be like.
+#[derive(Debug)]
+pub struct Opened {
+    /// The broker.
+    pub broker: Arc<Broker>,
+    /// Places that could not be read. Their queues are offline, everything else is served.
+    pub damage: Vec<Damage>,
+    /// Whether the last stop was a clean one; otherwise every recovered message is marked redelivered (P4).
+    pub clean: bool,
+    /// Octets at the end of the log that were never promised to anybody and were cut off.
+    pub torn_bytes: u64,
+}
+
+/// A data directory that cannot be served. It was left as it is.
+#[derive(Debug)]
+pub enum OpenFailed {
+    /// The store says why.
+    Store(OpenError),
+    /// A record of the topology that this version does not know, shown in hexadecimal.
+    UnknownRecord(String),
+    /// What a fresh directory needs could not be made.
+    Setup(Refusal),
+}
+
+impl fmt::Display for OpenFailed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Store(error) => error.fmt(f),
+            Self::UnknownRecord(key) => {
+                write!(f, "the data directory holds a record that this version does not know: {key}")
+            }
+            Self::Setup(refusal) => refusal.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for OpenFailed {}
+
+impl Broker {
+    /// Opens a data directory. A new one gets the virtual host `/` and the user `guest`, who may only log in
+    /// from this machine.
+    pub fn open(disk: Arc<dyn Disk>, options: Options, limits: Limits) -> Result<Opened, OpenFailed> {
+        let (store, recovery) = Store::open(disk, options).map_err(OpenFailed::Store)?;
+        let is_new = recovery.meta.is_empty() && recovery.damage.is_empty();
+        let clean = recovery.clean.is_some();
+        let (damage, torn_bytes) = (recovery.damage.clone(), recovery.torn_bytes);
+        let broker = Arc::new(Rebuild::new(Arc::new(store), recovery)?.finish(limits));
+        if is_new {
+            broker.set_up().map_err(OpenFailed::Setup)?;
+        }
+        Ok(Opened { broker, damage, clean, torn_bytes })
+    }
+
+    fn set_up(&self) -> Result<(), Refusal> {
+        self.add_vhost("/")?;
+        self.users.add_guest().map_err(|error| Refusal::internal(error.to_string()))?;
+        self.save_user("guest")
+    }
+
+    /// Ends the store's life in order: everything is synced, and the next start knows which messages were
+    /// delivered before. Nothing may be published or settled afterwards.
+    pub fn close(&self) -> Result<(), CommitError> {
+        let _everything_has_arrived = self.in_flight.write();
+        let mut notes = Vec::new();
+        for queue in self.vhosts().iter().flat_map(|vhost| vhost.queues()) {
+            if let (true, Life::Alive(state)) = (queue.spec.durable, &*queue.lock()) {
+                notes.push((queue.id, encode_note(&state.seen_before())));
+            }
+        }
+        self.store.close(&notes)
+    }
+}
+
+/// A topology half read.
+struct Rebuild {
+    store: Arc<Store>,
+    users: Users,
+    vhosts: HashMap<String, Arc<VHost>>,
+    content: HashMap<QueueId, RecoveredQueue>,
+    notes: Option<HashMap<QueueId, SeenBefore>>,
+    damaged: HashMap<QueueId, String>,
+    next_id: MessageId,
+    next_queue_id: u64,
+}
+
+impl Rebuild {
+    fn new(store: Arc<Store>, recovery: Recovery) -> Result<Self, OpenFailed> {
+        let mut damaged = HashMap::new();
+        for damage in &recovery.damage {
+            let what = format!("{} at {}: {}", damage.file, damage.offset, damage.what);
+            damaged.extend(damage.queues.iter().map(|id| (*id, what.clone())));
+        }
+        let keep_orphans = !recovery.damage.is_empty();
+        let notes = recovery.clean.map(|notes| {
+            notes.into_iter().filter_map(|(id, note)| Some((id, decode_note(&note)?))).collect()
+        });
+        let mut rebuild = Self {
+            store,
+            users: Users::default(),
+            vhosts: HashMap::new(),
+            content: recovery.queues.into_iter().map(|queue| (queue.id, queue)).collect(),
+            notes,
+            damaged,
+            next_id: recovery.next_id,
+            // Durable queues are made faster in log octets than in numbers, so a position never names an old one.
+            next_queue_id: recovery.next_id.0.max(1),
+        };
+        rebuild.read(&recovery.meta.into_iter().collect::<Vec<_>>())?;
+        if !keep_orphans {
+            rebuild.drop_orphans();
+        }
+        Ok(rebuild)
+    }
+
+    fn read(&mut self, meta: &[(Vec<u8>, Vec<u8>)]) -> Result<(), OpenFailed> {
+        let mut keys = Vec::with_capacity(meta.len());
+        for (bytes, value) in meta {
+            let key = Key::decode(bytes).ok_or_else(|| unknown(bytes))?;
+            if let Key::VHost(name) = &key {
+                self.vhosts.insert(name.clone(), VHost::new(name));
+            }
+            keys.push((key, bytes, value));
+        }
+        for (key, bytes, value) in &keys {
+            self.read_one(key, value).ok_or_else(|| unknown(bytes))?;
+        }
+        for (key, bytes, _) in &keys {
+            if let Key::Binding(binding) = key {
+                self.bind(binding).ok_or_else(|| unknown(bytes))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn read_one(&mut self, key: &Key, value: &[u8]) -> Option<()> {
+        match key {
+            Key::VHost(_) | Key::Binding(_) => {}
+            Key::User(name) => self.users.restore(name, value)?,
+            Key::Exchange(vhost, name) => {
+                self.vhosts.get(vhost)?.add_exchange(name, decode_exchange(value)?);
+            }
+            Key::Queue(vhost, name) => {
+                let (id, spec) = decode_queue(value)?;
+                self.next_queue_id = self.next_queue_id.max(id.0 + 1);
+                let life = self.life(id);
+                let vhost = self.vhosts.get(vhost)?;
+                vhost.add_queue(Queue::new(id, name.as_str().into(), vhost.name.clone(), spec, life));
+            }
+        }
+        Some(())
+    }
+
+    fn life(&mut self, id: QueueId) -> Life {
+        let content = self.content.remove(&id);
+        if let Some(what) = self.damaged.get(&id) {
+            return Life::Damaged(what.clone());
+        }
+        let seen = match &self.notes {
+            Some(notes) => notes.get(&id).cloned().unwrap_or_default(),
+            None => SeenBefore { below: self.next_id, also: Vec::new() },
+        };
+        let Some(content) = content else { return Life::Alive(QueueState::default()) };
+        let mut next_pos = content.last_pos + 1;
+        let mut tail = VecDeque::with_capacity(content.log.len());
+        for message in content.log {
+            let stored = Stored { id: message.id, place: message.place, durable: true, cached: None };
+            let redelivered = seen.contains(message.id);
+            let content = Content::Stored(stored);
+            tail.push_back(Entry { pos: next_pos, content, size_bytes: message.len, redelivered });
+            next_pos += 1;
+        }
+        Life::Alive(QueueState::recovered(Ready::recovered(Some(content.segments), tail, seen), next_pos))
+    }
+
+    fn bind(&self, key: &BindingKey) -> Option<()> {
+        let vhost = self.vhosts.get(&key.vhost)?;
+        let destination = match key.to_queue {
+            true => Destination::Queue(vhost.queue(&key.destination)?),
+            false => Destination::Exchange(vhost.exchange(&key.destination)?),
+        };
+        let arguments = decode_arguments(&key.arguments)?;
+        vhost.exchange(&key.source)?.bindings.write().add(destination, &key.routing_key, &arguments);
+        Some(())
+    }
+
+    /// A queue whose deletion was logged, but whose files were not removed any more.
+    fn drop_orphans(&mut self) {
+        let known: HashSet<QueueId> =
+            self.vhosts.values().flat_map(|vhost| vhost.queues()).map(|queue| queue.id).collect();
+        for (id, _) in self.content.drain().filter(|(id, _)| !known.contains(id)) {
+            if let Err(failed) = self.store.drop_queue(id, false) {
+                tracing::warn!(%failed, ?id, "files of a deleted queue could not be removed");
+            }
+        }
+    }
+
+    fn finish(self, limits: Limits) -> Broker {
+        let resident = ResidentBytes::default();
+        Broker::assemble(self.store, self.users, limits, resident, self.vhosts, self.next_queue_id)
+    }
+}
+
+fn unknown(key: &[u8]) -> OpenFailed {
+    OpenFailed::UnknownRecord(key.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+fn encode_note(seen: &SeenBefore) -> Vec<u8> {
+    let ids = std::iter::once(&seen.below).chain(&seen.also);
+    ids.flat_map(|id| id.0.to_le_bytes()).collect()
+}
+
+fn decode_note(note: &[u8]) -> Option<SeenBefore> {
+    let mut ids = note.chunks_exact(8).map(|id| Some(MessageId(u64::from_le_bytes(id.try_into().ok()?))));
+    let below = ids.next()??;
+    Some(SeenBefore { below, also: ids.collect::<Option<_>>()? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clean_stop_remembers_what_was_delivered() {
+        let seen = SeenBefore { below: MessageId(5), also: vec![MessageId(8), MessageId(13)] };
+        let back = decode_note(&encode_note(&seen)).unwrap();
+        assert_eq!((back.below, &back.also), (seen.below, &seen.also));
+        assert!(back.contains(MessageId(4)) && back.contains(MessageId(13)) && !back.contains(MessageId(5)));
+    }
+}

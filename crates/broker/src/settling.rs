@@ -1,0 +1,83 @@
+//! Settling: what is still alive in a full log file moves into its queues' segments, then the file goes.
+//!
+//! Runs beside everything else. A queue is locked twice and briefly: to say what of it lives in the file, and
+//! to learn its new place; the copying and syncing between happens without any lock. This is what bounds
+//! memory (the log's part of a queue is indexed, segments are not) and recovery (only log files are read).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use leveret_store::{CommitError, LogFileNumber, LogSpan, ReadError, Segments};
+
+use crate::broker::{Broker, NO_ATTRIBUTES};
+use crate::queue::Settling;
+use crate::vhost::{Life, Queue};
+
+impl Broker {
+    /// Settles the oldest full log file; `false` when there is none.
+    pub fn settle_oldest(&self) -> Result<bool, CommitError> {
+        let Some(span) = self.store.file_to_settle() else { return Ok(false) };
+        // Whoever logged into this file has put it into its queues once this was locked.
+        drop(self.in_flight.write());
+        for queue in self.vhosts().iter().flat_map(|vhost| vhost.queues()) {
+            self.settle_queue(&queue, &span, true)?;
+            self.settle_queue(&queue, &span, false)?;
+        }
+        self.store.retire(span.number)?;
+        Ok(true)
+    }
+
+    fn settle_queue(&self, queue: &Arc<Queue>, span: &LogSpan, durable: bool) -> Result<(), CommitError> {
+        let (alive, tail) = match &mut *queue.lock() {
+            Life::Alive(state) => {
+                let alive = state.alive_in(span, durable);
+                let segments = state.segments_mut(durable);
+                if alive.is_empty() && segments.is_none() {
+                    return Ok(());
+                }
+                (alive, segments.get_or_insert_with(|| Segments::new(queue.id, !durable)).tail())
+            }
+            Life::Damaged(_) | Life::Gone => return Ok(()),
+        };
+        let mut writer = self.store.block_writer(queue.id, !durable, span.number, &tail);
+        let mut moved = BTreeMap::new();
+        for settling in &alive {
+            match self.store.read(settling.place, queue.id) {
+                Ok(payload) => {
+                    let place = writer.push(settling.pos, settling.id, &NO_ATTRIBUTES, &payload);
+                    moved.insert(settling.id, place);
+                }
+                Err(damage) => return self.give_up(queue, settling, &damage, span),
+            }
+        }
+        let blocks = writer.finish()?;
+        let mut life = queue.lock();
+        let Some(state) = life.rule() else { return Ok(()) };
+        let Some(segments) = state.segments_mut(durable) else { return Ok(()) };
+        segments.add(blocks);
+        state.settled(durable, moved);
+        match state.segments_mut(durable) {
+            Some(segments) => segments.flush_acks(&self.store, span.number),
+            None => Ok(()),
+        }
+    }
+
+    /// P7: the queue goes offline, and the log file with the unreadable message is kept.
+    fn give_up(
+        &self,
+        queue: &Queue,
+        settling: &Settling,
+        damage: &ReadError,
+        span: &LogSpan,
+    ) -> Result<(), CommitError> {
+        tracing::error!(queue = %queue.name, vhost = %queue.vhost, id = settling.id.0, %damage,
+            "queue taken offline: a logged message cannot be read; its log file is kept");
+        *queue.lock() = Life::Damaged(damage.to_string());
+        self.keep_damaged(span.number)
+    }
+
+    fn keep_damaged(&self, number: LogFileNumber) -> Result<(), CommitError> {
+        self.store.keep_at_retire(number);
+        Ok(())
+    }
+}

@@ -1,0 +1,323 @@
+//! Virtual hosts and what lives in them: exchanges, queues, bindings.
+//!
+//! The unit of concurrency is the queue: each has its own lock, and so has each exchange's table of bindings.
+//! The maps of names are only locked to look a name up, and a channel that publishes to the same place again
+//! does not even do that: it compares [`VHost::version`], which every change of the topology raises.
+
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use hashbrown::HashMap;
+use leveret_store::QueueId;
+use leveret_wire::FieldTable;
+use parking_lot::{Mutex, MutexGuard, RwLock};
+
+use crate::error::{Refusal, exchange_in, queue_in};
+use crate::exchange::{Bindings, ExchangeKind};
+use crate::port::{ChannelPort, ConnectionId};
+use crate::queue::QueueState;
+
+/// A virtual host.
+#[derive(Debug)]
+pub struct VHost {
+    /// Its name.
+    pub name: Arc<str>,
+    exchanges: RwLock<HashMap<Arc<str>, Arc<Exchange>>>,
+    queues: RwLock<HashMap<Arc<str>, Arc<Queue>>>,
+    version: AtomicU64,
+    /// Held while the topology is changed, so that changes are logged in the order they happen.
+    changes: Mutex<()>,
+}
+
+/// What an exchange is declared as.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ExchangeSpec {
+    /// Its type.
+    pub kind: ExchangeKind,
+    /// It survives a restart.
+    pub durable: bool,
+    /// It goes when its last binding goes.
+    pub auto_delete: bool,
+    /// Clients may not publish to it.
+    pub internal: bool,
+    /// Declaration arguments.
+    pub arguments: FieldTable,
+}
+
+impl ExchangeSpec {
+    /// Where messages go that this exchange cannot route.
+    pub fn alternate(&self) -> Option<String> {
+        let value = self.arguments.get("alternate-exchange")?;
+        value.as_str().map(str::to_owned)
+    }
+}
+
+/// An exchange.
+#[derive(Debug)]
+pub struct Exchange {
+    /// Its name; empty for the default exchange.
+    pub name: Arc<str>,
+    /// What it was declared as.
+    pub spec: ExchangeSpec,
+    /// The exchange for what it cannot route.
+    pub alternate: Option<String>,
+    /// Where it routes to.
+    pub bindings: RwLock<Bindings<Destination>>,
+}
+
+/// Where a binding leads.
+#[derive(Clone, Debug)]
+pub enum Destination {
+    /// To a queue.
+    Queue(Arc<Queue>),
+    /// To another exchange.
+    Exchange(Arc<Exchange>),
+}
+
+impl Destination {
+    fn address(&self) -> usize {
+        match self {
+            Self::Queue(queue) => Arc::as_ptr(queue) as usize,
+            Self::Exchange(exchange) => Arc::as_ptr(exchange) as usize,
+        }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &Arc<str> {
+        match self {
+            Self::Queue(queue) => &queue.name,
+            Self::Exchange(exchange) => &exchange.name,
+        }
+    }
+
+    /// Whether a binding to it survives a restart.
+    pub fn is_durable(&self) -> bool {
+        match self {
+            Self::Queue(queue) => queue.spec.durable,
+            Self::Exchange(exchange) => exchange.spec.durable,
+        }
+    }
+}
+
+impl PartialEq for Destination {
+    fn eq(&self, other: &Self) -> bool {
+        self.address() == other.address()
+    }
+}
+
+impl Eq for Destination {}
+
+impl Hash for Destination {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.address().hash(state);
+    }
+}
+
+/// What a queue is declared as. An exclusive queue is never durable, whatever the client asked for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct QueueSpec {
+    /// It survives a restart.
+    pub durable: bool,
+    /// The only connection that may use it; it goes with that connection.
+    pub owner: Option<ConnectionId>,
+    /// It goes when its last consumer goes.
+    pub auto_delete: bool,
+    /// Declaration arguments.
+    pub arguments: FieldTable,
+}
+
+/// A queue: its rule behind its lock.
+pub struct Queue {
+    /// Names it in the store; never reused.
+    pub id: QueueId,
+    /// Its name.
+    pub name: Arc<str>,
+    /// The virtual host it lives in.
+    pub vhost: Arc<str>,
+    /// What it was declared as.
+    pub spec: QueueSpec,
+    state: Mutex<Life>,
+}
+
+/// Whether a queue still works.
+#[derive(Debug)]
+pub enum Life {
+    /// It does.
+    Alive(QueueState<Arc<ChannelPort>>),
+    /// A stored message of it cannot be read (file and offset are named): it takes and gives nothing, so that
+    /// nothing is delivered out of order or silently missing. What is on disk is kept.
+    Damaged(String),
+    /// It was deleted.
+    Gone,
+}
+
+impl std::fmt::Debug for Queue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Queue({:?} {})", self.id, self.name)
+    }
+}
+
+impl Queue {
+    /// A queue with the given content.
+    pub fn new(id: QueueId, name: Arc<str>, vhost: Arc<str>, spec: QueueSpec, life: Life) -> Arc<Self> {
+        Arc::new(Self { id, name, vhost, spec, state: Mutex::new(life) })
+    }
+
+    /// Locks the rule. Order of locks: queue, then channel, then outlet; never two queues at once.
+    pub fn lock(&self) -> MutexGuard<'_, Life> {
+        self.state.lock()
+    }
+
+    /// `queue 'q' in vhost '/'`.
+    pub fn described(&self) -> String {
+        queue_in(&self.name, &self.vhost)
+    }
+
+    /// 405 when it belongs to another connection.
+    pub fn check_owner(&self, connection: ConnectionId) -> Result<(), Refusal> {
+        match self.spec.owner {
+            Some(owner) if owner != connection => Err(self.locked()),
+            _ => Ok(()),
+        }
+    }
+
+    /// The refusal of somebody else's exclusive queue.
+    pub fn locked(&self) -> Refusal {
+        Refusal::locked(format!(
+            "cannot obtain exclusive access to locked {}. It could be originally declared on another \
+             connection or the exclusive property value does not match that of the original declaration.",
+            self.described()
+        ))
+    }
+}
+
+impl Life {
+    /// The rule, unless the queue is gone or damaged.
+    pub fn rule(&mut self) -> Option<&mut QueueState<Arc<ChannelPort>>> {
+        match self {
+            Self::Alive(state) => Some(state),
+            Self::Damaged(_) | Self::Gone => None,
+        }
+    }
+
+    /// The rule, or why there is none.
+    pub fn alive(&mut self, queue: &Queue) -> Result<&mut QueueState<Arc<ChannelPort>>, Refusal> {
+        match self {
+            Self::Alive(state) => Ok(state),
+            Self::Damaged(what) => {
+                Err(Refusal::internal(format!("{} is offline: {what}", queue.described())))
+            }
+            Self::Gone => Err(Refusal::not_found(format!("no {}", queue.described()))),
+        }
+    }
+}
+
+impl VHost {
+    /// A virtual host with the exchanges that AMQP and RabbitMQ predeclare.
+    pub fn new(name: &str) -> Arc<Self> {
+        let vhost = Self {
+            name: name.into(),
+            exchanges: RwLock::default(),
+            queues: RwLock::default(),
+            version: AtomicU64::new(1),
+            changes: Mutex::default(),
+        };
+        for (name, kind) in [
+            ("", ExchangeKind::Direct),
+            ("amq.direct", ExchangeKind::Direct),
+            ("amq.fanout", ExchangeKind::Fanout),
+            ("amq.topic", ExchangeKind::Topic),
+            ("amq.headers", ExchangeKind::Headers),
+            ("amq.match", ExchangeKind::Headers),
+            ("amq.rabbitmq.trace", ExchangeKind::Topic),
+        ] {
+            vhost.add_exchange(name, predeclared(kind, name == "amq.rabbitmq.trace"));
+        }
+        Arc::new(vhost)
+    }
+
+    /// Raised by every change of exchanges, queues and bindings.
+    pub fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
+
+    /// Says that something changed.
+    pub fn changed(&self) {
+        self.version.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Held while the topology is changed and the change logged.
+    pub fn change(&self) -> MutexGuard<'_, ()> {
+        self.changes.lock()
+    }
+
+    /// Finds an exchange.
+    pub fn exchange(&self, name: &str) -> Option<Arc<Exchange>> {
+        self.exchanges.read().get(name).cloned()
+    }
+
+    /// Finds an exchange or refuses with 404.
+    pub fn existing_exchange(&self, name: &str) -> Result<Arc<Exchange>, Refusal> {
+        let missing = || Refusal::not_found(format!("no {}", exchange_in(name, &self.name)));
+        self.exchange(name).ok_or_else(missing)
+    }
+
+    /// Adds an exchange.
+    pub fn add_exchange(&self, name: &str, spec: ExchangeSpec) -> Arc<Exchange> {
+        let name: Arc<str> = name.into();
+        let alternate = spec.alternate();
+        let bindings = RwLock::new(Bindings::new(spec.kind));
+        let exchange = Arc::new(Exchange { name: name.clone(), spec, alternate, bindings });
+        self.exchanges.write().insert(name, exchange.clone());
+        self.changed();
+        exchange
+    }
+
+    /// Takes an exchange out.
+    pub fn remove_exchange(&self, name: &str) {
+        self.exchanges.write().remove(name);
+        self.changed();
+    }
+
+    /// All exchanges.
+    pub fn exchanges(&self) -> Vec<Arc<Exchange>> {
+        self.exchanges.read().values().cloned().collect()
+    }
+
+    /// Finds a queue.
+    pub fn queue(&self, name: &str) -> Option<Arc<Queue>> {
+        self.queues.read().get(name).cloned()
+    }
+
+    /// Finds a queue or refuses with 404.
+    pub fn existing_queue(&self, name: &str) -> Result<Arc<Queue>, Refusal> {
+        let missing = || Refusal::not_found(format!("no {}", queue_in(name, &self.name)));
+        self.queue(name).ok_or_else(missing)
+    }
+
+    /// Adds a queue.
+    pub fn add_queue(&self, queue: Arc<Queue>) {
+        self.queues.write().insert(queue.name.clone(), queue);
+        self.changed();
+    }
+
+    /// Takes a queue out, if it is still the one of that name.
+    pub fn remove_queue(&self, queue: &Arc<Queue>) {
+        let mut queues = self.queues.write();
+        if queues.get(&queue.name).is_some_and(|found| Arc::ptr_eq(found, queue)) {
+            queues.remove(&queue.name);
+        }
+        drop(queues);
+        self.changed();
+    }
+
+    /// All queues.
+    pub fn queues(&self) -> Vec<Arc<Queue>> {
+        self.queues.read().values().cloned().collect()
+    }
+}
+
+fn predeclared(kind: ExchangeKind, internal: bool) -> ExchangeSpec {
+    ExchangeSpec { kind, durable: true, auto_delete: false, internal, arguments: FieldTable::default() }
+}

@@ -1,0 +1,182 @@
+//! When publishers have to wait: memory or disk run short.
+//!
+//! The watchdog looks whenever so much traffic has passed, and keeps looking only while an alarm is on: an idle
+//! broker has no timer. An alarm goes on at the mark and off some way below it, so it does not flutter.
+
+use std::fs;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use leveret_store::Disk;
+use parking_lot::{Condvar, Mutex};
+use tokio::sync::watch;
+
+use crate::config::Watermarks;
+
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
+/// An alarm ends when usage is this share of the mark (RabbitMQ flutters at the mark itself).
+const CLEAR_SHARE: f64 = 0.9;
+
+/// Looks at memory and disk.
+pub(crate) struct Watchdog {
+    state: Mutex<State>,
+    wake: Condvar,
+    alarm: watch::Sender<Option<&'static str>>,
+    disk: Arc<dyn Disk>,
+    memory_limit_bytes: u64,
+    disk_free_bytes: u64,
+}
+
+#[derive(Default)]
+struct State {
+    look: bool,
+    stop: bool,
+    /// The log itself found no room.
+    disk_full: bool,
+    low: Low,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+struct Low {
+    memory: bool,
+    disk: bool,
+}
+
+impl Low {
+    /// RabbitMQ's words.
+    fn reason(self) -> Option<&'static str> {
+        match (self.memory, self.disk) {
+            (false, false) => None,
+            (true, false) => Some("low on memory"),
+            (false, true) => Some("low on disk"),
+            (true, true) => Some("low on memory & disk"),
+        }
+    }
+}
+
+impl Watchdog {
+    /// How much input passes between two looks.
+    pub(crate) const EVERY_BYTES: u64 = 8 << 20;
+
+    pub(crate) fn new(
+        disk: Arc<dyn Disk>,
+        watermarks: Watermarks,
+        log_file_bytes: u64,
+        alarm: watch::Sender<Option<&'static str>>,
+    ) -> Arc<Self> {
+        let memory = usable_memory_bytes() as f64 * watermarks.memory_share;
+        Arc::new(Self {
+            state: Mutex::default(),
+            wake: Condvar::new(),
+            alarm,
+            disk,
+            memory_limit_bytes: memory as u64,
+            // Room for the next log file and for what settling the current ones writes.
+            disk_free_bytes: watermarks.disk_free_bytes.unwrap_or(2 * log_file_bytes),
+        })
+    }
+
+    /// Asks for a look.
+    pub(crate) fn look(&self) {
+        self.state.lock().look = true;
+        self.wake.notify_one();
+    }
+
+    /// The log found no room, or found it again.
+    pub(crate) fn disk_full(&self, full: bool) {
+        let mut state = self.state.lock();
+        if state.disk_full != full {
+            state.disk_full = full;
+            state.look = true;
+            self.wake.notify_one();
+        }
+    }
+
+    pub(crate) fn start(self: &Arc<Self>) -> std::io::Result<JoinHandle<()>> {
+        let watchdog = self.clone();
+        std::thread::Builder::new().name("watchdog".into()).spawn(move || watchdog.run())
+    }
+
+    pub(crate) fn stop(&self) {
+        self.state.lock().stop = true;
+        self.wake.notify_one();
+    }
+
+    fn run(&self) {
+        let mut state = self.state.lock();
+        while !state.stop {
+            let low = self.measure(state.low, state.disk_full);
+            if low != state.low {
+                state.low = low;
+                announce(low);
+                self.alarm.send_replace(low.reason());
+            }
+            if low.reason().is_some() {
+                self.wake.wait_for(&mut state, LOOK_AGAIN);
+            } else if !state.look {
+                self.wake.wait(&mut state);
+            }
+            state.look = false;
+        }
+    }
+
+    fn measure(&self, before: Low, disk_full: bool) -> Low {
+        let memory_mark = self.memory_limit_bytes as f64 * if before.memory { CLEAR_SHARE } else { 1.0 };
+        let disk_mark = self.disk_free_bytes as f64 / if before.disk { CLEAR_SHARE } else { 1.0 };
+        let free = self.disk.free_bytes().unwrap_or(u64::MAX);
+        Low {
+            memory: resident_bytes().is_some_and(|used| used as f64 > memory_mark),
+            disk: disk_full || (free as f64) < disk_mark,
+        }
+    }
+}
+
+fn announce(low: Low) {
+    match low.reason() {
+        Some(reason) => tracing::warn!(reason, "publishers are blocked; consumers go on"),
+        None => tracing::info!("publishers are no longer blocked"),
+    }
+}
+
+/// The memory of this process, from the kernel.
+fn resident_bytes() -> Option<u64> {
+    let statm = fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: u64 = statm.split_ascii_whitespace().nth(1)?.parse().ok()?;
+    Some(pages * rustix::param::page_size() as u64)
+}
+
+/// The machine's memory or the control group's limit, whichever is less (cgroup v2, then v1).
+fn usable_memory_bytes() -> u64 {
+    let machine = fs::read_to_string("/proc/meminfo").ok().and_then(|text| meminfo_total_bytes(&text));
+    let groups = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"];
+    let limits = groups.iter().filter_map(|path| fs::read_to_string(path).ok()?.trim().parse().ok());
+    limits.chain(machine).min().unwrap_or(u64::MAX)
+}
+
+fn meminfo_total_bytes(text: &str) -> Option<u64> {
+    let line = text.lines().find(|line| line.starts_with("MemTotal:"))?;
+    let kib: u64 = line.split_ascii_whitespace().nth(1)?.parse().ok()?;
+    Some(kib * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_machine_says_how_much_memory_it_has() {
+        assert_eq!(meminfo_total_bytes("MemTotal:       24000 kB\nMemFree: 1 kB\n"), Some(24_000 * 1024));
+        assert_eq!(meminfo_total_bytes("garbage"), None);
+        assert!(usable_memory_bytes() > 0 && resident_bytes().is_some_and(|used| used > 0));
+    }
+
+    #[test]
+    fn reasons_are_rabbitmqs() {
+        let check = |memory, disk, expected| assert_eq!(Low { memory, disk }.reason(), expected);
+        check(false, false, None);
+        check(true, false, Some("low on memory"));
+        check(false, true, Some("low on disk"));
+        check(true, true, Some("low on memory & disk"));
+    }
+}

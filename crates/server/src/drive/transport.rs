@@ -1,0 +1,69 @@
+//! A connection over anything that reads and writes: TLS, or memory within one process.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
+
+use super::{Driver, Flow};
+use crate::outbox::Outbox;
+use crate::shared::Shared;
+
+const READ_BYTES: usize = 32 << 10;
+/// How long a closing connection may take to write its last words.
+const LAST_WORDS_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Serves a client until it is gone.
+pub(crate) async fn serve_stream<S>(stream: S, shared: Arc<Shared>, peer_is_loopback: bool)
+where
+    S: AsyncRead + AsyncWrite + Send + 'static,
+{
+    let (mut reader, writer) = tokio::io::split(stream);
+    let outbox = Outbox::new(None);
+    let writing = tokio::spawn(write_all(writer, outbox.clone()));
+    let mut driver = Driver::new(shared, outbox.clone(), peer_is_loopback);
+    let flow = drive(&mut driver, &mut reader).await;
+    if flow == Flow::HangUp {
+        drop(tokio::time::timeout(LAST_WORDS_TIMEOUT, outbox.drained()).await); // nobody to tell
+    }
+    drop(driver);
+    writing.abort();
+}
+
+async fn drive<S: AsyncRead>(driver: &mut Driver, reader: &mut ReadHalf<S>) -> Flow {
+    let mut input = vec![0; READ_BYTES];
+    loop {
+        let reading = driver.may_read();
+        let flow = tokio::select! {
+            count = reader.read(&mut input), if reading => match count {
+                Ok(count) if count > 0 => {
+                    driver.heart.heard();
+                    driver.shared.received(count);
+                    let mut kept = std::mem::take(&mut driver.partial);
+                    kept.extend_from_slice(&input[..count]);
+                    let step = driver.receive(&kept);
+                    driver.follow(step).await
+                }
+                _ => Flow::Gone,
+            },
+            disturbance = driver.disturbed() => driver.handle(disturbance).await,
+        };
+        if flow != Flow::Continue {
+            return flow;
+        }
+    }
+}
+
+async fn write_all<S: AsyncWrite>(mut writer: WriteHalf<S>, outbox: Arc<Outbox>) {
+    loop {
+        outbox.filled.notified().await;
+        while let Some(octets) = outbox.take() {
+            if writer.write_all(&octets).await.is_err() || writer.flush().await.is_err() {
+                outbox.close();
+                outbox.wake.notify_one();
+                return;
+            }
+            outbox.written(octets.len());
+        }
+    }
+}

@@ -1,0 +1,296 @@
+//! A broker inside a program: the same one that `leveret serve` runs.
+//!
+//! ```no_run
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! let broker = leveret_server::Broker::builder().in_memory().any_port().start().await?;
+//! println!("connect to {}", broker.url());
+//! broker.stop().await?;
+//! # Ok(())
+//! # }
+//! ```
+
+use std::fmt;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+
+use leveret_broker::{OpenFailed, Opened};
+use leveret_store::{CommitError, Damage, Disk, MemDisk, Options, RealDisk, StoreFailed};
+use tokio::io::DuplexStream;
+use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
+
+use crate::alarms::Watchdog;
+use crate::committer::{Committer, DiskThreads};
+use crate::config::Config;
+use crate::drive::serve_stream;
+use crate::listener::{Transport, accept, bind};
+use crate::shared::Shared;
+
+/// Octets in flight between an in-memory client and the broker.
+const MEMORY_PIPE_BYTES: usize = 64 << 10;
+
+/// Prepares a broker.
+pub struct Builder {
+    config: Config,
+    storage: Storage,
+}
+
+enum Storage {
+    Directory(PathBuf),
+    Disk(Arc<dyn Disk>),
+}
+
+/// Why a broker did not start. What it found on the disk was left as it is.
+#[derive(Debug)]
+pub enum StartError {
+    /// The data directory.
+    Open(OpenFailed),
+    /// An address, a thread or a directory.
+    Io(io::Error),
+    /// TLS addresses without a certificate.
+    NoCertificate,
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Open(error) => error.fmt(f),
+            Self::Io(error) => error.fmt(f),
+            Self::NoCertificate => f.write_str("a TLS listener needs a certificate and a key"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+impl From<io::Error> for StartError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+/// A running broker. Dropping it stops it like a crash would: what was confirmed is on the disk.
+/// [`Broker::stop`] stops it in order.
+pub struct Broker {
+    shared: Arc<Shared>,
+    stop: watch::Sender<bool>,
+    failure: watch::Receiver<Option<Arc<StoreFailed>>>,
+    disk: Option<DiskThreads>,
+    watchdog: Option<JoinHandle<()>>,
+    addresses: Vec<SocketAddr>,
+    tls_addresses: Vec<SocketAddr>,
+    opened: Condition,
+}
+
+/// What the data directory was like.
+#[derive(Clone, Debug)]
+pub struct Condition {
+    /// What could not be read; those queues are offline.
+    pub damage: Vec<Damage>,
+    /// The last stop was in order.
+    pub clean: bool,
+}
+
+impl Broker {
+    /// Settings for a new broker: the defaults of `leveret serve`.
+    pub fn builder() -> Builder {
+        Builder { config: Config::default(), storage: Storage::Directory(PathBuf::from("leveret-data")) }
+    }
+
+    /// Where to connect: the first plain listener, with the default user.
+    pub fn url(&self) -> String {
+        let address = self.addresses.first().copied();
+        let address = address.unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+        format!("amqp://guest:guest@{address}/%2f")
+    }
+
+    /// Where AMQP is spoken in the clear.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Where AMQP is spoken over TLS.
+    pub fn tls_addresses(&self) -> &[SocketAddr] {
+        &self.tls_addresses
+    }
+
+    /// What the data directory was like.
+    pub fn condition(&self) -> &Condition {
+        &self.opened
+    }
+
+    /// The rules: users, virtual hosts, operations without a socket.
+    pub fn rules(&self) -> &Arc<leveret_broker::Broker> {
+        &self.shared.broker
+    }
+
+    /// A connection that never leaves this process. The other end speaks AMQP like a socket.
+    pub fn connect_in_memory(&self) -> DuplexStream {
+        let (client, server) = tokio::io::duplex(MEMORY_PIPE_BYTES);
+        self.shared.connections.fetch_add(1, Ordering::Relaxed);
+        tokio::spawn(serve_stream(server, self.shared.clone(), true));
+        client
+    }
+
+    /// Waits until the disk has failed for good; never returns while all is well. Nothing is confirmed after
+    /// that, and the process should end (P1).
+    pub async fn failed(&self) -> Arc<StoreFailed> {
+        let mut failure = self.failure.clone();
+        loop {
+            if let Some(failed) = failure.borrow_and_update().clone() {
+                return failed;
+            }
+            if failure.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// Stops in order: clients are told, everything is synced, and the next start finds a clean directory.
+    pub async fn stop(mut self) -> Result<(), CommitError> {
+        self.stop.send_replace(true);
+        let deadline = tokio::time::Instant::now() + self.shared.config.drain_timeout;
+        while self.shared.connections.load(Ordering::Relaxed) > 0 && tokio::time::Instant::now() < deadline {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        let (disk, watchdog) = (self.disk.take(), self.watchdog.take());
+        let shared = self.shared.clone();
+        let closed = tokio::task::spawn_blocking(move || {
+            stop_threads(&shared, disk, watchdog);
+            shared.broker.close()
+        });
+        closed.await.unwrap_or(Err(CommitError::Failed(StoreFailed::Closed)))
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        self.stop.send_replace(true);
+        stop_threads(&self.shared, self.disk.take(), self.watchdog.take());
+    }
+}
+
+fn stop_threads(shared: &Shared, disk: Option<DiskThreads>, watchdog: Option<JoinHandle<()>>) {
+    if let Some(disk) = disk {
+        disk.stop();
+    }
+    shared.watchdog.stop();
+    if let Some(watchdog) = watchdog
+        && watchdog.join().is_err()
+    {
+        tracing::error!("the watchdog panicked");
+    }
+}
+
+impl Builder {
+    /// Replaces all settings.
+    pub fn config(mut self, config: Config) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// Keeps data in a directory, which is made if it is missing.
+    pub fn data_dir(mut self, directory: impl AsRef<Path>) -> Self {
+        self.storage = Storage::Directory(directory.as_ref().to_owned());
+        self
+    }
+
+    /// Keeps data in memory: the same code on a disk that ends with the process.
+    pub fn in_memory(self) -> Self {
+        self.disk(Arc::new(MemDisk::new()))
+    }
+
+    /// Keeps data on any disk.
+    pub fn disk(mut self, disk: Arc<dyn Disk>) -> Self {
+        self.storage = Storage::Disk(disk);
+        self
+    }
+
+    /// Listens on a free port of the loopback address.
+    pub fn any_port(self) -> Self {
+        self.listen([SocketAddr::from((Ipv4Addr::LOCALHOST, 0))])
+    }
+
+    /// Listens on these addresses; none: only in-memory connections.
+    pub fn listen(mut self, addresses: impl IntoIterator<Item = SocketAddr>) -> Self {
+        self.config.listen = addresses.into_iter().collect();
+        self
+    }
+
+    /// Opens the data, binds the addresses, and serves. Needs a Tokio runtime.
+    pub async fn start(self) -> Result<Broker, StartError> {
+        let Self { config, storage } = self;
+        let disk: Arc<dyn Disk> = match storage {
+            Storage::Disk(disk) => disk,
+            Storage::Directory(path) => Arc::new(RealDisk::new(&path)),
+        };
+        let listeners = Listeners::bind(&config).await?;
+        let options = Options { log_file_bytes: log_file_bytes(&config, &*disk), ..Options::default() };
+        let (alarm_tx, alarm) = watch::channel(None);
+        let watchdog = Watchdog::new(disk.clone(), config.watermarks, options.log_file_bytes, alarm_tx);
+        let Opened { broker, damage, clean, .. } =
+            leveret_broker::Broker::open(disk, options, config.limits.clone()).map_err(StartError::Open)?;
+        let committer = Arc::new(Committer::default());
+        let (failure_tx, failure) = watch::channel(None);
+        let disk = DiskThreads::start(&broker, committer.clone(), watchdog.clone(), move |failed| {
+            tracing::error!(%failed, "the disk failed; nothing is confirmed any more");
+            failure_tx.send_replace(Some(Arc::new(failed)));
+        })?;
+        let (stop, stopping) = watch::channel(false);
+        let thread = watchdog.start()?;
+        committer.notice(); // what a new directory logged
+        let shared = Shared::new(broker, config, committer, watchdog, alarm, stopping);
+        let (addresses, tls_addresses) = listeners.serve(&shared)?;
+        Ok(Broker {
+            shared,
+            stop,
+            failure,
+            disk: Some(disk),
+            watchdog: Some(thread),
+            addresses,
+            tls_addresses,
+            opened: Condition { damage, clean },
+        })
+    }
+}
+
+/// A small disk gets small log files: a few of them must fit beside the segments.
+fn log_file_bytes(config: &Config, disk: &dyn Disk) -> u64 {
+    let free = disk.free_bytes().unwrap_or(u64::MAX);
+    config.log_file_bytes.min((free / 16).max(1 << 20))
+}
+
+struct Listeners {
+    plain: Vec<tokio::net::TcpListener>,
+    tls: Vec<(tokio::net::TcpListener, TlsAcceptor)>,
+}
+
+impl Listeners {
+    async fn bind(config: &Config) -> Result<Self, StartError> {
+        let mut listeners = Self { plain: Vec::new(), tls: Vec::new() };
+        for address in &config.listen {
+            listeners.plain.push(bind(*address).await?);
+        }
+        for address in &config.listen_tls {
+            let tls = config.tls.clone().ok_or(StartError::NoCertificate)?;
+            listeners.tls.push((bind(*address).await?, TlsAcceptor::from(tls)));
+        }
+        Ok(listeners)
+    }
+
+    fn serve(self, shared: &Arc<Shared>) -> io::Result<(Vec<SocketAddr>, Vec<SocketAddr>)> {
+        let addresses = self.plain.iter().map(|listener| listener.local_addr()).collect::<Result<_, _>>()?;
+        let tls = self.tls.iter().map(|(listener, _)| listener.local_addr()).collect::<Result<_, _>>()?;
+        for listener in self.plain {
+            tokio::spawn(accept(listener, Transport::Tcp, shared.clone()));
+        }
+        for (listener, acceptor) in self.tls {
+            tokio::spawn(accept(listener, Transport::Tls(acceptor), shared.clone()));
+        }
+        Ok((addresses, tls))
+    }
+}

@@ -1,0 +1,65 @@
+//! How the broker introduces itself; see `docs/adr/0004-identity.md`.
+//!
+//! Kombu decides from `product` and `version` whether a channel-wide prefetch may be used, and NServiceBus
+//! refuses versions below 3.10. So these two name the behaviour we are compatible with, and our own name and
+//! version stand beside them.
+
+use leveret_wire::{FieldTable, FieldValue};
+
+/// The product whose behaviour clients may expect.
+const PRODUCT: &str = "RabbitMQ";
+/// The series whose channel-wide prefetch and shared transient queues we keep.
+const COMPATIBLE_VERSION: &str = "3.13.7";
+
+/// `consumer_priorities` is missing until the broker has them.
+const CAPABILITIES: [&str; 8] = [
+    "authentication_failure_close",
+    "basic.nack",
+    "connection.blocked",
+    "consumer_cancel_notify",
+    "direct_reply_to",
+    "exchange_exchange_bindings",
+    "per_consumer_qos",
+    "publisher_confirms",
+];
+
+/// `server-properties` of `connection.start`, keys sorted as RabbitMQ sorts them.
+pub(crate) fn server_properties() -> FieldTable {
+    let capabilities = CAPABILITIES.iter().map(|name| ((*name).to_owned(), FieldValue::Bool(true))).collect();
+    let text = |value: &str| FieldValue::LongString(value.as_bytes().to_vec());
+    FieldTable(vec![
+        ("capabilities".into(), FieldValue::Table(FieldTable(capabilities))),
+        ("cluster_name".into(), text("leveret@localhost")),
+        ("information".into(), text("Leveret, compatible with RabbitMQ")),
+        ("leveret_version".into(), text(env!("CARGO_PKG_VERSION"))),
+        ("platform".into(), text("Leveret")),
+        ("product".into(), text(PRODUCT)),
+        ("version".into(), text(COMPATIBLE_VERSION)),
+    ])
+}
+
+/// What the client says it understands.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct ClientCapabilities {
+    /// It wants to be told that a login was refused instead of only being cut off.
+    pub(crate) authentication_failure_close: bool,
+    /// It understands `connection.blocked`.
+    pub(crate) blocked: bool,
+    /// It understands `basic.cancel` from the server.
+    pub(crate) consumer_cancel_notify: bool,
+}
+
+impl ClientCapabilities {
+    /// Reads `client-properties`.
+    pub(crate) fn of(properties: &FieldTable) -> Self {
+        let Some(FieldValue::Table(capabilities)) = properties.get("capabilities") else {
+            return Self::default();
+        };
+        let has = |name| capabilities.get(name).and_then(FieldValue::as_bool).unwrap_or(false);
+        Self {
+            authentication_failure_close: has("authentication_failure_close"),
+            blocked: has("connection.blocked"),
+            consumer_cancel_notify: has("consumer_cancel_notify"),
+        }
+    }
+}

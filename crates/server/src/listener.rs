@@ -1,0 +1,84 @@
+//! Accepting connections.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+
+use crate::drive::{serve_stream, serve_tcp};
+use crate::shared::{Shared, is_loopback};
+
+/// How long to wait when accepting fails, e.g. for want of file descriptors: the loop must not spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What is spoken on a listener.
+#[derive(Clone)]
+pub(crate) enum Transport {
+    Tcp,
+    Tls(TlsAcceptor),
+}
+
+/// Binds an address. The error names it.
+pub(crate) async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let named =
+        |error: io::Error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"));
+    TcpListener::bind(address).await.map_err(named)
+}
+
+/// Accepts until the broker stops.
+pub(crate) async fn accept(listener: TcpListener, transport: Transport, shared: Arc<Shared>) {
+    let mut stopping = shared.stopping.clone();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = stopping.changed() => return,
+        };
+        match accepted {
+            Ok((socket, _)) => admit(socket, &transport, &shared),
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection; trying again");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+fn admit(socket: TcpStream, transport: &Transport, shared: &Arc<Shared>) {
+    let limit = shared.config.connections_max;
+    if shared.connections.fetch_add(1, Ordering::Relaxed) >= limit {
+        shared.connections.fetch_sub(1, Ordering::Relaxed);
+        tracing::warn!(limit, "connection refused: connections_max is reached");
+        return;
+    }
+    if let Err(error) = socket.set_nodelay(true) {
+        tracing::debug!(%error, "no TCP_NODELAY");
+    }
+    let shared = shared.clone();
+    match transport {
+        Transport::Tcp => drop(tokio::spawn(serve_tcp(socket, shared))),
+        Transport::Tls(acceptor) => drop(tokio::spawn(serve_tls(socket, acceptor.clone(), shared))),
+    }
+}
+
+async fn serve_tls(socket: TcpStream, acceptor: TlsAcceptor, shared: Arc<Shared>) {
+    let loopback = socket.peer_addr().is_ok_and(|peer| is_loopback(peer.ip()));
+    let handshake = tokio::time::timeout(shared.config.tls_handshake_timeout, acceptor.accept(socket));
+    match handshake.await {
+        Ok(Ok(stream)) => serve_stream(stream, shared, loopback).await,
+        failed => {
+            shared.connections.fetch_sub(1, Ordering::Relaxed);
+            let error = failed.map_or_else(
+                |_| "timed out".to_owned(),
+                |result| match result {
+                    Ok(_) => String::new(),
+                    Err(error) => error.to_string(),
+                },
+            );
+            tracing::debug!(error, "TLS handshake failed");
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! One client's side of the protocol, without a socket: bytes in, effects through the outbox.
+//!
+//! Each phase is a type; a method of an open connection cannot be reached before there is one:
+//!
+//! ```text
+//!   Header ─► StartOk ─► (credentials checked outside) ─► TuneOk ─► Open ─► Running ─► Closing ─► Closed
+//! ```
+//!
+//! Whatever cannot be answered at once (a password to be hashed, a change to reach the disk) ends
+//! [`Session::receive`] with a [`Step`]; the connection's task does it and calls back.
+
+mod dispatch;
+mod handshake;
+mod running;
+
+use std::sync::Arc;
+
+use leveret_broker::{Batch, Refusal};
+use leveret_wire::method::{ConnectionClose, ConnectionCloseOk};
+use leveret_wire::sasl::Credentials;
+use leveret_wire::{Method, RawFrame, ReplyCode, WireError, split_frame};
+
+use crate::outbox::Outbox;
+use crate::shared::Shared;
+use handshake::Greeting;
+use running::Running;
+
+/// What has to happen before more bytes are received.
+#[derive(Debug)]
+pub(crate) enum Step {
+    /// More bytes.
+    More,
+    /// The credentials are checked, then [`Session::authenticated`] is called.
+    Authenticate(Credentials),
+    /// The log becomes durable past this position, then [`Session::made_durable`] is called.
+    AwaitDurable(u64),
+    /// What is in the outbox is written, then the socket is closed.
+    Close,
+}
+
+/// A client's connection.
+pub(crate) struct Session {
+    shared: Arc<Shared>,
+    outbox: Arc<Outbox>,
+    phase: Phase,
+}
+
+enum Phase {
+    Greeting(Greeting),
+    Running(Box<Running>),
+    /// We have said `connection.close`; only its answer counts.
+    Closing,
+    Closed,
+}
+
+impl Session {
+    pub(crate) fn new(shared: Arc<Shared>, outbox: Arc<Outbox>) -> Self {
+        Self { shared, outbox, phase: Phase::Greeting(Greeting::new()) }
+    }
+
+    /// Takes what was read; answers how much of it is done with and what comes next. Everything it set in
+    /// motion has left, or is with the outboxes, when it returns.
+    pub(crate) fn receive(&mut self, input: &[u8]) -> (usize, Step) {
+        let mut batch = Batch::default();
+        let received = self.receive_all(input, &mut batch);
+        self.finish(&mut batch);
+        received
+    }
+
+    fn receive_all(&mut self, input: &[u8], batch: &mut Batch) -> (usize, Step) {
+        let mut consumed = 0;
+        loop {
+            let rest = &input[consumed..];
+            match self.receive_one(rest, batch) {
+                Ok(Received::Frame(octets)) => consumed += octets,
+                Ok(Received::Step(octets, step)) => return (consumed + octets, step),
+                Ok(Received::Incomplete) => return (consumed, Step::More),
+                Err(error) => {
+                    let step =
+                        self.refuse(&error.code, &error.text, (error.class_id, error.method_id), batch);
+                    return (input.len(), step);
+                }
+            }
+        }
+    }
+
+    fn receive_one(&mut self, rest: &[u8], batch: &mut Batch) -> Result<Received, WireError> {
+        match &mut self.phase {
+            Phase::Greeting(greeting) => {
+                let received = greeting.receive(rest, &self.shared, &self.outbox);
+                if let Some(opened) = greeting.take_opened() {
+                    let running = Running::new(opened, self.shared.clone(), self.outbox.clone());
+                    self.phase = Phase::Running(Box::new(running));
+                }
+                received
+            }
+            Phase::Running(running) => {
+                let received = running.receive(rest, batch)?;
+                if let Received::Step(_, Step::Close) = received {
+                    self.end(batch);
+                }
+                Ok(received)
+            }
+            Phase::Closing => receive_closing(rest, &self.outbox),
+            Phase::Closed => Ok(Received::Step(rest.len(), Step::Close)),
+        }
+    }
+
+    /// The outcome of [`Step::Authenticate`].
+    pub(crate) fn authenticated(&mut self, login: Result<Arc<leveret_broker::users::User>, Refusal>) -> Step {
+        let Phase::Greeting(greeting) = &mut self.phase else { return Step::Close };
+        match greeting.authenticated(login, &self.shared, &self.outbox) {
+            Ok(step) => step,
+            Err(refusal) => {
+                let text = refusal.explanation;
+                self.refuse(&refusal.code, &text, (10, 11), &mut Batch::default())
+            }
+        }
+    }
+
+    /// The outcome of [`Step::AwaitDurable`]: what was held back leaves.
+    pub(crate) fn made_durable(&mut self) {
+        if let Phase::Running(running) = &mut self.phase {
+            running.release_held();
+        }
+        self.outbox.flush();
+    }
+
+    /// Whether the handshake is over.
+    pub(crate) fn is_running(&self) -> bool {
+        matches!(self.phase, Phase::Running(_))
+    }
+
+    /// Whether we wait for the client's `close-ok`.
+    pub(crate) fn is_closing(&self) -> bool {
+        matches!(self.phase, Phase::Closing)
+    }
+
+    /// The heartbeat interval in seconds; 0: none.
+    pub(crate) fn heartbeat_s(&self) -> u16 {
+        match &self.phase {
+            Phase::Running(running) => running.heartbeat_s(),
+            _ => 0,
+        }
+    }
+
+    /// Whether the client publishes and so has to stop while an alarm is on.
+    pub(crate) fn publishes(&self) -> bool {
+        matches!(&self.phase, Phase::Running(running) if running.publishes())
+    }
+
+    /// Tells a publishing client why it is not read, or that it is again.
+    pub(crate) fn blocked(&mut self, reason: Option<&str>) {
+        if let Phase::Running(running) = &mut self.phase {
+            running.blocked(reason);
+        }
+        self.outbox.flush();
+    }
+
+    /// The outbox has room: consumers that were held back go on.
+    pub(crate) fn has_room(&mut self) {
+        let Phase::Running(running) = &mut self.phase else { return };
+        let mut batch = Batch::default();
+        running.resume_consumers(&mut batch);
+        self.finish(&mut batch);
+    }
+
+    /// Closes from our side with a reason of ours, e.g. at shutdown.
+    pub(crate) fn force_close(&mut self, reason: &str) -> Step {
+        let mut batch = Batch::default();
+        let text = format!("broker forced connection closure with reason '{reason}'");
+        let step = self.refuse(&ReplyCode::CONNECTION_FORCED, &text, (0, 0), &mut batch);
+        self.finish(&mut batch);
+        step
+    }
+
+    /// The socket is gone: the connection's channels, consumers and exclusive queues end.
+    pub(crate) fn disconnected(&mut self) {
+        let mut batch = Batch::default();
+        self.outbox.close();
+        self.end(&mut batch);
+        self.finish(&mut batch);
+    }
+
+    /// Says `connection.close` and ends everything the connection had.
+    fn refuse(
+        &mut self,
+        code: &ReplyCode,
+        text: &str,
+        (class_id, method_id): (u16, u16),
+        batch: &mut Batch,
+    ) -> Step {
+        let said = match &self.phase {
+            Phase::Greeting(greeting) => greeting.may_be_told(),
+            Phase::Running(_) => true,
+            Phase::Closing | Phase::Closed => false,
+        };
+        self.end(batch);
+        if !said {
+            return Step::Close;
+        }
+        let reply_text = Refusal::new(*code, text).reply_text();
+        let close = ConnectionClose { reply_code: code.0, reply_text: &reply_text, class_id, method_id };
+        self.outbox.send(0, &Method::ConnectionClose(close));
+        self.phase = Phase::Closing;
+        Step::More
+    }
+
+    fn end(&mut self, batch: &mut Batch) {
+        if let Phase::Running(running) = std::mem::replace(&mut self.phase, Phase::Closed) {
+            running.close(batch);
+        }
+    }
+
+    fn finish(&self, batch: &mut Batch) {
+        self.shared.finish(batch);
+        self.outbox.flush();
+    }
+}
+
+/// What one look at the input came to.
+enum Received {
+    /// A frame of so many octets was dealt with.
+    Frame(usize),
+    /// So many octets were dealt with and something else has to happen.
+    Step(usize, Step),
+    /// There is no whole frame.
+    Incomplete,
+}
+
+/// After our `connection.close` everything is discarded but its answer and the client's own close.
+fn receive_closing(rest: &[u8], outbox: &Outbox) -> Result<Received, WireError> {
+    let (frame, octets) = match split_frame(rest, 0) {
+        Ok(Some(split)) => split,
+        Ok(None) => return Ok(Received::Incomplete),
+        // What follows a broken frame cannot be cut into frames; the connection's task gives up after a while.
+        Err(_) => return Ok(Received::Frame(rest.len())),
+    };
+    match control_method(&frame) {
+        Some(Method::ConnectionCloseOk(_)) => Ok(Received::Step(octets, Step::Close)),
+        Some(Method::ConnectionClose(_)) => {
+            outbox.send(0, &Method::ConnectionCloseOk(ConnectionCloseOk));
+            Ok(Received::Frame(octets))
+        }
+        _ => Ok(Received::Frame(octets)),
+    }
+}
+
+fn control_method<'a>(frame: &RawFrame<'a>) -> Option<Method<'a>> {
+    if frame.kind != leveret_wire::FRAME_METHOD || frame.channel != 0 {
+        return None;
+    }
+    Method::decode(frame.payload).ok()
+}

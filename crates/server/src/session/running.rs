@@ -1,0 +1,415 @@
+//! An open connection: its channels, and which frame belongs to what.
+
+use std::sync::Arc;
+
+use leveret_broker::ops::publish::Publish;
+use leveret_broker::{Batch, Channel, Connection, MessageView, Refusal, Scope};
+use leveret_wire::method::{
+    BasicPublish, ChannelClose, ChannelCloseOk, ChannelOpenOk, ConnectionBlocked, ConnectionCloseOk,
+    ConnectionUnblocked,
+};
+use leveret_wire::{
+    Assembler, Content, FRAME_BODY, FRAME_HEADER, FRAME_HEARTBEAT, FRAME_METHOD, Method, Progress, RawFrame,
+    ReplyCode, TuneLimits, WireError, content, split_frame, whole_content,
+};
+use std::collections::HashMap;
+
+use super::handshake::Opened;
+use super::{Received, Step};
+use crate::identity::ClientCapabilities;
+use crate::outbox::Outbox;
+use crate::shared::Shared;
+
+/// The class of everything that carries a content.
+const BASIC: u16 = 60;
+/// What RabbitMQ refuses to look at, whatever is configured.
+const BODY_MAX_BYTES: u64 = 512 << 20;
+
+/// An open connection.
+pub(super) struct Running {
+    pub(super) connection: Arc<Connection>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) outbox: Arc<Outbox>,
+    limits: TuneLimits,
+    capabilities: ClientCapabilities,
+    channels: HashMap<u16, Slot>,
+    publishes: bool,
+    told_blocked: bool,
+    /// Replies that must not leave before the log is durable past a position.
+    held: Option<(u64, Vec<u8>)>,
+}
+
+/// One channel number in use.
+enum Slot {
+    Open(Channel),
+    /// The method of a publish has come, its content has not.
+    Publishing(Channel, Assembler<PublishMethod>),
+    /// We have said `channel.close`: everything but its answer is discarded.
+    Closing,
+}
+
+/// A `basic.publish` that waits for its content.
+#[derive(Debug)]
+struct PublishMethod {
+    exchange: String,
+    routing_key: String,
+    mandatory: bool,
+    immediate: bool,
+}
+
+/// What an operation failed with, and on behalf of which method.
+pub(super) type Failed = (Refusal, (u16, u16));
+
+impl Running {
+    pub(super) fn new(opened: Opened, shared: Arc<Shared>, outbox: Arc<Outbox>) -> Self {
+        let Opened { connection, limits, capabilities } = opened;
+        Self {
+            connection,
+            shared,
+            outbox,
+            limits,
+            capabilities,
+            channels: HashMap::new(),
+            publishes: false,
+            told_blocked: false,
+            held: None,
+        }
+    }
+
+    pub(super) fn heartbeat_s(&self) -> u16 {
+        self.limits.heartbeat_s
+    }
+
+    pub(super) fn publishes(&self) -> bool {
+        self.publishes
+    }
+
+    /// Deals with the first frame of `rest`.
+    pub(super) fn receive(&mut self, rest: &[u8], batch: &mut Batch) -> Result<Received, WireError> {
+        let Some((frame, octets)) = split_frame(rest, self.limits.frame_max)? else {
+            return Ok(Received::Incomplete);
+        };
+        let after = &rest[octets..];
+        let more = match frame.kind {
+            FRAME_METHOD => match self.method(&frame, after, batch)? {
+                Handled::Frames(more) => more,
+                Handled::Step(step) => return Ok(Received::Step(octets, step)),
+            },
+            FRAME_HEADER | FRAME_BODY => {
+                self.content(&frame, batch)?;
+                0
+            }
+            FRAME_HEARTBEAT if frame.channel == 0 => 0,
+            FRAME_HEARTBEAT => return Err(frame.unexpected()),
+            _ => return Err(frame.unknown()),
+        };
+        Ok(match &self.held {
+            Some((position, _)) => Received::Step(octets + more, Step::AwaitDurable(*position)),
+            None => Received::Frame(octets + more),
+        })
+    }
+
+    fn method(
+        &mut self,
+        frame: &RawFrame<'_>,
+        after: &[u8],
+        batch: &mut Batch,
+    ) -> Result<Handled, WireError> {
+        let method = Method::decode(frame.payload)?;
+        if frame.channel == 0 {
+            return self.connection_method(&method);
+        }
+        match self.channels.get(&frame.channel) {
+            Some(Slot::Open(_)) => {}
+            Some(Slot::Publishing(_, assembler)) => return Err(assembler.unexpected()),
+            Some(Slot::Closing) => {
+                self.closing_method(frame.channel, &method);
+                return Ok(Handled::Frames(0));
+            }
+            None => return self.unopened(frame.channel, &method).map(|()| Handled::Frames(0)),
+        }
+        if let Method::BasicPublish(publish) = method {
+            return self.publish(frame.channel, publish, after, batch).map(Handled::Frames);
+        }
+        match method {
+            Method::ChannelClose(_) => {
+                self.close_channel(frame.channel, batch);
+                self.outbox.send(frame.channel, &Method::ChannelCloseOk(ChannelCloseOk));
+            }
+            Method::ChannelOpen(_) => return Err(blame(&method, "second 'channel.open' seen")),
+            _ => self.on_channel(frame.channel, &method, batch)?,
+        }
+        Ok(Handled::Frames(0))
+    }
+
+    fn connection_method(&mut self, method: &Method<'_>) -> Result<Handled, WireError> {
+        match method {
+            Method::ConnectionClose(_) => {
+                self.outbox.send(0, &Method::ConnectionCloseOk(ConnectionCloseOk));
+                Ok(Handled::Step(Step::Close))
+            }
+            Method::ConnectionCloseOk(_) => Ok(Handled::Frames(0)),
+            Method::ConnectionUpdateSecret(_) => {
+                // Passwords do not expire, so there is nothing to replace: RabbitMQ refuses alike.
+                let text = "New secret was refused by one of the backends";
+                Err(blame_with(ReplyCode::NOT_ALLOWED, method, text))
+            }
+            _ if method.class_id() == 10 => {
+                Err(blame(method, "unexpected method in connection state running"))
+            }
+            _ => Err(blame(method, "unexpected method on channel 0")),
+        }
+    }
+
+    fn unopened(&mut self, number: u16, method: &Method<'_>) -> Result<(), WireError> {
+        match method {
+            Method::ChannelOpen(_) => {}
+            // Both may cross with our own close.
+            Method::ChannelCloseOk(_) => return Ok(()),
+            Method::ChannelClose(_) => {
+                self.outbox.send(number, &Method::ChannelCloseOk(ChannelCloseOk));
+                return Ok(());
+            }
+            _ => return Err(blame(method, "expected 'channel.open'")),
+        }
+        let max = self.limits.channel_max;
+        if max != 0 && number > max {
+            let text = format!(
+                "number of channels opened ({number}) has reached the negotiated channel_max ({max})"
+            );
+            return Err(blame_with(ReplyCode::NOT_ALLOWED, method, text));
+        }
+        let channel = Channel::open(self.connection.clone(), number);
+        self.channels.insert(number, Slot::Open(channel));
+        self.outbox.send(number, &Method::ChannelOpenOk(ChannelOpenOk { channel_id: b"" }));
+        Ok(())
+    }
+
+    fn closing_method(&mut self, number: u16, method: &Method<'_>) {
+        match method {
+            Method::ChannelCloseOk(_) => {
+                self.channels.remove(&number);
+            }
+            Method::ChannelClose(_) => {
+                self.outbox.send(number, &Method::ChannelCloseOk(ChannelCloseOk));
+            }
+            _ => {}
+        }
+    }
+
+    fn on_channel(&mut self, number: u16, method: &Method<'_>, batch: &mut Batch) -> Result<(), WireError> {
+        batch.logged |= is_topology(method);
+        match self.dispatch(number, method, batch) {
+            Ok(()) => Ok(()),
+            Err(refusal) => self.failed(number, (refusal, (method.class_id(), method.method_id())), batch),
+        }
+    }
+
+    pub(super) fn channel(&mut self, number: u16) -> Option<&mut Channel> {
+        match self.channels.get_mut(&number) {
+            Some(Slot::Open(channel)) => Some(channel),
+            _ => None,
+        }
+    }
+
+    /// Closes what the refusal says: the channel here, the connection in the caller.
+    fn failed(&mut self, number: u16, (refusal, method): Failed, batch: &mut Batch) -> Result<(), WireError> {
+        tracing::debug!(channel = number, %refusal, "refused");
+        if refusal.scope() == Scope::Connection {
+            return Err(WireError::new(refusal.code, refusal.explanation).with_method(method.0, method.1));
+        }
+        self.close_channel(number, batch);
+        let reply_text = refusal.reply_text();
+        let close = ChannelClose {
+            reply_code: refusal.code.0,
+            reply_text: &reply_text,
+            class_id: method.0,
+            method_id: method.1,
+        };
+        self.outbox.send(number, &Method::ChannelClose(close));
+        self.channels.insert(number, Slot::Closing);
+        Ok(())
+    }
+
+    fn close_channel(&mut self, number: u16, batch: &mut Batch) {
+        if let Some(Slot::Open(channel) | Slot::Publishing(channel, _)) = self.channels.remove(&number) {
+            channel.close(batch);
+        }
+    }
+
+    /// Publishes at once when the whole content has been read, else waits for it. Answers how many more octets
+    /// were used.
+    fn publish(
+        &mut self,
+        number: u16,
+        method: BasicPublish<'_>,
+        after: &[u8],
+        batch: &mut Batch,
+    ) -> Result<usize, WireError> {
+        self.publishes = true;
+        let limit = self.shared.broker.limits.message_size_bytes;
+        let Some(Slot::Open(channel)) = self.channels.get_mut(&number) else { return Ok(0) };
+        if let Some((header, body, octets)) =
+            whole_content(after, number, BASIC, self.limits.frame_max, limit)
+        {
+            let message = MessageView {
+                exchange: method.exchange,
+                routing_key: method.routing_key,
+                properties: header.properties,
+                body,
+            };
+            let (mandatory, immediate) = (method.mandatory, method.immediate);
+            let published = channel.publish(Publish { message, mandatory, immediate }, batch);
+            if let Err(refusal) = published {
+                self.failed(number, (refusal, (BASIC, 40)), batch)?;
+            }
+            return Ok(octets);
+        }
+        let waiting = PublishMethod {
+            exchange: method.exchange.to_owned(),
+            routing_key: method.routing_key.to_owned(),
+            mandatory: method.mandatory,
+            immediate: method.immediate,
+        };
+        if let Some(Slot::Open(channel)) = self.channels.remove(&number) {
+            let assembler = Assembler::start(waiting, BASIC).of_method(40);
+            self.channels.insert(number, Slot::Publishing(channel, assembler));
+        }
+        Ok(0)
+    }
+
+    /// A header or body frame.
+    fn content(&mut self, frame: &RawFrame<'_>, batch: &mut Batch) -> Result<(), WireError> {
+        let number = frame.channel;
+        match self.channels.remove(&number) {
+            Some(Slot::Publishing(channel, assembler)) => {
+                let limit = self.shared.broker.limits.message_size_bytes;
+                if let Some(refusal) = oversized(frame, limit) {
+                    self.channels.insert(number, Slot::Open(channel));
+                    return self.failed(number, (refusal, (BASIC, 40)), batch);
+                }
+                let progress = match frame.kind {
+                    FRAME_HEADER => assembler.header(frame.payload, BODY_MAX_BYTES)?,
+                    _ => assembler.body(frame.payload)?,
+                };
+                match progress {
+                    Progress::More(assembler) => {
+                        self.channels.insert(number, Slot::Publishing(channel, assembler));
+                        Ok(())
+                    }
+                    Progress::Done(content) => self.publish_assembled(channel, number, &content, batch),
+                }
+            }
+            Some(Slot::Closing) => {
+                self.channels.insert(number, Slot::Closing);
+                Ok(())
+            }
+            Some(open @ Slot::Open(_)) => {
+                self.channels.insert(number, open);
+                Err(content::expected_method())
+            }
+            None => Err(WireError::new(ReplyCode::CHANNEL_ERROR, "expected 'channel.open'")),
+        }
+    }
+
+    fn publish_assembled(
+        &mut self,
+        mut channel: Channel,
+        number: u16,
+        content: &Content<PublishMethod>,
+        batch: &mut Batch,
+    ) -> Result<(), WireError> {
+        let PublishMethod { exchange, routing_key, mandatory, immediate } = &content.method;
+        let message =
+            MessageView { exchange, routing_key, properties: content.properties(), body: &content.body };
+        let publish = Publish { message, mandatory: *mandatory, immediate: *immediate };
+        let published = channel.publish(publish, batch);
+        self.channels.insert(number, Slot::Open(channel));
+        match published {
+            Ok(()) => Ok(()),
+            Err(refusal) => self.failed(number, (refusal, (BASIC, 40)), batch),
+        }
+    }
+
+    /// Answers a method; held back while the change it confirms is not on the disk (P2).
+    pub(super) fn reply_when_durable(&mut self, number: u16, position: u64, method: &Method<'_>) {
+        if self.shared.broker.is_durable(position) {
+            return self.outbox.send(number, method);
+        }
+        let mut octets = Vec::new();
+        match leveret_wire::write_method(&mut octets, number, method) {
+            Ok(()) => self.held = Some((position, octets)),
+            Err(error) => tracing::error!(%error, method = method.name(), "method could not be encoded"),
+        }
+    }
+
+    pub(super) fn release_held(&mut self) {
+        if let Some((_, octets)) = self.held.take() {
+            self.outbox.send_raw(&octets);
+        }
+    }
+
+    /// Tells the client once that it is blocked, and once that it no longer is.
+    pub(super) fn blocked(&mut self, reason: Option<&str>) {
+        if reason.is_some() == self.told_blocked || !self.capabilities.blocked {
+            return;
+        }
+        self.told_blocked = reason.is_some();
+        match reason {
+            Some(reason) => self.outbox.send(0, &Method::ConnectionBlocked(ConnectionBlocked { reason })),
+            None => self.outbox.send(0, &Method::ConnectionUnblocked(ConnectionUnblocked)),
+        }
+    }
+
+    pub(super) fn resume_consumers(&self, batch: &mut Batch) {
+        let stalled = self.connection.port.take_stalled();
+        self.connection.broker.resume(stalled, batch);
+    }
+
+    /// Ends everything the connection had, in the order of its channels.
+    pub(super) fn close(mut self, batch: &mut Batch) {
+        let mut numbers: Vec<u16> = self.channels.keys().copied().collect();
+        numbers.sort_unstable();
+        for number in numbers {
+            self.close_channel(number, batch);
+        }
+        self.connection.close(batch);
+    }
+}
+
+/// Whether a method may have logged a change of exchanges, queues or bindings.
+fn is_topology(method: &Method<'_>) -> bool {
+    matches!(method.class_id(), 40 | 50)
+}
+
+/// What a method came to.
+enum Handled {
+    /// It is dealt with, and so are so many octets after it.
+    Frames(usize),
+    /// Something else has to happen.
+    Step(Step),
+}
+
+/// A body that will be too large is refused by its header, before it is received.
+fn oversized(frame: &RawFrame<'_>, limit: u64) -> Option<Refusal> {
+    if frame.kind != FRAME_HEADER {
+        return None;
+    }
+    let size = content::parse_header(frame.payload).ok()?.body_size;
+    let too_large = size > limit && size <= BODY_MAX_BYTES;
+    too_large.then(|| {
+        Refusal::precondition(format!("message size {size} is larger than configured max size {limit}"))
+    })
+}
+
+fn blame(method: &Method<'_>, text: impl Into<std::borrow::Cow<'static, str>>) -> WireError {
+    blame_with(ReplyCode::CHANNEL_ERROR, method, text)
+}
+
+fn blame_with(
+    code: ReplyCode,
+    method: &Method<'_>,
+    text: impl Into<std::borrow::Cow<'static, str>>,
+) -> WireError {
+    WireError::new(code, text).with_method(method.class_id(), method.method_id())
+}

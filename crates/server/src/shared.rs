@@ -1,0 +1,126 @@
+//! What all connections of one broker process share.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use leveret_broker::users::{LoginRefused, User};
+use leveret_broker::{Batch, Broker, Refusal};
+use leveret_wire::TuneLimits;
+use leveret_wire::sasl::Credentials;
+use tokio::sync::{Semaphore, watch};
+
+use crate::alarms::Watchdog;
+use crate::committer::Committer;
+use crate::config::Config;
+
+/// Passwords hashed at a time: a login attack may take one core, not all.
+const LOGINS_AT_ONCE: usize = 1;
+/// More than this gathered for the disk holds publishers back.
+const GATHERED_MAX_BYTES: usize = 16 << 20;
+/// More full log files than this waiting to be settled hold publishers back, so that recovery stays bounded.
+const UNSETTLED_MAX_FILES: usize = 4;
+
+/// Handed to every connection.
+pub(crate) struct Shared {
+    pub(crate) broker: Arc<Broker>,
+    pub(crate) config: Config,
+    pub(crate) committer: Arc<Committer>,
+    pub(crate) watchdog: Arc<Watchdog>,
+    /// Why publishers are blocked, if they are.
+    pub(crate) alarm: watch::Receiver<Option<&'static str>>,
+    /// Set once, when connections have to be closed.
+    pub(crate) stopping: watch::Receiver<bool>,
+    pub(crate) connections: AtomicUsize,
+    received_bytes: AtomicU64,
+    logins: Semaphore,
+}
+
+impl Shared {
+    pub(crate) fn new(
+        broker: Arc<Broker>,
+        config: Config,
+        committer: Arc<Committer>,
+        watchdog: Arc<Watchdog>,
+        alarm: watch::Receiver<Option<&'static str>>,
+        stopping: watch::Receiver<bool>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            broker,
+            config,
+            committer,
+            watchdog,
+            alarm,
+            stopping,
+            connections: AtomicUsize::new(0),
+            received_bytes: AtomicU64::new(0),
+            logins: Semaphore::new(LOGINS_AT_ONCE),
+        })
+    }
+
+    pub(crate) fn tune_limits(&self) -> TuneLimits {
+        let tune = self.config.tune;
+        TuneLimits { channel_max: tune.channel_max, frame_max: tune.frame_max, heartbeat_s: tune.heartbeat_s }
+    }
+
+    /// Ends a batch: the committer learns of what was logged, everything else leaves.
+    pub(crate) fn finish(&self, batch: &mut Batch) {
+        if batch.urgent {
+            self.committer.hurry();
+        } else if batch.logged {
+            self.committer.notice();
+        }
+        batch.urgent = false;
+        batch.logged = false;
+        batch.finish(self.broker.store().durable());
+    }
+
+    /// Counts input, so that memory and disk are looked at while there is traffic and never when there is none.
+    pub(crate) fn received(&self, octets: usize) {
+        let before = self.received_bytes.fetch_add(octets as u64, Ordering::Relaxed);
+        if before / Watchdog::EVERY_BYTES != (before + octets as u64) / Watchdog::EVERY_BYTES {
+            self.watchdog.look();
+        }
+    }
+
+    /// Whether publishers have to wait for the disk.
+    pub(crate) fn disk_is_behind(&self) -> bool {
+        let store = self.broker.store();
+        store.gathered_bytes() > GATHERED_MAX_BYTES || store.rotated_files() > UNSETTLED_MAX_FILES
+    }
+
+    /// Checks credentials without holding up other connections.
+    pub(crate) async fn login(
+        self: &Arc<Self>,
+        credentials: Credentials,
+        peer_is_loopback: bool,
+    ) -> Result<Arc<User>, Refusal> {
+        let users = &self.broker.users;
+        let (name, password) = (&credentials.user, credentials.password.expose());
+        if let Some(answer) = users.authenticate_quickly(name, password, peer_is_loopback) {
+            return answer.map_err(|refused| login_refused(&refused));
+        }
+        let _permit = self.logins.acquire().await;
+        let shared = self.clone();
+        let checked = tokio::task::spawn_blocking(move || {
+            let (name, password) = (&credentials.user, credentials.password.expose());
+            shared.broker.users.authenticate(name, password, peer_is_loopback)
+        });
+        match checked.await {
+            Ok(Ok(user)) => Ok(user),
+            Ok(Err(refused)) => Err(login_refused(&refused)),
+            Err(error) => Err(Refusal::internal(error.to_string())),
+        }
+    }
+}
+
+/// The log says why; the client only hears that it was refused.
+fn login_refused(refused: &LoginRefused) -> Refusal {
+    tracing::warn!(%refused, "login refused");
+    Refusal::access(LoginRefused::reply_text("PLAIN"))
+}
+
+/// Whether a peer is on this machine, also when it came by an IPv4-mapped address.
+pub(crate) fn is_loopback(address: IpAddr) -> bool {
+    address.to_canonical().is_loopback()
+}
