@@ -98,9 +98,8 @@ impl FromStr for AmqpUri {
 impl fmt::Display for AmqpUri {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = if self.tls { "amqps" } else { "amqp" };
-        let (open, close) = if self.host.contains(':') { ("[", "]") } else { ("", "") };
-        let (user, host, port) = (percent_encode(&self.user), &self.host, self.port);
-        write!(f, "{scheme}://{user}@{open}{host}{close}:{port}/{}", percent_encode(&self.vhost))
+        let (user, host, port) = (percent_encode(&self.user), encode_host(&self.host), self.port);
+        write!(f, "{scheme}://{user}@{host}:{port}/{}", percent_encode(&self.vhost))
     }
 }
 
@@ -174,6 +173,11 @@ fn percent_decode(encoded: &str) -> Result<Vec<u8>, UriError> {
 fn hex_digit(octet: Option<u8>) -> Result<u8, UriError> {
     let digit = octet.and_then(|octet| char::from(octet).to_digit(16)).ok_or(UriError::PercentEncoding)?;
     Ok(digit as u8)
+}
+
+fn encode_host(host: &str) -> String {
+    let parts: Vec<String> = host.split(':').map(percent_encode).collect();
+    if parts.len() > 1 { format!("[{}]", parts.join(":")) } else { parts.concat() }
 }
 
 fn percent_encode(text: &str) -> String {
