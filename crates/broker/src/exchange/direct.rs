@@ -17,7 +17,7 @@ impl<D: Eq + Hash> Direct<D> {
         match self.0.get_mut(key) {
             Some(destinations) => destinations.add(destination),
             None => {
-                let mut destinations = Destinations::new();
+                let mut destinations = Destinations::None;
                 destinations.add(destination);
                 self.0.insert(key.into(), destinations);
             }

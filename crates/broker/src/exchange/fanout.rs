@@ -10,7 +10,7 @@ pub(super) struct Fanout<D>(Destinations<D>);
 
 impl<D: Eq + Hash> Fanout<D> {
     pub(super) fn new() -> Self {
-        Self(Destinations::new())
+        Self(Destinations::None)
     }
 
     pub(super) fn add(&mut self, destination: D) {

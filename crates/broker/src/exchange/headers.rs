@@ -101,7 +101,7 @@ impl<D: Eq + Hash> Rule<D> {
         let (quantifier, with_x) = given.unwrap_or((Quantifier::All, false));
         let counts = |key: &str| key != "x-match" && (with_x || !key.starts_with("x-"));
         let wanted = arguments.iter().filter(|(key, _)| counts(key)).cloned().collect();
-        Self { quantifier, wanted, destinations: Destinations::new() }
+        Self { quantifier, wanted, destinations: Destinations::None }
     }
 
     fn matches(&self, headers: &HashMap<&str, &FieldValue>) -> bool {

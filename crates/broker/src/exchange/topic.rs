@@ -54,10 +54,17 @@ struct Node<D> {
     label: Box<[Step]>,
     /// The words of the label, as a signature: a key without one of them cannot match.
     needs: u64,
-    words: BTreeMap<WordId, Box<Node<D>>>,
-    one: Option<Box<Node<D>>>,
-    many: Option<Box<Node<D>>>,
+    /// Nothing for a leaf, as most nodes are.
+    children: Option<Box<Children<D>>>,
     destinations: Destinations<D>,
+}
+
+/// The nodes below, by the first step of their labels. One at least.
+#[derive(Debug)]
+struct Children<D> {
+    words: BTreeMap<WordId, Node<D>>,
+    one: Option<Node<D>>,
+    many: Option<Node<D>>,
 }
 
 impl<D: Eq + Hash> Topic<D> {
@@ -134,10 +141,8 @@ impl<D: Eq + Hash> Node<D> {
         Self {
             label: label.into(),
             needs: signature(label),
-            words: BTreeMap::new(),
-            one: None,
-            many: None,
-            destinations: Destinations::new(),
+            children: None,
+            destinations: Destinations::None,
         }
     }
 
@@ -145,7 +150,7 @@ impl<D: Eq + Hash> Node<D> {
         let mut node = self;
         let mut steps = steps;
         while let Some(&first) = steps.first() {
-            let child = node.child_or_insert(first, steps);
+            let child = node.children.get_or_insert_default().get_or_insert(first, steps);
             let shared = child.label.iter().zip(steps).take_while(|(a, b)| a == b).count();
             if shared < child.label.len() {
                 child.split(shared);
@@ -156,21 +161,13 @@ impl<D: Eq + Hash> Node<D> {
         node.destinations.add(destination);
     }
 
-    fn child_or_insert(&mut self, first: Step, label: &[Step]) -> &mut Node<D> {
-        let fresh = || Box::new(Node::new(label));
-        match first {
-            Step::Word(word) => self.words.entry(word).or_insert_with(fresh),
-            Step::One => self.one.get_or_insert_with(fresh),
-            Step::Many => self.many.get_or_insert_with(fresh),
-        }
-    }
-
     /// Keeps the first `at` steps here and moves the rest, with all that hangs on it, one level down.
     fn split(&mut self, at: usize) {
-        let upper = Node::new(&self.label[..at]);
+        let upper = Self::new(&self.label[..at]);
         let mut lower = std::mem::replace(self, upper);
+        let first = lower.label[at];
         lower.relabel(lower.label[at..].into());
-        self.attach(lower);
+        self.children.get_or_insert_default().insert(first, lower);
     }
 
     fn relabel(&mut self, label: Box<[Step]>) {
@@ -178,40 +175,72 @@ impl<D: Eq + Hash> Node<D> {
         self.label = label;
     }
 
-    fn attach(&mut self, child: Node<D>) {
-        let child = Box::new(child);
-        match child.label[0] {
-            Step::Word(word) => drop(self.words.insert(word, child)),
-            Step::One => self.one = Some(child),
-            Step::Many => self.many = Some(child),
-        }
-    }
-
     /// Recurses as deep as the pattern has steps: 256 at most.
     fn remove(&mut self, steps: &[Step], destination: &D) {
         let Some(&first) = steps.first() else { return self.destinations.remove(destination) };
-        let child = match first {
-            Step::Word(word) => self.words.get_mut(&word),
-            Step::One => self.one.as_mut(),
-            Step::Many => self.many.as_mut(),
-        };
-        let Some(child) = child else { return };
+        let Some(children) = &mut self.children else { return };
+        let Some(child) = children.find(first) else { return };
         let Some(rest) = steps.strip_prefix(&*child.label) else { return };
         child.remove(rest, destination);
-        if child.destinations.is_empty() {
-            match child.child_count() {
-                0 => self.detach(first),
-                1 => child.absorb_only_child(),
-                _ => {}
-            }
+        if child.is_dead() {
+            children.remove(first);
+        } else {
+            child.absorb_only_child();
+        }
+        if children.len() == 0 {
+            self.children = None;
         }
     }
 
-    fn child_count(&self) -> usize {
+    /// No pattern ends here or below.
+    fn is_dead(&self) -> bool {
+        self.destinations.is_empty() && self.children.is_none()
+    }
+
+    /// Undoes a [`split`](Self::split) that is no longer needed.
+    fn absorb_only_child(&mut self) {
+        if !self.destinations.is_empty() {
+            return;
+        }
+        let Some(mut child) = self.children.as_mut().and_then(|children| children.take_only()) else {
+            return;
+        };
+        child.relabel([&*self.label, &*child.label].concat().into());
+        *self = child;
+    }
+}
+
+impl<D: Eq + Hash> Children<D> {
+    fn len(&self) -> usize {
         self.words.len() + usize::from(self.one.is_some()) + usize::from(self.many.is_some())
     }
 
-    fn detach(&mut self, first: Step) {
+    fn find(&mut self, first: Step) -> Option<&mut Node<D>> {
+        match first {
+            Step::Word(word) => self.words.get_mut(&word),
+            Step::One => self.one.as_mut(),
+            Step::Many => self.many.as_mut(),
+        }
+    }
+
+    fn get_or_insert(&mut self, first: Step, label: &[Step]) -> &mut Node<D> {
+        let fresh = || Node::new(label);
+        match first {
+            Step::Word(word) => self.words.entry(word).or_insert_with(fresh),
+            Step::One => self.one.get_or_insert_with(fresh),
+            Step::Many => self.many.get_or_insert_with(fresh),
+        }
+    }
+
+    fn insert(&mut self, first: Step, node: Node<D>) {
+        match first {
+            Step::Word(word) => drop(self.words.insert(word, node)),
+            Step::One => self.one = Some(node),
+            Step::Many => self.many = Some(node),
+        }
+    }
+
+    fn remove(&mut self, first: Step) {
         match first {
             Step::Word(word) => drop(self.words.remove(&word)),
             Step::One => self.one = None,
@@ -219,13 +248,18 @@ impl<D: Eq + Hash> Node<D> {
         }
     }
 
-    fn absorb_only_child(&mut self) {
-        let child = self.one.take().or_else(|| self.many.take());
-        let Some(mut child) = child.or_else(|| self.words.pop_first().map(|(_, child)| child)) else {
-            return;
-        };
-        child.relabel([&*self.label, &*child.label].concat().into());
-        *self = *child;
+    fn take_only(&mut self) -> Option<Node<D>> {
+        if self.len() != 1 {
+            return None;
+        }
+        let wildcard = self.one.take().or_else(|| self.many.take());
+        wildcard.or_else(|| self.words.pop_first().map(|(_, node)| node))
+    }
+}
+
+impl<D> Default for Children<D> {
+    fn default() -> Self {
+        Self { words: BTreeMap::new(), one: None, many: None }
     }
 }
 
@@ -243,18 +277,19 @@ impl<D: Eq + Hash, const N: usize, const WORDS: usize> Walk<'_, D, N, WORDS> {
         if reached.contains(self.key.len()) {
             node.destinations.each(self.found);
         }
-        if let Some(child) = &node.many {
+        let Some(children) = &node.children else { return };
+        if let Some(child) = &children.many {
             self.follow(child, reached.and_later());
         }
         let before_word = reached.intersection(self.key.inside());
         if before_word.is_empty() {
             return;
         }
-        if let Some(child) = &node.one {
+        if let Some(child) = &children.one {
             self.follow(child, before_word.next());
         }
-        if !node.words.is_empty() {
-            self.follow_words(node, before_word);
+        if !children.words.is_empty() {
+            self.follow_words(&children.words, before_word);
         }
     }
 
@@ -263,12 +298,15 @@ impl<D: Eq + Hash, const N: usize, const WORDS: usize> Walk<'_, D, N, WORDS> {
         if !self.key.may_contain(node.needs) {
             return;
         }
-        for step in node.label.iter().skip(1) {
-            reached = match step {
-                Step::Word(word) => reached.intersection(self.key.before(*word)).next(),
-                Step::One => reached.intersection(self.key.inside()).next(),
-                Step::Many => reached.and_later(),
-            };
+        let rest = node.label.get(1..).unwrap_or_default();
+        if node.children.is_none() {
+            if self.reaches_end(rest, reached) {
+                node.destinations.each(self.found);
+            }
+            return;
+        }
+        for &step in rest {
+            reached = self.after(step, reached);
             if reached.is_empty() {
                 return;
             }
@@ -276,22 +314,57 @@ impl<D: Eq + Hash, const N: usize, const WORDS: usize> Walk<'_, D, N, WORDS> {
         self.arrive(node, reached);
     }
 
+    fn after(&self, step: Step, reached: Positions<N>) -> Positions<N> {
+        match step {
+            Step::Word(word) => reached.intersection(self.key.before(word)).next(),
+            Step::One => reached.intersection(self.key.inside()).next(),
+            Step::Many => reached.and_later(),
+        }
+    }
+
+    /// Whether the last steps of a pattern lead to the end of the key. What follows the last `#` has only one
+    /// place where it can match, so that is compared first, from the end on.
+    fn reaches_end(&self, steps: &[Step], mut reached: Positions<N>) -> bool {
+        let mut end = self.key.len();
+        let mut open = steps;
+        while let Some((&step, before)) = open.split_last() {
+            match (step, end) {
+                (Step::Many, _) => break,
+                (_, 0) => return false,
+                (Step::Word(word), _) if self.key.word_at(end - 1) != Some(word) => return false,
+                (Step::Word(_) | Step::One, _) => {}
+            }
+            end -= 1;
+            open = before;
+        }
+        if open.is_empty() {
+            return reached.contains(end);
+        }
+        for &step in open {
+            reached = self.after(step, reached);
+            if reached.is_empty() {
+                return false;
+            }
+        }
+        reached.contains(end)
+    }
+
     /// Follows the children that begin with a word: one look-up if only one word can come next, else over the
     /// children or over the words of the key, whichever are fewer.
-    fn follow_words(&mut self, node: &Node<D>, before_word: Positions<N>) {
+    fn follow_words(&mut self, children: &BTreeMap<WordId, Node<D>>, before_word: Positions<N>) {
         if let Some(position) = before_word.single() {
-            let child = self.key.word_at(position).and_then(|word| node.words.get(&word));
+            let child = self.key.word_at(position).and_then(|word| children.get(&word));
             if let Some(child) = child {
                 self.follow(child, before_word.next());
             }
-        } else if node.words.len() <= self.key.places().len() {
-            for (&word, child) in &node.words {
+        } else if children.len() <= self.key.places().len() {
+            for (&word, child) in children {
                 self.follow_if_any(child, before_word.intersection(self.key.before(word)));
             }
         } else {
             for at in 0..self.key.places().len() {
                 let (word, before) = self.key.places()[at];
-                if let Some(child) = word.and_then(|word| node.words.get(&word)) {
+                if let Some(child) = word.and_then(|word| children.get(&word)) {
                     self.follow_if_any(child, before_word.intersection(before));
                 }
             }
@@ -309,6 +382,6 @@ impl<D: Eq + Hash, const N: usize, const WORDS: usize> Walk<'_, D, N, WORDS> {
 impl<D: Eq + Hash> Topic<D> {
     /// Whether nothing is left of any pattern.
     pub(super) fn is_bare(&self) -> bool {
-        self.words.is_empty() && self.root.child_count() == 0
+        self.words.is_empty() && self.root.is_dead()
     }
 }

@@ -1,16 +1,18 @@
 //! The words of all topic patterns as small numbers: matching compares numbers, and a word that no pattern
 //! contains is recognised once per message.
 
+use std::num::NonZeroU32;
+
 use hashbrown::HashMap;
 
 /// A word that occurs in a pattern. Numbers are reused when the last such pattern goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct WordId(u32);
+pub(super) struct WordId(NonZeroU32);
 
 impl WordId {
     /// A bit in a 64-bit signature of a set of words; several words share one.
     pub(super) fn signature(self) -> u64 {
-        1 << (self.0 % 64)
+        1 << (self.0.get() % 64)
     }
 }
 
@@ -34,8 +36,9 @@ impl Words {
             entry.uses += 1;
             return entry.id;
         }
-        // Every number is either free or known.
-        let id = self.free.pop().unwrap_or(WordId(self.known.len() as u32));
+        // Every number is either free or known. The keys alone would fill the memory long before they overflow.
+        let next = NonZeroU32::MIN.saturating_add(self.known.len() as u32);
+        let id = self.free.pop().unwrap_or(WordId(next));
         self.known.insert(word.into(), Entry { id, uses: 1 });
         id
     }
