@@ -172,11 +172,8 @@ impl<'a> RawProperties<'a> {
         if flags & flag(index) == 0 {
             return None;
         }
-        for (earlier, &kind) in BASIC_PROPERTIES[..index].iter().enumerate() {
-            if flags & flag(earlier) != 0 {
-                skip(&mut reader, kind).ok()?;
-            }
-        }
+        let earlier = flags & !(flag(index) | (flag(index) - 1));
+        present(earlier).try_for_each(|kind| skip(&mut reader, kind)).ok()?;
         Some(reader)
     }
 }
@@ -305,10 +302,7 @@ fn check(octets: &[u8]) -> Result<RawProperties<'_>, PropertyFault> {
     if flags & CONTINUATION != 0 {
         return Err(PropertyFault::Continuation);
     }
-    for (index, &kind) in BASIC_PROPERTIES.iter().enumerate() {
-        if flags & flag(index) == 0 {
-            continue;
-        }
+    for kind in present(flags) {
         match kind {
             PropertyType::Table => {
                 RawTable::checked(reader.long_octets()?).map_err(PropertyFault::Headers)?;
@@ -327,6 +321,17 @@ fn skip(reader: &mut Reader<'_>, kind: PropertyType) -> Result<(), Truncated> {
         PropertyType::Table => reader.long_octets().map(drop),
         PropertyType::Timestamp => reader.longlong().map(drop),
     }
+}
+
+/// The types of the properties whose flags are set, in the order of their values.
+#[inline]
+fn present(mut flags: u16) -> impl Iterator<Item = PropertyType> {
+    std::iter::from_fn(move || {
+        let index = flags.leading_zeros() as usize;
+        let &kind = BASIC_PROPERTIES.get(index)?;
+        flags &= !flag(index);
+        Some(kind)
+    })
 }
 
 /// The flag of the property with this index: the first has the highest bit.
