@@ -13,6 +13,25 @@
 //! Whatever the octets are, nothing here panics, recurses without a bound, or reserves memory for a
 //! size that was only announced. Errors carry RabbitMQ's code and text, because clients match on them.
 //!
+//! ```
+//! use leveret_wire::method::BasicPublish;
+//! use leveret_wire::{DEFAULT_FRAME_MAX, Method, Properties, RawProperties};
+//! use leveret_wire::{split_frame, whole_content, write_content};
+//!
+//! let publish = BasicPublish { exchange: "amq.topic", routing_key: "news.ohio", ..Default::default() };
+//! let properties = Properties { delivery_mode: Some(2), ..Default::default() }.encode()?;
+//! let mut octets = Vec::new();
+//! let properties = RawProperties::parse(&properties)?;
+//! write_content(&mut octets, 1, &publish.into(), properties, b"hello", DEFAULT_FRAME_MAX)?;
+//!
+//! let (frame, size_bytes) = split_frame(&octets, DEFAULT_FRAME_MAX)?.expect("a whole frame");
+//! assert_eq!(Method::decode(frame.payload)?, Method::BasicPublish(publish));
+//! let (header, body, _) =
+//!     whole_content(&octets[size_bytes..], 1, 60, DEFAULT_FRAME_MAX, 1024).expect("a whole content");
+//! assert_eq!((header.properties.delivery_mode(), body), (Some(2), &b"hello"[..]));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! Methods and constants are generated from RabbitMQ's machine-readable specification
 //! (`cargo xtask codegen`); how fields are read and written is in `reader` and `writer`.
 

@@ -9,8 +9,9 @@ use std::str::FromStr;
 
 use crate::Secret;
 
-/// A broker's address, decoded.
-#[derive(Debug, Clone)]
+/// A broker's address, decoded. Neither `Debug` nor `Display` shows the password or the parameters,
+/// which may hold another one.
+#[derive(Clone)]
 pub struct AmqpUri {
     /// Whether the scheme is `amqps`.
     pub tls: bool,
@@ -100,6 +101,12 @@ impl fmt::Display for AmqpUri {
         let scheme = if self.tls { "amqps" } else { "amqp" };
         let (user, host, port) = (percent_encode(&self.user), encode_host(&self.host), self.port);
         write!(f, "{scheme}://{user}@{host}:{port}/{}", percent_encode(&self.vhost))
+    }
+}
+
+impl fmt::Debug for AmqpUri {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "AmqpUri({self})")
     }
 }
 
@@ -261,7 +268,7 @@ mod tests {
 
     #[test]
     fn neither_address_nor_error_shows_the_password() {
-        let uri = AmqpUri::parse("amqps://us%20er:canary@[::1]/%2f").unwrap();
+        let uri = AmqpUri::parse("amqps://us%20er:canary@[::1]/%2f?password=canary").unwrap();
         assert_eq!(uri.to_string(), "amqps://us%20er@[::1]:5671/%2f");
         assert!(!format!("{uri:?}").contains("canary"));
         for wrong in
