@@ -1,6 +1,8 @@
 //! `cargo xtask COMMAND`: the project's own commands, in the language everybody here has.
 
+mod bench;
 mod codegen;
+mod interop;
 mod tidy;
 
 use anyhow::Result;
@@ -15,9 +17,19 @@ struct Command {
 
 const COMMANDS: &[Command] = &[
     Command {
+        name: "bench",
+        about: "[--quick] [--only x]  brokers side by side: rates, latency, memory, CPU",
+        run: bench::run,
+    },
+    Command {
         name: "codegen",
         about: "[--check]  the wire crate's constants and methods from RabbitMQ's specification",
         run: |_| codegen::run(),
+    },
+    Command {
+        name: "interop",
+        about: "[--only x] [--url u] [--against rabbitmq]  other people's clients and suites against a broker",
+        run: interop::run,
     },
     Command { name: "tidy", about: "style, borders between crates, leftovers", run: tidy::run },
 ];

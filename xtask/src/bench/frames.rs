@@ -1,0 +1,221 @@
+//! The few AMQP frames a load generator needs, written and read by hand.
+//!
+//! On purpose no code of the broker: what measures must not share a mistake with what is measured, nor pay for
+//! generality. Whole batches of publishes are encoded once and only numbered again before each write; of
+//! what comes back, headers are looked at and bodies skipped.
+//!
+//! ```text
+//!  frame    kind:1 | channel:2 | size:4 | payload | 0xCE
+//!  content  method frame, header frame (class:2 | 0:2 | body size:8 | flags:2 | properties), body frame
+//! ```
+
+use anyhow::{Context, Result, bail, ensure};
+use std::io::{ErrorKind, Read};
+use std::net::TcpStream;
+
+pub(super) const METHOD: u8 = 1;
+pub(super) const HEADER: u8 = 2;
+pub(super) const BODY: u8 = 3;
+const FRAME_END: u8 = 0xCE;
+/// Bytes before the payload.
+const FRAME_HEAD: usize = 7;
+/// What we ask for in tune-ok; both peers offer it.
+pub(super) const FRAME_MAX: u32 = 131_072;
+const READ_BUFFER_BYTES: usize = 4 * FRAME_MAX as usize;
+
+/// The channel everything here uses.
+pub(super) const CHANNEL: u16 = 1;
+
+/// Class and method number.
+pub(super) type MethodId = (u16, u16);
+
+pub(super) mod id {
+    use super::MethodId;
+    pub(in crate::bench) const CONNECTION_START: MethodId = (10, 10);
+    pub(in crate::bench) const CONNECTION_START_OK: MethodId = (10, 11);
+    pub(in crate::bench) const CONNECTION_TUNE: MethodId = (10, 30);
+    pub(in crate::bench) const CONNECTION_TUNE_OK: MethodId = (10, 31);
+    pub(in crate::bench) const CONNECTION_OPEN: MethodId = (10, 40);
+    pub(in crate::bench) const CONNECTION_OPEN_OK: MethodId = (10, 41);
+    pub(in crate::bench) const CONNECTION_CLOSE: MethodId = (10, 50);
+    pub(in crate::bench) const CONNECTION_CLOSE_OK: MethodId = (10, 51);
+    pub(in crate::bench) const CHANNEL_OPEN: MethodId = (20, 10);
+    pub(in crate::bench) const CHANNEL_OPEN_OK: MethodId = (20, 11);
+    pub(in crate::bench) const CHANNEL_CLOSE: MethodId = (20, 40);
+    pub(in crate::bench) const QUEUE_DECLARE: MethodId = (50, 10);
+    pub(in crate::bench) const QUEUE_DECLARE_OK: MethodId = (50, 11);
+    pub(in crate::bench) const QUEUE_DELETE: MethodId = (50, 40);
+    pub(in crate::bench) const QUEUE_DELETE_OK: MethodId = (50, 41);
+    pub(in crate::bench) const BASIC_QOS: MethodId = (60, 10);
+    pub(in crate::bench) const BASIC_QOS_OK: MethodId = (60, 11);
+    pub(in crate::bench) const BASIC_CONSUME: MethodId = (60, 20);
+    pub(in crate::bench) const BASIC_CONSUME_OK: MethodId = (60, 21);
+    pub(in crate::bench) const BASIC_PUBLISH: MethodId = (60, 40);
+    pub(in crate::bench) const BASIC_DELIVER: MethodId = (60, 60);
+    pub(in crate::bench) const BASIC_ACK: MethodId = (60, 80);
+    pub(in crate::bench) const CONFIRM_SELECT: MethodId = (85, 10);
+    pub(in crate::bench) const CONFIRM_SELECT_OK: MethodId = (85, 11);
+}
+
+/// Property flags of a content header.
+pub(super) const HAS_DELIVERY_MODE: u16 = 1 << 12;
+pub(super) const HAS_CORRELATION_ID: u16 = 1 << 10;
+pub(super) const HAS_REPLY_TO: u16 = 1 << 9;
+
+/// Appends a method frame; `args` appends its arguments.
+pub(super) fn write_method(out: &mut Vec<u8>, channel: u16, id: MethodId, args: impl FnOnce(&mut Vec<u8>)) {
+    write_frame(out, METHOD, channel, |out| {
+        out.extend(id.0.to_be_bytes());
+        out.extend(id.1.to_be_bytes());
+        args(out);
+    });
+}
+
+/// Appends a publish to the default exchange, not mandatory: three frames.
+pub(super) fn write_publish(out: &mut Vec<u8>, queue: &[u8], flags: u16, properties: &[u8], body: &[u8]) {
+    write_method(out, CHANNEL, id::BASIC_PUBLISH, |out| {
+        out.extend([0, 0, 0]);
+        write_short_string(out, queue);
+        out.push(0);
+    });
+    write_frame(out, HEADER, CHANNEL, |out| {
+        out.extend([0, 60, 0, 0]);
+        out.extend((body.len() as u64).to_be_bytes());
+        out.extend(flags.to_be_bytes());
+        out.extend(properties);
+    });
+    write_frame(out, BODY, CHANNEL, |out| out.extend(body));
+}
+
+pub(super) fn write_ack(out: &mut Vec<u8>, delivery_tag: u64) {
+    write_method(out, CHANNEL, id::BASIC_ACK, |out| {
+        out.extend(delivery_tag.to_be_bytes());
+        out.push(1); // multiple
+    });
+}
+
+/// `text` has at most 255 bytes: queue names and ids made here or received as short strings.
+pub(super) fn write_short_string(out: &mut Vec<u8>, text: &[u8]) {
+    out.push(u8::try_from(text.len()).expect("short strings of this tool are short"));
+    out.extend(text);
+}
+
+fn write_frame(out: &mut Vec<u8>, kind: u8, channel: u16, payload: impl FnOnce(&mut Vec<u8>)) {
+    out.push(kind);
+    out.extend(channel.to_be_bytes());
+    let size_at = out.len();
+    out.extend([0; 4]);
+    payload(out);
+    let size = (out.len() - size_at - 4) as u32;
+    out[size_at..size_at + 4].copy_from_slice(&size.to_be_bytes());
+    out.push(FRAME_END);
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Frame<'a> {
+    pub(super) kind: u8,
+    pub(super) payload: &'a [u8],
+}
+
+impl<'a> Frame<'a> {
+    /// The method's number and arguments, if this is a method frame.
+    pub(super) fn method(self) -> Option<(MethodId, &'a [u8])> {
+        let (head, args) = self.payload.split_at_checked(4).filter(|_| self.kind == METHOD)?;
+        Some(((u16::from_be_bytes([head[0], head[1]]), u16::from_be_bytes([head[2], head[3]])), args))
+    }
+}
+
+/// Reads frames from a socket through one buffer that never grows.
+pub(super) struct FrameReader {
+    stream: TcpStream,
+    buffer: Box<[u8]>,
+    start: usize,
+    end: usize,
+}
+
+impl FrameReader {
+    pub(super) fn new(stream: TcpStream) -> FrameReader {
+        FrameReader { stream, buffer: vec![0; READ_BUFFER_BYTES].into_boxed_slice(), start: 0, end: 0 }
+    }
+
+    /// The next frame that is wholly in the buffer.
+    pub(super) fn next_buffered(&mut self) -> Result<Option<Frame<'_>>> {
+        let rest = &self.buffer[self.start..self.end];
+        let Some(head) = rest.first_chunk::<FRAME_HEAD>() else { return Ok(None) };
+        let size = u32::from_be_bytes([head[3], head[4], head[5], head[6]]) as usize;
+        ensure!(size <= FRAME_MAX as usize, "a frame of {size} bytes came");
+        let Some(&end_mark) = rest.get(FRAME_HEAD + size) else { return Ok(None) };
+        ensure!(end_mark == FRAME_END, "a frame ended in {end_mark:#x}");
+        self.start += FRAME_HEAD + size + 1;
+        Ok(Some(Frame { kind: head[0], payload: &rest[FRAME_HEAD..FRAME_HEAD + size] }))
+    }
+
+    /// One read; false when the socket's timeout passed first.
+    pub(super) fn fill(&mut self) -> Result<bool> {
+        self.buffer.copy_within(self.start..self.end, 0);
+        self.end -= self.start;
+        self.start = 0;
+        match self.stream.read(&mut self.buffer[self.end..]) {
+            Ok(0) => bail!("the server closed the connection"),
+            Ok(read) => {
+                self.end += read;
+                Ok(true)
+            }
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => Ok(false),
+            Err(error) => Err(error).context("reading"),
+        }
+    }
+}
+
+/// A delivery tag is the first number behind the consumer tag of basic.deliver, or the first of basic.ack.
+pub(super) fn delivery_tag(args: &[u8], consumer_tag_first: bool) -> Result<u64> {
+    let skip = if consumer_tag_first { 1 + usize::from(*args.first().context("empty method")?) } else { 0 };
+    let number = args.get(skip..).and_then(|rest| rest.first_chunk()).context("a method is too short")?;
+    Ok(u64::from_be_bytes(*number))
+}
+
+/// Splits a short string off.
+pub(super) fn short_string(bytes: &[u8]) -> Result<(&[u8], &[u8])> {
+    let (&len, rest) = bytes.split_first().context("a string is missing")?;
+    rest.split_at_checked(len.into()).context("a string is too short")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::net::TcpListener;
+
+    #[test]
+    fn what_is_written_is_read_whatever_the_cuts() {
+        let mut bytes = Vec::new();
+        write_publish(&mut bytes, b"queue", HAS_DELIVERY_MODE, &[2], &[7; 1000]);
+        write_ack(&mut bytes, 42);
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut sender = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let mut reader = FrameReader::new(listener.accept().unwrap().0);
+        let mut seen = Vec::new();
+        for piece in bytes.chunks(13) {
+            sender.write_all(piece).unwrap();
+            assert!(reader.fill().unwrap());
+            while let Some(frame) = reader.next_buffered().unwrap() {
+                seen.push((frame.kind, frame.payload.len(), frame.method().map(|(id, _)| id)));
+            }
+        }
+        let expected = [
+            (METHOD, 14, Some(id::BASIC_PUBLISH)),
+            (HEADER, 15, None),
+            (BODY, 1000, None),
+            (METHOD, 13, Some(id::BASIC_ACK)),
+        ];
+        assert_eq!(seen, expected);
+    }
+
+    #[test]
+    fn delivery_tags_are_found() {
+        let deliver = [&[1, b'c'][..], &9u64.to_be_bytes(), &[0, 0, 0]].concat();
+        assert_eq!(delivery_tag(&deliver, true).unwrap(), 9);
+        assert_eq!(delivery_tag(&[0, 0, 0, 0, 0, 0, 0, 5, 1], false).unwrap(), 5);
+        assert!(delivery_tag(&[200, 0], true).is_err());
+    }
+}

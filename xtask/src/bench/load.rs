@@ -1,0 +1,218 @@
+//! What all workloads share: numbered batches of publishes, counters the threads write and the observer reads,
+//! and a histogram of latencies. Nothing here allocates per message.
+
+use super::frames::{HAS_DELIVERY_MODE, write_publish};
+use super::server::Server;
+use anyhow::Result;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// The first bytes of each body hold its number, so that a lost or doubled message does not count as a fast one.
+pub(super) const NUMBER_BYTES: usize = 8;
+
+/// Publishes of one size to one queue, encoded once.
+pub(super) struct Batch {
+    bytes: Vec<u8>,
+    message_bytes: usize,
+    number_at: usize,
+}
+
+impl Batch {
+    /// `count` messages of `body_bytes` (8 at least).
+    pub(super) fn new(queue: &str, persistence: Persistence, body_bytes: usize, count: usize) -> Batch {
+        let mut bytes = Vec::new();
+        let body = vec![b'.'; body_bytes];
+        write_publish(&mut bytes, queue.as_bytes(), HAS_DELIVERY_MODE, &[persistence as u8], &body);
+        let message_bytes = bytes.len();
+        let number_at = message_bytes - 1 - body_bytes;
+        Batch { bytes: bytes.repeat(count), message_bytes, number_at }
+    }
+
+    pub(super) fn capacity(&self) -> u64 {
+        (self.bytes.len() / self.message_bytes) as u64
+    }
+
+    /// The bytes of `count` messages (at most the capacity) with the numbers `first..`.
+    pub(super) fn numbered(&mut self, first: u64, count: u64) -> &[u8] {
+        let all = &mut self.bytes[..count as usize * self.message_bytes];
+        for (number, message) in (first..).zip(all.chunks_exact_mut(self.message_bytes)) {
+            message[self.number_at..self.number_at + NUMBER_BYTES].copy_from_slice(&number.to_be_bytes());
+        }
+        all
+    }
+}
+
+/// Values of the property delivery-mode.
+#[derive(Clone, Copy)]
+pub(super) enum Persistence {
+    Transient = 1,
+    Persistent = 2,
+}
+
+#[derive(Default)]
+pub(super) struct Counters {
+    /// Published, or with confirms: published and confirmed. Calls, where the workload makes calls.
+    pub(super) sent: AtomicU64,
+    pub(super) received: AtomicU64,
+    /// Latencies count only while the load is observed.
+    pub(super) recording: AtomicBool,
+    pub(super) stop: AtomicBool,
+}
+
+impl Counters {
+    pub(super) fn stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn is_recording(&self) -> bool {
+        self.recording.load(Ordering::Relaxed)
+    }
+
+    /// Runs one side of a load; whatever ends it ends the other sides too.
+    pub(super) fn run<T>(&self, side: impl FnOnce() -> Result<T>) -> Result<T> {
+        let outcome = side();
+        self.stop.store(true, Ordering::Relaxed);
+        outcome
+    }
+}
+
+/// How long a steady load runs.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Window {
+    pub(super) warm_up: Duration,
+    pub(super) observed: Duration,
+}
+
+/// What happened between two instants.
+pub(super) struct Observation {
+    pub(super) seconds: f64,
+    pub(super) sent: f64,
+    pub(super) received: f64,
+    pub(super) server_cpu_seconds: f64,
+}
+
+/// Watches a load that runs in other threads, then stops it.
+pub(super) fn observe(server: &Server, window: Window, counters: &Counters) -> Result<Observation> {
+    sleep_unless_stopped(window.warm_up, counters);
+    counters.recording.store(true, Ordering::Relaxed);
+    let before = snapshot(server, counters);
+    sleep_unless_stopped(window.observed, counters);
+    let after = snapshot(server, counters);
+    counters.recording.store(false, Ordering::Relaxed);
+    counters.stop.store(true, Ordering::Relaxed);
+    let (before, after) = (before?, after?);
+    Ok(Observation {
+        seconds: (after.at - before.at).as_secs_f64(),
+        sent: (after.sent - before.sent) as f64,
+        received: (after.received - before.received) as f64,
+        server_cpu_seconds: after.cpu_seconds - before.cpu_seconds,
+    })
+}
+
+struct Snapshot {
+    at: Instant,
+    sent: u64,
+    received: u64,
+    cpu_seconds: f64,
+}
+
+fn snapshot(server: &Server, counters: &Counters) -> Result<Snapshot> {
+    Ok(Snapshot {
+        at: Instant::now(),
+        sent: counters.sent.load(Ordering::Relaxed),
+        received: counters.received.load(Ordering::Relaxed),
+        cpu_seconds: server.process.cpu_seconds()?,
+    })
+}
+
+/// A side that failed stops the load: then there is nothing to wait for.
+fn sleep_unless_stopped(time: Duration, counters: &Counters) {
+    let begin = Instant::now();
+    while let Some(left) = time.checked_sub(begin.elapsed())
+        && !counters.stopped()
+    {
+        std::thread::sleep(left.min(Duration::from_millis(50)));
+    }
+}
+
+/// Values are kept to one part in 64 of themselves.
+const SUB_BUCKET_BITS: u32 = 6;
+const BUCKETS: usize = (64 - SUB_BUCKET_BITS as usize + 1) << SUB_BUCKET_BITS;
+
+/// Counts of latencies in buckets that widen with the value: a fixed size whatever is recorded.
+pub(super) struct Histogram {
+    counts: Box<[u64]>,
+    total: u64,
+}
+
+impl Histogram {
+    pub(super) fn new() -> Histogram {
+        Histogram { counts: vec![0; BUCKETS].into_boxed_slice(), total: 0 }
+    }
+
+    pub(super) fn record(&mut self, latency: Duration) {
+        self.counts[bucket(latency.as_nanos() as u64)] += 1;
+        self.total += 1;
+    }
+
+    /// Microseconds that this share of the latencies did not exceed; 0 without any.
+    pub(super) fn quantile_us(&self, share: f64) -> f64 {
+        let rank = (share * self.total as f64).ceil() as u64;
+        let mut seen = 0;
+        for (index, count) in self.counts.iter().enumerate() {
+            seen += count;
+            if seen >= rank.max(1) {
+                return bucket_floor_ns(index) as f64 / 1000.0;
+            }
+        }
+        0.0
+    }
+}
+
+fn bucket(value: u64) -> usize {
+    let shift = (64 - value.leading_zeros()).saturating_sub(SUB_BUCKET_BITS + 1);
+    ((shift as usize) << SUB_BUCKET_BITS) + (value >> shift) as usize
+}
+
+fn bucket_floor_ns(index: usize) -> u64 {
+    let sub_buckets = 1 << SUB_BUCKET_BITS;
+    if index < 2 * sub_buckets {
+        return index as u64;
+    }
+    let shift = index / sub_buckets - 1;
+    ((index - shift * sub_buckets) as u64) << shift
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buckets_are_in_order_and_narrow() {
+        for value in [0, 1, 63, 64, 127, 128, 129, 1000, 123_456, 1 << 40, u64::MAX] {
+            let floor = bucket_floor_ns(bucket(value));
+            assert!(floor <= value && value - floor <= value / 64, "{value}: {floor}");
+            assert!(bucket(value) < BUCKETS);
+        }
+    }
+
+    #[test]
+    fn quantiles() {
+        let mut histogram = Histogram::new();
+        assert_eq!(histogram.quantile_us(0.5), 0.0);
+        (1..=100).for_each(|us| histogram.record(Duration::from_micros(us)));
+        assert!((histogram.quantile_us(0.5) - 50.0).abs() < 1.0);
+        assert!((histogram.quantile_us(0.99) - 99.0).abs() < 2.0);
+    }
+
+    #[test]
+    fn a_batch_is_numbered_where_the_bodies_begin() {
+        let mut batch = Batch::new("q", Persistence::Transient, 16, 3);
+        let bytes = batch.numbered(258, 2).to_vec();
+        assert_eq!(bytes.len() * 3, batch.bytes.len() * 2);
+        let second = &bytes[bytes.len() / 2..];
+        assert!(
+            second.ends_with(&[0, 0, 0, 0, 0, 0, 1, 3, b'.', b'.', b'.', b'.', b'.', b'.', b'.', b'.', 0xCE])
+        );
+    }
+}

@@ -1,0 +1,213 @@
+//! Calls: a requester that keeps a number of them in flight on its exclusive reply queue, and a responder that
+//! echoes. Both write once per read: what came together is answered together, as a good client does.
+
+use super::connection::{Connection, QueueKind, refuse_close};
+use super::frames::{
+    BODY, Frame, HAS_CORRELATION_ID, HAS_REPLY_TO, HEADER, delivery_tag, id, short_string, write_ack,
+    write_publish, write_short_string,
+};
+use super::load::{Counters, Histogram};
+use anyhow::{Context, Result, ensure};
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+/// Of requests and answers.
+pub(super) const BODY_BYTES: usize = 128;
+/// A correlation id is a call's number in this many hexadecimal digits.
+const ID_DIGITS: usize = 8;
+
+/// Calls until stopped; returns how long answers took.
+pub(super) fn request(
+    mut connection: Connection,
+    queue: &str,
+    in_flight: u32,
+    counters: &Counters,
+) -> Result<Histogram> {
+    let reply_queue = connection.declare_queue("", QueueKind::Exclusive)?;
+    connection.consume(&reply_queue, super::connection::Acks::None)?;
+    let mut calls = Calls::new(queue, reply_queue, in_flight);
+    let mut latencies = Histogram::new();
+    let mut owed = in_flight;
+    while !counters.stopped() {
+        if !connection.writer.send(calls.next_requests(owed), &counters.stop)? {
+            return Ok(latencies);
+        }
+        counters.sent.fetch_add(owed.into(), Ordering::Relaxed);
+        connection.reader.fill()?;
+        owed = 0;
+        let (now, recording) = (Instant::now(), counters.is_recording());
+        while let Some(frame) = connection.reader.next_buffered()? {
+            if let Some(sent) = calls.answered(frame)? {
+                owed += 1;
+                if recording {
+                    latencies.record(now - sent);
+                }
+            }
+        }
+        counters.received.fetch_add(owed.into(), Ordering::Relaxed);
+    }
+    connection.close()?;
+    Ok(latencies)
+}
+
+/// The calls in flight, by number modulo their highest count.
+struct Calls {
+    queue: Vec<u8>,
+    reply_to: Vec<u8>,
+    sent_at: Box<[Option<Instant>]>,
+    next: u32,
+    out: Vec<u8>,
+}
+
+impl Calls {
+    fn new(queue: &str, reply_to: Vec<u8>, in_flight: u32) -> Calls {
+        let sent_at = vec![None; in_flight as usize].into_boxed_slice();
+        Calls { queue: queue.as_bytes().to_vec(), reply_to, sent_at, next: 0, out: Vec::new() }
+    }
+
+    fn next_requests(&mut self, count: u32) -> &[u8] {
+        self.out.clear();
+        let now = Instant::now();
+        for _ in 0..count {
+            let mut properties = [0u8; 1 + ID_DIGITS + 256];
+            let len = request_properties(&mut properties, self.next, &self.reply_to);
+            let flags = HAS_CORRELATION_ID | HAS_REPLY_TO;
+            write_publish(&mut self.out, &self.queue, flags, &properties[..len], &[b'?'; BODY_BYTES]);
+            let slot = self.slot(self.next);
+            self.sent_at[slot] = Some(now);
+            self.next = self.next.wrapping_add(1);
+        }
+        &self.out
+    }
+
+    /// When the call was sent that this frame answers; None for the other frames of an answer.
+    fn answered(&mut self, frame: Frame<'_>) -> Result<Option<Instant>> {
+        if frame.kind != HEADER {
+            refuse_close(frame)?;
+            return Ok(None);
+        }
+        let (flags, properties) = header(frame.payload)?;
+        ensure!(flags == HAS_CORRELATION_ID, "an answer has the property flags {flags:#x}");
+        let digits = std::str::from_utf8(short_string(properties)?.0)?;
+        let slot = self.slot(u32::from_str_radix(digits, 16).context("a strange correlation id")?);
+        Ok(Some(self.sent_at[slot].take().context("an answer came twice")?))
+    }
+
+    fn slot(&self, number: u32) -> usize {
+        number as usize % self.sent_at.len()
+    }
+}
+
+/// Echoes until stopped, acknowledging what one read brought with one `multiple`.
+pub(super) fn respond(mut connection: Connection, counters: &Counters) -> Result<()> {
+    let mut answers = Answers::default();
+    while !counters.stopped() {
+        connection.reader.fill()?;
+        while let Some(frame) = connection.reader.next_buffered()? {
+            answers.take(frame)?;
+        }
+        if !connection.writer.send(answers.finish(), &counters.stop)? {
+            return Ok(());
+        }
+        answers.out.clear();
+    }
+    connection.close()
+}
+
+/// Answers to the requests of one read, and the request that is half read.
+#[derive(Default)]
+struct Answers {
+    out: Vec<u8>,
+    coming_tag: u64,
+    last_tag: Option<u64>,
+    correlation_id: Vec<u8>,
+    reply_to: Vec<u8>,
+}
+
+impl Answers {
+    fn take(&mut self, frame: Frame<'_>) -> Result<()> {
+        match frame.kind {
+            HEADER => {
+                let (flags, properties) = header(frame.payload)?;
+                ensure!(
+                    flags == HAS_CORRELATION_ID | HAS_REPLY_TO,
+                    "a request has the property flags {flags:#x}"
+                );
+                let (correlation_id, rest) = short_string(properties)?;
+                self.correlation_id.clear();
+                write_short_string(&mut self.correlation_id, correlation_id);
+                self.reply_to.clear();
+                self.reply_to.extend(short_string(rest)?.0);
+            }
+            BODY => {
+                let properties = &self.correlation_id;
+                write_publish(&mut self.out, &self.reply_to, HAS_CORRELATION_ID, properties, frame.payload);
+                self.last_tag = Some(self.coming_tag);
+            }
+            _ => match frame.method() {
+                Some((id::BASIC_DELIVER, args)) => self.coming_tag = delivery_tag(args, true)?,
+                _ => refuse_close(frame)?,
+            },
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self) -> &[u8] {
+        if let Some(tag) = self.last_tag.take() {
+            write_ack(&mut self.out, tag);
+        }
+        &self.out
+    }
+}
+
+/// Property flags and properties of a content header.
+fn header(payload: &[u8]) -> Result<(u16, &[u8])> {
+    let (head, properties) = payload.split_at_checked(14).context("a content header is too short")?;
+    Ok((u16::from_be_bytes([head[12], head[13]]), properties))
+}
+
+/// Correlation id and reply-to as short strings; returns their length.
+fn request_properties(out: &mut [u8; 1 + ID_DIGITS + 256], number: u32, reply_to: &[u8]) -> usize {
+    out[0] = ID_DIGITS as u8;
+    for (index, digit) in out[1..=ID_DIGITS].iter_mut().enumerate() {
+        *digit = b"0123456789abcdef"[(number >> (4 * (ID_DIGITS - 1 - index)) & 0xf) as usize];
+    }
+    out[1 + ID_DIGITS] = reply_to.len() as u8;
+    let end = 2 + ID_DIGITS + reply_to.len();
+    out[2 + ID_DIGITS..end].copy_from_slice(reply_to);
+    end
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Frames of `bytes`, which hold whole ones.
+    fn frames(mut bytes: &[u8]) -> Vec<(u8, Vec<u8>)> {
+        let mut found = Vec::new();
+        while let Some(head) = bytes.first_chunk::<7>() {
+            let size = u32::from_be_bytes([head[3], head[4], head[5], head[6]]) as usize;
+            found.push((head[0], bytes[7..7 + size].to_vec()));
+            bytes = &bytes[8 + size..];
+        }
+        found
+    }
+
+    #[test]
+    fn an_echo_finds_its_call() {
+        let mut calls = Calls::new("service", b"answers".to_vec(), 2);
+        let requests = frames(calls.next_requests(2));
+        let mut answers = Answers::default();
+        for (kind, payload) in &requests {
+            // What a broker makes of a publish, as far as the responder looks at it: the tag is its business.
+            if *kind != super::super::frames::METHOD {
+                answers.take(Frame { kind: *kind, payload }).unwrap();
+            }
+        }
+        let sent: Vec<_> = frames(answers.finish())
+            .iter()
+            .filter_map(|(kind, payload)| calls.answered(Frame { kind: *kind, payload }).unwrap())
+            .collect();
+        assert_eq!(sent.len(), 2);
+    }
+}
