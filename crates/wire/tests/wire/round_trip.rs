@@ -81,7 +81,7 @@ fn the_specification_has_all_methods() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(1000) })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(500) })]
 
     #[test]
     fn methods_are_read_and_written_as_specified((method, payload) in any_method()) {
