@@ -56,8 +56,8 @@ impl std::error::Error for LoadError {}
 /// What came of one scenario.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// As expected.
-    Passed,
+    /// As expected; what was said.
+    Passed(Vec<String>),
     /// Not as expected, in the way that is written down.
     KnownDifference,
     /// Not as expected.
@@ -123,8 +123,8 @@ impl Suite {
         let known =
             self.differences.iter().find(|entry| entry.scenario == scenario.id && entry.broker == broker);
         match (scenario::check(scenario, target, &new_suffix()), known) {
-            (Ok(()), None) => Verdict::Passed,
-            (Ok(()), Some(entry)) => Verdict::Stale(entry.what.clone()),
+            (Ok(transcript), None) => Verdict::Passed(transcript),
+            (Ok(_), Some(entry)) => Verdict::Stale(entry.what.clone()),
             (Err(failure), Some(entry)) if entry.covers(&failure.actual) => Verdict::KnownDifference,
             (Err(failure), _) => Verdict::Failed(failure),
         }
@@ -149,7 +149,7 @@ impl fmt::Display for Report {
         let mut known = 0;
         for (id, verdict) in &self.verdicts {
             match verdict {
-                Verdict::Passed => {}
+                Verdict::Passed(_) => {}
                 Verdict::KnownDifference => known += 1,
                 Verdict::Failed(failure) => write!(f, "FAILED {id}\n{failure}")?,
                 Verdict::Stale(what) => writeln!(f, "STALE {id}: passes now, strike its entry '{what}'")?,

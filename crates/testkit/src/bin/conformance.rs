@@ -1,7 +1,7 @@
 //! Plays the conformance suite against a broker.
 //!
 //! ```text
-//! conformance --addr HOST:PORT [--broker leveret|rabbitmq-3.10|…] [--filter TEXT] [--jobs N]
+//! conformance --addr HOST:PORT [--broker leveret|rabbitmq-3.10|…] [--filter TEXT] [--jobs N] [--show passed]
 //! conformance --broker rabbitmq-3.10        starts a private node of the installed RabbitMQ
 //! ```
 //!
@@ -11,7 +11,7 @@
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::process::ExitCode;
 
-use leveret_testkit::conformance::Suite;
+use leveret_testkit::conformance::{Report, Suite, Verdict};
 use leveret_testkit::rabbitmq::RabbitMq;
 use leveret_testkit::scenario::Target;
 
@@ -31,17 +31,25 @@ struct Options {
     broker: String,
     filter: String,
     jobs: usize,
+    shows_passed: bool,
 }
 
 impl Options {
     fn parse(mut words: impl Iterator<Item = String>) -> Result<Options, String> {
-        let mut options = Options { addr: None, broker: "leveret".into(), filter: String::new(), jobs: 16 };
+        let mut options = Options {
+            addr: None,
+            broker: "leveret".into(),
+            filter: String::new(),
+            jobs: 16,
+            shows_passed: false,
+        };
         while let Some(flag) = words.next() {
             let value = words.next().ok_or_else(|| format!("{flag} needs a value"))?;
             match flag.as_str() {
                 "--addr" => options.addr = Some(value),
                 "--broker" => options.broker = value,
                 "--filter" => options.filter = value,
+                "--show" => options.shows_passed = value == "passed",
                 "--jobs" => options.jobs = value.parse().map_err(|_| format!("--jobs {value}: no number"))?,
                 _ => return Err(format!("unknown flag {flag}")),
             }
@@ -62,8 +70,20 @@ fn run(options: &Options) -> Result<bool, String> {
         None => return Err("--addr HOST:PORT is missing".into()),
     };
     let report = suite.run(&Target::new(addr, is_rabbitmq), &options.broker, options.jobs);
+    if options.shows_passed {
+        print_passed(&report);
+    }
     println!("{report}");
     Ok(report.is_green())
+}
+
+/// What was said in the scenarios that passed: to read what a `*` or `refused` stood for.
+fn print_passed(report: &Report) {
+    for (id, verdict) in &report.verdicts {
+        if let Verdict::Passed(transcript) = verdict {
+            println!("passed {id}\n      {}", transcript.join("\n      "));
+        }
+    }
 }
 
 fn resolve(addr: &str) -> Result<SocketAddr, String> {

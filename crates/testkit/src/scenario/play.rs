@@ -67,14 +67,15 @@ impl fmt::Display for Failure {
 
 /// Plays one scenario; `suffix` makes its names unique among all that share the broker. Whatever the scenario
 /// declared under such a name is deleted afterwards.
-pub fn check(scenario: &Scenario, target: &Target, suffix: &str) -> Result<(), Failure> {
+/// Returns all that was said.
+pub fn check(scenario: &Scenario, target: &Target, suffix: &str) -> Result<Vec<String>, Failure> {
     let environment = Environment { suffix: suffix.to_owned(), ..Environment::default() };
     let mut player =
         Player { target, environment, peers: BTreeMap::new(), transcript: Vec::new(), declared: Vec::new() };
     let result = player.play(&scenario.steps);
     drop(std::mem::take(&mut player.peers));
     player.delete_declared();
-    result
+    result.map(|()| player.stripped_transcript())
 }
 
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
@@ -101,12 +102,11 @@ impl Player<'_> {
 
     fn failure(&self, line: usize, expected: &str, actual: String) -> Failure {
         let expected = expected.replace('%', "");
-        Failure {
-            line,
-            expected,
-            actual: self.strip(&actual),
-            transcript: self.transcript.iter().map(|line| self.strip(line)).collect(),
-        }
+        Failure { line, expected, actual: self.strip(&actual), transcript: self.stripped_transcript() }
+    }
+
+    fn stripped_transcript(&self) -> Vec<String> {
+        self.transcript.iter().map(|line| self.strip(line)).collect()
     }
 
     /// Names without the part that differs from run to run.
@@ -203,14 +203,18 @@ impl Player<'_> {
             .ok_or_else(|| format!("connection {} is not open", place.connection))
     }
 
-    /// The peer, opened and with the channel open, as its first use would.
-    fn ready_peer(&mut self, place: &Place) -> Result<&mut Peer, String> {
+    /// The peer, opened, and with the channel open unless the scenario is about to open it itself.
+    fn ready_peer(&mut self, place: &Place, is_opening: bool) -> Result<&mut Peer, String> {
         if !self.peers.contains_key(&place.connection) {
             self.connect(place, &[])?;
         }
         let timeout = self.target.answer_timeout;
         let peer = self.peer(place)?;
-        peer.ensure_channel(place.channel, timeout)?;
+        if is_opening {
+            peer.mark_open(place.channel);
+        } else {
+            peer.ensure_channel(place.channel, timeout)?;
+        }
         Ok(peer)
     }
 
@@ -226,10 +230,8 @@ impl Player<'_> {
     fn send_message(&mut self, place: &Place, message: Message) -> Outcome {
         self.note(place, '>', &message.to_string());
         self.remember_declared(&message);
-        if message.method == "channel.open" {
-            self.peer(place)?.mark_open(place.channel);
-        }
-        self.ready_peer(place)?.send_message(place.channel, &message)
+        let is_open = message.method == "channel.open";
+        self.ready_peer(place, is_open)?.send_message(place.channel, &message)
     }
 
     fn send_frame(&mut self, place: &Place, kind: u8, payload: &[u8]) -> Outcome {
@@ -238,7 +240,7 @@ impl Player<'_> {
         let peer = if self.peers.contains_key(&place.connection) {
             self.peer(place)?
         } else {
-            self.ready_peer(place)?
+            self.ready_peer(place, false)?
         };
         peer.send_bytes(&bytes);
         Ok(())
@@ -416,7 +418,11 @@ impl Player<'_> {
             return Err(event.to_string());
         }
         self.peer(place)?.mark_closed(place.channel);
-        if place.channel == 0 { self.expect_closed(place, false) } else { Ok(()) }
+        if place.channel == 0 {
+            // Either side may end the socket now; RabbitMQ leaves it to the client for 30 s.
+            self.peers.remove(&place.connection);
+        }
+        Ok(())
     }
 
     /// Closes what is still open; whatever the first connection still has to say was not expected. What later ones
