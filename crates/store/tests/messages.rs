@@ -1,0 +1,219 @@
+//! What was appended is found again: before a commit, after it, after a restart, after settling.
+#![allow(clippy::unwrap_used)] // the helpers of tests are tests
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use leveret_store::{
+    Disk, LogSpan, MemDisk, MessageId, MetaChange, Options, Place, QueueId, RecoveredQueue, Recovery,
+    Segments, Store, TxPublish,
+};
+
+const Q1: QueueId = QueueId(1);
+const Q2: QueueId = QueueId(2);
+
+fn open(disk: &MemDisk) -> (Store, Recovery) {
+    let options = Options { log_file_bytes: 4096, segment_bytes: 2048, gather_bytes: 1 << 20 };
+    Store::open(Arc::new(disk.clone()), options).unwrap()
+}
+
+fn publish(store: &Store, queues: &[QueueId], payload: &[u8]) -> MessageId {
+    store.publish(queues, false, &[7; 16], &[payload]).unwrap()
+}
+
+/// All living messages of a queue, oldest first: segments, then log.
+fn drain(store: &Store, queue: &mut RecoveredQueue) -> Vec<Vec<u8>> {
+    let mut payloads = Vec::new();
+    while let Some((_, payload)) = queue.segments.next(store).unwrap() {
+        payloads.push(payload);
+    }
+    payloads.extend(queue.log.iter().map(|message| store.read(message.place, queue.id).unwrap()));
+    payloads
+}
+
+fn contents(store: &Store, recovery: &mut Recovery) -> BTreeMap<QueueId, Vec<Vec<u8>>> {
+    assert_eq!(recovery.damage, []);
+    let queues = recovery.queues.iter_mut();
+    queues.map(|queue| (queue.id, drain(store, queue))).filter(|(_, payloads)| !payloads.is_empty()).collect()
+}
+
+/// Messages still in the log, and the settled ones.
+type QueueState = (Vec<(MessageId, u32)>, Segments);
+
+/// Settles everything that lies in rotated files, as a broker with these queues would.
+fn settle_all(store: &Store, queues: &mut BTreeMap<QueueId, QueueState>) {
+    store.rotate();
+    store.commit().unwrap();
+    while let Some(LogSpan { number, end, .. }) = store.file_to_settle() {
+        for (queue, (alive, segments)) in queues.iter_mut() {
+            let mut writer = store.block_writer(*queue, false, number, &segments.tail());
+            alive.retain(|(id, len)| {
+                if *id >= end {
+                    return true;
+                }
+                let payload = store.read(Place::Log { id: *id, len: *len }, *queue).unwrap();
+                writer.push(id.0, *id, &[7; 16], &payload);
+                false
+            });
+            segments.add(writer.finish().unwrap());
+            segments.flush_acks(store, number).unwrap();
+        }
+        store.retire(number).unwrap();
+    }
+}
+
+#[test]
+fn a_message_is_readable_wherever_it_is() {
+    let disk = MemDisk::new();
+    let (store, _) = open(&disk);
+    let id = publish(&store, &[Q1, Q2], b"hello");
+    let place = Place::Log { id, len: 5 };
+    assert_eq!(store.read(place, Q1).unwrap(), b"hello");
+    assert!(store.durable() <= id.0);
+    assert!(store.commit().unwrap() > id.0);
+    assert_eq!(store.gathered_bytes(), 0);
+    assert_eq!(store.read(place, Q2).unwrap(), b"hello");
+    drop(store);
+    let (store, mut recovery) = open(&disk);
+    let both = [(Q1, vec![b"hello".to_vec()]), (Q2, vec![b"hello".to_vec()])].into();
+    assert_eq!(contents(&store, &mut recovery), both);
+    assert!(recovery.next_id > id);
+}
+
+#[test]
+fn acked_purged_and_uncommitted_messages_do_not_come_back() {
+    let disk = MemDisk::new();
+    let (store, _) = open(&disk);
+    let ids: Vec<_> = (0..6u8).map(|n| publish(&store, &[Q1], &[n])).collect();
+    let other = publish(&store, &[Q1, Q2], b"shared");
+    store.ack(Q1, &[ids[0]]).unwrap();
+    store.purge(Q1, ids[4], &[ids[2]]).unwrap();
+    store.ack(Q2, &[other]).unwrap();
+    store.commit().unwrap();
+    publish(&store, &[Q1], b"never committed");
+    drop(store);
+    let (store, mut recovery) = open(&disk);
+    let expected = [(Q1, vec![vec![2], vec![5], b"shared".to_vec()])].into();
+    assert_eq!(contents(&store, &mut recovery), expected);
+    assert_eq!(recovery.clean, None);
+}
+
+#[test]
+fn settled_messages_are_found_with_their_acks_applied() {
+    let disk = MemDisk::new();
+    let (store, _) = open(&disk);
+    let body = |n: u32| [vec![n as u8; 50], n.to_le_bytes().to_vec()].concat();
+    let ids: Vec<_> = (0..200).map(|n| (publish(&store, &[Q1], &body(n)), 54)).collect();
+    store.commit().unwrap();
+    let mut queues = [(Q1, (ids.clone(), Segments::new(Q1, false)))].into();
+    settle_all(&store, &mut queues);
+    assert_eq!(store.rotated_files(), 0);
+    let segments = &mut queues.get_mut(&Q1).unwrap().1;
+    assert_eq!((segments.ready_len(), segments.ready_bytes()), (200, 200 * 54));
+
+    // Acks that are only in the log when the store stops.
+    let (head, payload) = segments.next(&store).unwrap().unwrap();
+    assert_eq!((head.id, payload), (ids[0].0, body(0)));
+    store.ack(Q1, &[ids[0].0, ids[150].0]).unwrap();
+    segments.ack(head.place);
+    assert_eq!(segments.ready_len(), 199);
+    store.commit().unwrap();
+    drop(store);
+
+    let (store, mut recovery) = open(&disk);
+    let expected: Vec<_> = (1..200).filter(|n| *n != 150).map(body).collect();
+    assert_eq!(recovery.queues[0].segments.ready_len(), 198);
+    assert_eq!(recovery.queues[0].last_pos, ids[199].0.0);
+    assert_eq!(contents(&store, &mut recovery), [(Q1, expected)].into());
+
+    drop(store);
+
+    // Acks that are flushed, and segments that go with their last record.
+    let before = disk.list("q/0000000000000001").unwrap().len();
+    let (store, mut recovery) = open(&disk);
+    let mut queues: BTreeMap<_, _> =
+        recovery.queues.drain(..).map(|queue| (queue.id, (Vec::new(), queue.segments))).collect();
+    let segments = &mut queues.get_mut(&Q1).unwrap().1;
+    for _ in 0..150 {
+        let (head, _) = segments.next(&store).unwrap().unwrap();
+        store.ack(Q1, &[head.id]).unwrap();
+        segments.ack(head.place);
+    }
+    settle_all(&store, &mut queues);
+    assert!(disk.list("q/0000000000000001").unwrap().len() < before);
+    drop(store);
+    let (store, mut recovery) = open(&disk);
+    let expected: Vec<_> = (152..200).map(body).collect();
+    assert_eq!(contents(&store, &mut recovery), [(Q1, expected)].into());
+}
+
+#[test]
+fn a_transaction_and_meta_changes_are_durable_together() {
+    let disk = MemDisk::new();
+    let (store, _) = open(&disk);
+    let first = publish(&store, &[Q1], b"first");
+    store
+        .meta(&[MetaChange::Put(b"a".to_vec(), b"1".to_vec()), MetaChange::Put(b"b".to_vec(), b"2".to_vec())])
+        .unwrap();
+    store.meta(&[MetaChange::Delete(b"a".to_vec())]).unwrap();
+    let tx = TxPublish { queues: &[Q2], attributes: &[0; 16], parts: &[b"sec", b"ond"] };
+    let (ids, position) = store.transaction(&[tx], &[(Q1, vec![first])]).unwrap();
+    assert!(ids[0].0 < position);
+    assert!(store.commit().unwrap() > position);
+    settle_all(&store, &mut [(Q2, (vec![(ids[0], 6)], Segments::new(Q2, false)))].into());
+    drop(store);
+    let (store, mut recovery) = open(&disk);
+    assert_eq!(recovery.meta, [(b"b".to_vec(), b"2".to_vec())].into());
+    assert_eq!(store.meta_scan(), [(b"b".to_vec(), b"2".to_vec())]);
+    assert_eq!(contents(&store, &mut recovery), [(Q2, vec![b"second".to_vec()])].into());
+}
+
+#[test]
+fn a_clean_stop_is_told_once() {
+    let disk = MemDisk::new();
+    let (store, _) = open(&disk);
+    publish(&store, &[Q1], b"x");
+    let notes = vec![(Q1, b"nothing unacked".to_vec())];
+    store.close(&notes).unwrap();
+    assert!(store.publish(&[Q1], false, &[0; 16], &[]).is_err());
+    drop(store);
+    let (store, recovery) = open(&disk);
+    assert_eq!(recovery.clean, Some(notes));
+    drop(store);
+    assert_eq!(open(&disk).1.clean, None);
+}
+
+#[test]
+fn a_dropped_queue_leaves_nothing() {
+    let disk = MemDisk::new();
+    let (store, _) = open(&disk);
+    let id = publish(&store, &[Q1], b"x");
+    settle_all(&store, &mut [(Q1, (vec![(id, 1)], Segments::new(Q1, false)))].into());
+    publish(&store, &[Q1], b"y");
+    store.drop_queue(Q1, false).unwrap();
+    drop(store);
+    let (store, mut recovery) = open(&disk);
+    assert_eq!(contents(&store, &mut recovery), BTreeMap::new());
+    assert_eq!(disk.list("q").unwrap(), Vec::<String>::new());
+}
+
+#[test]
+fn transient_messages_are_gone_after_a_restart() {
+    let disk = MemDisk::new();
+    let (store, _) = open(&disk);
+    let id = store.publish(&[Q1], true, &[0; 16], &[b"spilled"]).unwrap();
+    store.rotate();
+    store.commit().unwrap();
+    let span = store.file_to_settle().unwrap();
+    let mut segments = Segments::new(Q1, true);
+    let mut writer = store.block_writer(Q1, true, span.number, &segments.tail());
+    let place = writer.push(1, id, &[0; 16], b"spilled");
+    segments.add(writer.finish().unwrap());
+    store.retire(span.number).unwrap();
+    assert_eq!(store.read(place, Q1).unwrap(), b"spilled");
+    assert_eq!(segments.peek(&store).unwrap().map(|head| head.place), Some(place));
+    drop(store);
+    let (store, mut recovery) = open(&disk);
+    assert_eq!(contents(&store, &mut recovery), BTreeMap::new());
+    assert_eq!(disk.list("t").unwrap(), Vec::<String>::new());
+}
