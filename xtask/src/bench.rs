@@ -9,26 +9,33 @@ mod flows;
 mod frames;
 mod load;
 mod process;
+mod relay;
 mod report;
 mod rpc;
 mod server;
 mod workloads;
 
-use crate::workspace_root;
+use crate::{target_directory, workspace_root};
 use anyhow::{Context, Result, bail, ensure};
 use report::Report;
 use server::{Peer, Server};
-use std::path::PathBuf;
 use std::process::Command;
 use workloads::{Metric, Pace, Workload};
 
 const ROUNDS: usize = 3;
+/// With an address behind it: be the relay, which has to be a process like the other peers.
+const RELAY_FLAG: &str = "--be-relay";
 
 /// Runs the comparison and prints it.
 ///
 /// # Errors
 /// When an argument is unknown, a server does not start, or one loses, doubles or reorders a message.
 pub(crate) fn run(args: &[String]) -> Result<()> {
+    if let [flag, address] = args
+        && flag == RELAY_FLAG
+    {
+        return relay::serve(address);
+    }
     let options = Options::parse(args)?;
     if cfg!(debug_assertions) {
         return run_release_build(&options, args);
@@ -79,7 +86,7 @@ impl Options {
                 }
                 "--rounds" => options.rounds = value()?.parse().context("--rounds")?,
                 _ => bail!(
-                    "unknown `{arg}`: [--against rabbitmq,leveret] [--only WORKLOAD,…] [--rounds N] [--quick]"
+                    "unknown `{arg}`: [--against rabbitmq,leveret,relay] [--only WORKLOAD,…] [--rounds N] [--quick]"
                 ),
             }
         }
@@ -100,12 +107,6 @@ fn run_release_build(options: &Options, args: &[String]) -> Result<()> {
     let status = Command::new(&binary).arg("bench").args(args).status();
     ensure!(status.with_context(|| format!("{}", binary.display()))?.success(), "no result");
     Ok(())
-}
-
-/// This program lies in `target/PROFILE`.
-fn target_directory() -> Result<PathBuf> {
-    let program = std::env::current_exe()?;
-    Ok(program.ancestors().nth(2).context("xtask runs outside a target folder")?.to_path_buf())
 }
 
 fn measure(options: &Options, scratch: &std::path::Path) -> Result<Report> {
@@ -133,7 +134,9 @@ fn rounds(
     for &workload in workloads {
         eprintln!("{}: {}", workload.name(), workload.about());
         for round in 1..=options.rounds {
-            for (index, &peer) in options.peers.iter().enumerate() {
+            for (index, &peer) in
+                options.peers.iter().enumerate().filter(|(_, peer)| workload.runs_on(**peer))
+            {
                 let metrics = run(index, workload)
                     .with_context(|| format!("{} on {}", workload.name(), peer.name()))?;
                 let shown: Vec<String> = metrics

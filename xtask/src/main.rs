@@ -3,9 +3,10 @@
 mod bench;
 mod codegen;
 mod interop;
+mod mutants;
 mod tidy;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -30,6 +31,11 @@ const COMMANDS: &[Command] = &[
         name: "interop",
         about: "[--only x] [--url u] [--against rabbitmq]  other people's clients and suites against a broker",
         run: interop::run,
+    },
+    Command {
+        name: "mutants",
+        about: "takes a sync or a checksum away and demands that the simulation notices",
+        run: mutants::run,
     },
     Command { name: "tidy", about: "style, borders between crates, leftovers", run: tidy::run },
 ];
@@ -61,4 +67,10 @@ fn print_usage() {
 fn workspace_root() -> PathBuf {
     let xtask = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
     xtask.parent().expect("xtask is a folder of the workspace").to_path_buf()
+}
+
+/// Where Cargo builds; this program lies in its `PROFILE` folder.
+fn target_directory() -> Result<PathBuf> {
+    let program = std::env::current_exe()?;
+    Ok(program.ancestors().nth(2).context("xtask runs outside a target folder")?.to_path_buf())
 }

@@ -62,7 +62,7 @@ fn receive_confirms(
     unconfirmed: &mut Unconfirmed,
     mut latencies: Option<&mut Histogram>,
 ) -> Result<()> {
-    connection.reader.fill()?;
+    connection.reader.fill_patiently()?;
     let now = Instant::now();
     while let Some(frame) = connection.reader.next_buffered()? {
         match frame.method() {
@@ -154,7 +154,7 @@ pub(super) fn consume(
     let mut out = Vec::new();
     let mut acked = 0;
     while flow.count < limit && !counters.stopped() {
-        connection.reader.fill()?;
+        connection.reader.fill_patiently()?;
         let before = flow.count;
         while let Some(frame) = connection.reader.next_buffered()? {
             flow.take(frame)?;

@@ -12,6 +12,7 @@
 use anyhow::{Context, Result, bail, ensure};
 use std::io::{ErrorKind, Read};
 use std::net::TcpStream;
+use std::time::{Duration, Instant};
 
 pub(super) const METHOD: u8 = 1;
 pub(super) const HEADER: u8 = 2;
@@ -22,6 +23,9 @@ const FRAME_HEAD: usize = 7;
 /// What we ask for in tune-ok; both peers offer it.
 pub(super) const FRAME_MAX: u32 = 131_072;
 const READ_BUFFER_BYTES: usize = 4 * FRAME_MAX as usize;
+
+/// A server that owes something and sends nothing for so long has lost it.
+const SILENCE_MAX: Duration = Duration::from_secs(60);
 
 /// The channel everything here uses.
 pub(super) const CHANNEL: u16 = 1;
@@ -100,7 +104,8 @@ pub(super) fn write_short_string(out: &mut Vec<u8>, text: &[u8]) {
     out.extend(text);
 }
 
-fn write_frame(out: &mut Vec<u8>, kind: u8, channel: u16, payload: impl FnOnce(&mut Vec<u8>)) {
+/// Appends a frame; `payload` appends what is in it.
+pub(super) fn write_frame(out: &mut Vec<u8>, kind: u8, channel: u16, payload: impl FnOnce(&mut Vec<u8>)) {
     out.push(kind);
     out.extend(channel.to_be_bytes());
     let size_at = out.len();
@@ -131,11 +136,18 @@ pub(super) struct FrameReader {
     buffer: Box<[u8]>,
     start: usize,
     end: usize,
+    silent_since: Option<Instant>,
 }
 
 impl FrameReader {
     pub(super) fn new(stream: TcpStream) -> FrameReader {
-        FrameReader { stream, buffer: vec![0; READ_BUFFER_BYTES].into_boxed_slice(), start: 0, end: 0 }
+        FrameReader {
+            stream,
+            buffer: vec![0; READ_BUFFER_BYTES].into_boxed_slice(),
+            start: 0,
+            end: 0,
+            silent_since: None,
+        }
     }
 
     /// The next frame that is wholly in the buffer.
@@ -164,6 +176,17 @@ impl FrameReader {
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => Ok(false),
             Err(error) => Err(error).context("reading"),
         }
+    }
+
+    /// One read, for callers that are owed something: an error when nothing has come for too long.
+    pub(super) fn fill_patiently(&mut self) -> Result<()> {
+        if self.fill()? {
+            self.silent_since = None;
+            return Ok(());
+        }
+        let since = *self.silent_since.get_or_insert_with(Instant::now);
+        ensure!(since.elapsed() < SILENCE_MAX, "nothing came for {SILENCE_MAX:?}");
+        Ok(())
     }
 }
 

@@ -19,6 +19,8 @@ const START_POLL: Duration = Duration::from_millis(1);
 pub(super) enum Peer {
     RabbitMq,
     Leveret,
+    /// No broker: the most that sockets allow (`relay`).
+    Relay,
 }
 
 impl Peer {
@@ -26,7 +28,8 @@ impl Peer {
         match name {
             "rabbitmq" => Ok(Peer::RabbitMq),
             "leveret" => Ok(Peer::Leveret),
-            other => bail!("unknown peer `{other}`: rabbitmq, leveret"),
+            "relay" => Ok(Peer::Relay),
+            other => bail!("unknown peer `{other}`: rabbitmq, leveret, relay"),
         }
     }
 
@@ -34,6 +37,7 @@ impl Peer {
         match self {
             Peer::RabbitMq => "rabbitmq",
             Peer::Leveret => "leveret",
+            Peer::Relay => "relay",
         }
     }
 }
@@ -63,7 +67,8 @@ impl Server {
         let begin = Instant::now();
         let (handle, process, start_time) = match peer {
             Peer::RabbitMq => start_rabbitmq(address, &directory, begin)?,
-            Peer::Leveret => start_leveret(address, &directory, begin)?,
+            Peer::Leveret => start_child(leveret(address, &directory)?, address, &directory, begin)?,
+            Peer::Relay => start_child(relay(address)?, address, &directory, begin)?,
         };
         Ok(Server { address, process, start_time, directory, handle })
     }
@@ -112,23 +117,28 @@ fn rabbitmq_script() -> Command {
     Command::new(workspace_root().join("interop/rabbitmq.sh"))
 }
 
-fn start_leveret(
+fn leveret(address: SocketAddr, directory: &Path) -> Result<Command> {
+    let mut command = Command::new(std::env::current_exe()?.with_file_name("leveret"));
+    command.arg("serve").arg("--data-dir").arg(directory.join("data"));
+    command.args(["--listen", &address.to_string(), "--http", &free_address()?.to_string()]);
+    Ok(command)
+}
+
+fn relay(address: SocketAddr) -> Result<Command> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args(["bench", super::RELAY_FLAG, &address.to_string()]);
+    Ok(command)
+}
+
+fn start_child(
+    mut command: Command,
     address: SocketAddr,
     directory: &Path,
     begin: Instant,
 ) -> Result<(Handle, Process, Duration)> {
-    let binary = std::env::current_exe()?.with_file_name("leveret");
     let log = File::create(directory.join("stderr.log"))?;
-    let mut child = Command::new(&binary)
-        .arg("serve")
-        .arg("--data-dir")
-        .arg(directory.join("data"))
-        .args(["--listen", &address.to_string(), "--http", &free_address()?.to_string()])
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(log)
-        .spawn()
-        .with_context(|| format!("{}", binary.display()))?;
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+    let mut child = command.spawn().with_context(|| format!("{command:?}"))?;
     let start_time = wait_until_open(address, begin, &mut child, |_| false).or_else(|error| {
         terminate(&mut child)?;
         Err(error)

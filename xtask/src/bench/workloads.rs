@@ -87,6 +87,11 @@ impl Workload {
         matches!(self, Workload::Backlog | Workload::Idle)
     }
 
+    /// A relay keeps nothing that could wait.
+    pub(super) fn runs_on(self, peer: Peer) -> bool {
+        !(self == Workload::Backlog && peer == Peer::Relay)
+    }
+
     pub(super) fn run(self, server: &Server, pace: Pace) -> Result<Vec<Metric>> {
         match self {
             Workload::Throughput => throughput(server, pace.window()),

@@ -1,0 +1,225 @@
+//! `cargo xtask mutants`: does the simulation notice when durability is broken?
+//!
+//! Lines that end in `// mutation: NAME` are what a promise rests on: a sync, a checksum. In a copy of the workspace each
+//! is commented out in turn, and the store's simulation must fail, not in compiling but in a test. A suite that stays
+//! green without an `fdatasync` proves nothing about the others. The unchanged copy must pass, else a failure means
+//! nothing either.
+
+use crate::{target_directory, workspace_root};
+use anyhow::{Context, Result, bail, ensure};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::Instant;
+
+const MARK: &str = "// mutation: ";
+/// A mark that gets lost in a change must not go unnoticed.
+const REQUIRED: [&str; 3] = ["log-sync", "dir-sync", "crc-check"];
+const TEST_PACKAGE: &str = "leveret-testkit";
+const TEST_FILTER: &str = "store_sim";
+/// The same for all runs: as many crashes as find every mutation with room to spare.
+const SEEDS: &str = "300";
+
+/// Prints for each mutation whether the simulation caught it.
+///
+/// # Errors
+/// When one survives, a mark is missing, or a copy does not compile.
+pub(crate) fn run(args: &[String]) -> Result<()> {
+    if let Some(unknown) = args.first() {
+        bail!("mutants takes no arguments, got `{unknown}`");
+    }
+    let folder = target_directory()?.join("mutants");
+    let workspace = Copy { root: folder.join("workspace"), target: folder.join("target") };
+    workspace.refresh()?;
+    let mutations = mutations(&workspace.root)?;
+    for name in REQUIRED {
+        ensure!(mutations.iter().any(|mutation| mutation.name == name), "no line is marked `{MARK}{name}`");
+    }
+    let unchanged = workspace.test()?;
+    ensure!(unchanged.passed > 0 && unchanged.failed == 0, "without a mutation:\n{}", unchanged.output);
+    println!("{:<12} {} tests pass in {:.1} s", "unchanged", unchanged.passed, unchanged.seconds);
+    let mut survivors = Vec::new();
+    for mutation in &mutations {
+        let outcome = workspace.test_mutated(mutation).with_context(|| mutation.name.clone())?;
+        let verdict = if outcome.failed > 0 { "caught" } else { "SURVIVED" };
+        let Outcome { failed, seconds, .. } = outcome;
+        println!(
+            "{:<12} {verdict}: {failed} tests failed in {seconds:.1} s  {}",
+            mutation.name,
+            mutation.place()
+        );
+        if failed == 0 {
+            survivors.push(mutation.name.as_str());
+        }
+    }
+    ensure!(survivors.is_empty(), "the simulation does not notice: {}", survivors.join(", "));
+    Ok(())
+}
+
+/// One marked line. `path` is relative to the workspace, `line` counts from 0.
+#[derive(Debug, PartialEq, Eq)]
+struct Mutation {
+    name: String,
+    path: String,
+    line: usize,
+}
+
+impl Mutation {
+    fn place(&self) -> String {
+        format!("{}:{}", self.path, self.line + 1)
+    }
+}
+
+/// All marked lines of the crates.
+fn mutations(root: &Path) -> Result<Vec<Mutation>> {
+    let mut found = Vec::new();
+    for path in tracked_files(root, &["crates/*.rs"])? {
+        found.extend(marked_lines(&path, &std::fs::read_to_string(root.join(&path))?));
+    }
+    Ok(found)
+}
+
+fn marked_lines(path: &str, text: &str) -> Vec<Mutation> {
+    let marked = text.lines().enumerate().filter_map(|(line, content)| {
+        let (code, name) = content.split_once(MARK)?;
+        (!code.trim().is_empty()).then(|| Mutation {
+            name: name.trim().to_owned(),
+            path: path.to_owned(),
+            line,
+        })
+    });
+    marked.collect()
+}
+
+fn without_line(text: &str, line: usize) -> String {
+    let lines = text.lines().enumerate();
+    let kept = lines.map(
+        |(index, content)| if index == line { format!("// {content}\n") } else { format!("{content}\n") },
+    );
+    kept.collect()
+}
+
+/// A copy of the workspace and the target folder all its builds share.
+struct Copy {
+    root: PathBuf,
+    target: PathBuf,
+}
+
+struct Outcome {
+    passed: u64,
+    failed: u64,
+    seconds: f64,
+    output: String,
+}
+
+impl Copy {
+    /// Copies what is tracked or would be. Unchanged files keep their time, so that only what differs is built again.
+    fn refresh(&self) -> Result<()> {
+        let root = workspace_root();
+        std::fs::create_dir_all(&self.root)?;
+        let git = Command::new("git").args(["init", "--quiet"]).current_dir(&self.root).status()?;
+        ensure!(git.success(), "git init: {git}");
+        let wanted = tracked_files(&root, &[])?;
+        for stale in tracked_files(&self.root, &[])?.iter().filter(|path| wanted.binary_search(path).is_err())
+        {
+            std::fs::remove_file(self.root.join(stale))?;
+        }
+        for path in &wanted {
+            let (from, to) = (root.join(path), self.root.join(path));
+            let Ok(content) = std::fs::read(&from) else { continue };
+            if std::fs::read(&to).ok().as_ref() != Some(&content) {
+                std::fs::create_dir_all(to.parent().context("a file has a folder")?)?;
+                std::fs::write(&to, content)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn test_mutated(&self, mutation: &Mutation) -> Result<Outcome> {
+        let path = self.root.join(&mutation.path);
+        let original = std::fs::read_to_string(&path)?;
+        std::fs::write(&path, without_line(&original, mutation.line))?;
+        let outcome = self.test();
+        std::fs::write(&path, original)?;
+        outcome
+    }
+
+    fn test(&self) -> Result<Outcome> {
+        let build = self.cargo(&["--no-run"])?;
+        ensure!(build.status.success(), "does not compile:\n{}", String::from_utf8_lossy(&build.stderr));
+        let begin = Instant::now();
+        let tests = self.cargo(&["--no-fail-fast"])?;
+        let output = String::from_utf8_lossy(&tests.stdout).into_owned();
+        let (passed, failed) = count(&output);
+        ensure!(passed + failed > 0, "no test called `{TEST_FILTER}` ran:\n{output}");
+        Ok(Outcome { passed, failed, seconds: begin.elapsed().as_secs_f64(), output })
+    }
+
+    fn cargo(&self, args: &[&str]) -> Result<Output> {
+        Command::new("cargo")
+            .args(["test", "--quiet", "--package", TEST_PACKAGE, TEST_FILTER])
+            .args(args)
+            .current_dir(&self.root)
+            .env("CARGO_TARGET_DIR", &self.target)
+            .env("LEVERET_SEEDS", SEEDS)
+            .env("RUST_BACKTRACE", "0")
+            .output()
+            .context("cargo test")
+    }
+}
+
+/// Sums the closing lines of all test programs: `test result: ok. 3 passed; 0 failed; …`.
+fn count(output: &str) -> (u64, u64) {
+    let results = output.lines().filter_map(|line| line.strip_prefix("test result: "));
+    let number = |line: &str, word: &str| {
+        let before = line.split_once(word)?.0;
+        before.split_whitespace().next_back()?.parse().ok()
+    };
+    results.fold((0, 0), |(passed, failed), line| {
+        (passed + number(line, " passed").unwrap_or(0), failed + number(line, " failed").unwrap_or(0))
+    })
+}
+
+/// Sorted, relative to `root`; `patterns` as Git understands them, all files without one.
+fn tracked_files(root: &Path, patterns: &[&str]) -> Result<Vec<String>> {
+    let output = Command::new("git")
+        .args(["ls-files", "-z", "--cached", "--others", "--exclude-standard", "--deduplicate", "--"])
+        .args(patterns)
+        .current_dir(root)
+        .output()
+        .context("git ls-files")?;
+    ensure!(output.status.success(), "git ls-files: {}", String::from_utf8_lossy(&output.stderr));
+    let names = String::from_utf8(output.stdout).context("a file name is not UTF-8")?;
+    let mut names: Vec<String> = names.split_terminator('\0').map(str::to_owned).collect();
+    names.sort();
+    Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_marked_line_is_taken_out() {
+        let text = format!("fn f() {{\n    sync()?; {MARK}log-sync\n    {MARK}not a line of code\n}}\n");
+        let found = marked_lines("a.rs", &text);
+        let [mutation] = &found[..] else { panic!("one mutation: {found:?}") };
+        assert_eq!((mutation.name.as_str(), mutation.place().as_str()), ("log-sync", "a.rs:2"));
+        let mutated = without_line(&text, mutation.line);
+        assert!(mutated.lines().nth(1).unwrap().starts_with("//     sync()?;"), "{mutated}");
+        assert_eq!(mutated.lines().count(), text.lines().count());
+    }
+
+    #[test]
+    fn results_of_all_programs_are_added() {
+        let cases = [
+            (
+                "test result: ok. 3 passed; 0 failed; 1 ignored\n\ntest result: FAILED. 1 passed; 2 failed;\n",
+                (4, 2),
+            ),
+            ("error: could not compile", (0, 0)),
+        ];
+        for (output, expected) in cases {
+            assert_eq!(count(output), expected);
+        }
+    }
+}
