@@ -1,5 +1,5 @@
-//! A private RabbitMQ node for tests: started by `interop/rabbitmq.sh` (which installs Debian's package where it is
-//! missing), with the users and vhosts of `conformance/fixture.json`, stopped by its pid when dropped.
+//! A private RabbitMQ node for tests: started by `interop/rabbitmq.sh` (which installs Debian's package where
+//! it is missing), with the users and vhosts of `conformance/fixture.json`, stopped by its pid when dropped.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};

@@ -1,7 +1,7 @@
 //! Scenarios: what a client sends and what the broker must answer, as data.
 //!
-//! A file holds scenarios; a scenario is a name and steps, one a line. A step starts with who: a connection (a
-//! letter), a channel (a number, of connection `a`), or both (`b.1`).
+//! A file holds scenarios; a scenario is a name and steps, one a line. A step starts with who: a connection
+//! (a letter), a channel (a number, of connection `a`), or both (`b.1`).
 //!
 //! ```text
 //! scenario delete-missing-queue
@@ -113,8 +113,8 @@ pub enum Action {
         place: Place,
         /// The reply code.
         code: u16,
-        /// The method to blame; none is 0/0.
-        method: Option<&'static str>,
+        /// Class and method id to blame; 0 and 0 are none.
+        method: (u16, u16),
         /// The text after `CODE_NAME - `.
         text: Term,
     },

@@ -5,8 +5,8 @@
 //! conformance --broker rabbitmq-3.10        starts a private node of the installed RabbitMQ
 //! ```
 //!
-//! Prints each failing scenario with what was expected and what came, then `N passed, M failed`. Exit code 0 when
-//! nothing failed, 1 otherwise, 2 when the suite could not run.
+//! Prints each failing scenario with what was expected and what came, then `N passed, M failed`. Exit code 0
+//! when nothing failed, 1 otherwise, 2 when the suite could not run.
 
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::process::ExitCode;

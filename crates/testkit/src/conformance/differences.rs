@@ -1,7 +1,7 @@
 //! Where a broker is known to differ from our expectations: `conformance/differences.txt`.
 //!
 //! ```text
-//! scenario | broker | what it does instead (a * stands for anything) | why we do otherwise
+//! scenario | broker | what it does instead | why we do otherwise          (a * stands for anything)
 //! ```
 
 use std::fmt;
@@ -12,7 +12,7 @@ use crate::scenario::term::glob_matches;
 /// One line of the list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Difference {
-    /// Id of the scenario.
+    /// Id of the scenario; a `*` makes it several.
     pub scenario: String,
     /// The broker and version, e.g. `rabbitmq-3.10`.
     pub broker: String,
@@ -38,11 +38,20 @@ impl fmt::Display for DifferencesError {
 }
 
 impl Difference {
+    /// Whether the entry is about this scenario on this broker.
+    pub fn concerns(&self, scenario: &str, broker: &str) -> bool {
+        self.broker == broker && fits(&self.scenario, scenario)
+    }
+
     /// Whether this is what happened.
     pub fn covers(&self, actual: &str) -> bool {
-        let glob: Vec<Option<u8>> = self.what.bytes().map(|octet| (octet != b'*').then_some(octet)).collect();
-        glob_matches(&glob, actual.as_bytes())
+        fits(&self.what, actual)
     }
+}
+
+fn fits(pattern: &str, text: &str) -> bool {
+    let glob: Vec<Option<u8>> = pattern.bytes().map(|octet| (octet != b'*').then_some(octet)).collect();
+    glob_matches(&glob, text.as_bytes())
 }
 
 /// Reads the list; an entry for a scenario that does not exist is an error.
@@ -56,7 +65,7 @@ pub(super) fn parse(text: &str, scenarios: &[Scenario]) -> Result<Vec<Difference
             let [scenario, broker, what, why] = columns.as_slice() else {
                 return Err(problem(format!("{} columns instead of 4", columns.len())));
             };
-            if !scenarios.iter().any(|known| known.id == *scenario) {
+            if !scenarios.iter().any(|known| fits(scenario, &known.id)) {
                 return Err(problem(format!("there is no scenario {scenario}")));
             }
             let [scenario, broker, what, why] =

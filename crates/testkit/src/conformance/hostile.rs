@@ -1,5 +1,5 @@
-//! Scenarios generated from the table of methods: every method in every state before the connection is open, on
-//! channel 0 and on a channel nobody opened, and from the wrong side.
+//! Scenarios generated from the table of methods: every method in every state before the connection is open,
+//! on channel 0 and on a channel nobody opened, and from the wrong side.
 
 use crate::raw_client::message::Message;
 use crate::raw_client::spec::{self, MethodSpec, Sender};
@@ -25,8 +25,7 @@ const STATES: [(&str, usize, Option<&str>); 4] = [
 ];
 
 /// What an open connection understands on channel 0.
-const CONNECTION_METHODS: [&str; 3] =
-    ["connection.close", "connection.close-ok", "connection.update-secret"];
+const CONNECTION_METHODS: [&str; 3] = ["connection.close", "connection.close-ok", "connection.update-secret"];
 
 /// Every generated scenario.
 pub(super) fn generate() -> Vec<Scenario> {

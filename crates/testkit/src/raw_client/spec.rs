@@ -1,7 +1,7 @@
 //! The methods of AMQP 0-9-1 as data, read from `conformance/methods.txt`.
 //!
-//! The raw client does not use the broker's own codec: a mistake made twice in the same place is invisible to a
-//! test. This table is the second opinion.
+//! The raw client does not use the broker's own codec: a mistake made twice in the same place is invisible to
+//! a test. This table is the second opinion.
 
 use std::sync::OnceLock;
 

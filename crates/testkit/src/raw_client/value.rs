@@ -4,8 +4,8 @@ use std::fmt;
 
 use super::spec::FieldType;
 
-/// A value of a field table, a method field or a property. `tag` is the octet that announces the type in a table;
-/// method fields and properties carry the tag of the table type they resemble.
+/// A value of a field table, a method field or a property. `tag` is the octet that announces the type in a
+/// table; method fields and properties carry the tag of the table type they resemble.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Value {
     /// `t`

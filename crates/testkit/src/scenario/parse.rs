@@ -160,14 +160,24 @@ fn parse_error(place: Place, text: &str) -> Result<Action, String> {
     let (code, rest) = split_word(text);
     let (method, rest) = split_word(rest);
     let code = code.parse().map_err(|_| format!("'{code}' is no reply code"))?;
-    let method = match method {
-        "-" => None,
-        name => Some(known_method(name)?),
-    };
+    let method = parse_blamed(method)?;
     match Lexer::new(rest).arguments()?.positional.as_slice() {
         [text] => Ok(Action::ExpectError { place, code, method, text: text.clone() }),
         _ => Err("an error has one text".into()),
     }
+}
+
+/// The ids of the method to blame: `-` for none, its name, or `CLASS/METHOD` for one that does not exist.
+fn parse_blamed(text: &str) -> Result<(u16, u16), String> {
+    if text == "-" {
+        return Ok((0, 0));
+    }
+    if let Some(spec) = spec::method_named(text) {
+        return Ok((spec.class_id, spec.method_id));
+    }
+    let ids =
+        text.split_once('/').and_then(|(class, method)| Some((class.parse().ok()?, method.parse().ok()?)));
+    ids.ok_or_else(|| format!("there is no method '{text}'"))
 }
 
 fn parse_message(text: &str) -> Result<MessageTerm, String> {

@@ -186,7 +186,8 @@ impl Peer {
         }
     }
 
-    /// The next event of the channel. A connection that is closing reports that instead: nothing else will come.
+    /// The next event of the channel. A connection that is closing reports that instead: nothing else will
+    /// come.
     pub(super) fn next(&mut self, channel: u16, deadline: Instant) -> Event {
         loop {
             if let Some(event) = self.waiting.get_mut(&channel).and_then(VecDeque::pop_front) {

@@ -32,8 +32,8 @@ pub struct Target {
 }
 
 impl Target {
-    /// A broker with our promise to close within a second what is refused. RabbitMQ holds a refused socket for
-    /// three seconds, so that guessing is slow.
+    /// A broker with our promise to close within a second what is refused. RabbitMQ holds a refused socket
+    /// for three seconds, so that guessing is slow.
     pub fn new(addr: SocketAddr, is_rabbitmq: bool) -> Target {
         let close_timeout = Duration::from_secs(if is_rabbitmq { 8 } else { 1 });
         Target { addr, answer_timeout: Duration::from_secs(5), close_timeout }
@@ -297,7 +297,7 @@ impl Player<'_> {
         Ok(())
     }
 
-    fn expect_error(&mut self, place: &Place, code: u16, method: Option<&str>, text: &Term) -> Outcome {
+    fn expect_error(&mut self, place: &Place, code: u16, method: (u16, u16), text: &Term) -> Outcome {
         let event = self.next_event(place, self.target.answer_timeout)?;
         let Event::Message(message) = &event else { return Err(event.to_string()) };
         let close = if place.channel == 0 { "connection.close" } else { "channel.close" };
@@ -315,18 +315,17 @@ impl Player<'_> {
         &self,
         message: &Message,
         code: u16,
-        method: Option<&str>,
+        method: (u16, u16),
         text: &Term,
     ) -> Result<bool, String> {
-        let ids = method.and_then(spec::method_named).map_or((0, 0), |spec| (spec.class_id, spec.method_id));
         let number = |name: &str| message.field(name).and_then(Value::as_int).unwrap_or(-1);
         let Term::Word { parts, .. } = text else { return Err("the text of an error is a string".into()) };
         let mut glob: Vec<Option<u8>> = format!("{} - ", code_name(code)).bytes().map(Some).collect();
         glob.extend(self.environment.glob(parts).map_err(|error| error.0)?);
         let Some(Value::Str { bytes, .. }) = message.field("reply-text") else { return Ok(false) };
         Ok(number("reply-code") == i128::from(code)
-            && number("class-id") == i128::from(ids.0)
-            && number("method-id") == i128::from(ids.1)
+            && number("class-id") == i128::from(method.0)
+            && number("method-id") == i128::from(method.1)
             && super::term::glob_matches(&cut_reply_text(glob), bytes))
     }
 
@@ -425,8 +424,8 @@ impl Player<'_> {
         Ok(())
     }
 
-    /// Closes what is still open; whatever the first connection still has to say was not expected. What later ones
-    /// say may be the consequence of the first's end.
+    /// Closes what is still open; whatever the first connection still has to say was not expected. What later
+    /// ones say may be the consequence of the first's end.
     fn nothing_is_left(&mut self) -> Outcome {
         let names: Vec<String> = self.peers.keys().cloned().collect();
         for name in &names {
