@@ -6,6 +6,7 @@
 use leveret_wire::{FieldTable, FieldValue};
 
 use crate::error::Refusal;
+use crate::queue::{Limits, Overflow};
 
 /// Timers of RabbitMQ fit 32 bits of milliseconds.
 const TIMER_MAX_MS: i64 = 0xFFFF_FFFF;
@@ -39,6 +40,16 @@ pub(crate) fn check_queue(arguments: &FieldTable, described: &str) -> Result<(),
             .map_err(|term| Refusal::precondition(format!("invalid arg '{key}' for {described}: {term}")))?;
     }
     Ok(())
+}
+
+/// The limits that a queue's arguments set. They have been checked.
+pub(crate) fn limits(arguments: &FieldTable) -> Limits {
+    let number = |key| arguments.get(key).and_then(FieldValue::as_i64).and_then(|n| u64::try_from(n).ok());
+    let overflow = match arguments.get("x-overflow").and_then(FieldValue::as_str) {
+        Some("reject-publish" | "reject-publish-dlx") => Overflow::RejectPublish,
+        _ => Overflow::DropHead,
+    };
+    Limits { messages: number("x-max-length"), size_bytes: number("x-max-length-bytes"), overflow }
 }
 
 /// Compares the known arguments of an existing queue with those of another declaration.

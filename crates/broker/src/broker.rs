@@ -269,7 +269,7 @@ impl Broker {
 pub(crate) type State = QueueState<Arc<ChannelPort>>;
 
 /// P7: a queue with an unreadable message delivers nothing more; its files are left as they are.
-fn quarantine(life: &mut Life, queue: &Queue, damage: &ReadError, batch: &mut Batch) {
+pub(crate) fn quarantine(life: &mut Life, queue: &Queue, damage: &ReadError, batch: &mut Batch) {
     tracing::error!(queue = %queue.name, vhost = %queue.vhost, %damage, "queue taken offline, its files are kept");
     if let Some(state) = life.rule() {
         for consumer in state.remove_consumers() {

@@ -9,10 +9,11 @@ use leveret_store::{
     CommitError, Damage, Disk, MessageId, OpenError, Options, QueueId, RecoveredQueue, Recovery, Store,
 };
 
+use crate::arguments::limits;
 use crate::broker::{Broker, Limits};
 use crate::error::Refusal;
 use crate::message::ResidentBytes;
-use crate::queue::{Content, Entry, QueueState, Ready, SeenBefore, Stored};
+use crate::queue::{self, Content, Entry, QueueState, Ready, SeenBefore, Stored};
 use crate::records::{BindingKey, Key, decode_arguments, decode_exchange, decode_queue};
 use crate::users::Users;
 use crate::vhost::{Destination, Life, Queue, VHost};
@@ -161,7 +162,7 @@ impl Rebuild {
             Key::Queue(vhost, name) => {
                 let (id, spec) = decode_queue(value)?;
                 self.next_queue_id = self.next_queue_id.max(id.0 + 1);
-                let life = self.life(id);
+                let life = self.life(id, limits(&spec.arguments));
                 let vhost = self.vhosts.get(vhost)?;
                 vhost.add_queue(Queue::new(id, name.as_str().into(), vhost.name.clone(), spec, life));
             }
@@ -169,7 +170,7 @@ impl Rebuild {
         Some(())
     }
 
-    fn life(&mut self, id: QueueId) -> Life {
+    fn life(&mut self, id: QueueId, limits: queue::Limits) -> Life {
         let content = self.content.remove(&id);
         if let Some(what) = self.damaged.get(&id) {
             return Life::Damaged(what.clone());
@@ -178,7 +179,9 @@ impl Rebuild {
             Some(notes) => notes.get(&id).cloned().unwrap_or_default(),
             None => SeenBefore { below: self.next_id, also: Vec::new() },
         };
-        let Some(content) = content else { return Life::Alive(QueueState::default()) };
+        let Some(content) = content else {
+            return Life::Alive(QueueState::recovered(limits, Ready::default(), 1));
+        };
         let mut next_pos = content.last_pos + 1;
         let mut tail = VecDeque::with_capacity(content.log.len());
         for message in content.log {
@@ -188,7 +191,7 @@ impl Rebuild {
             tail.push_back(Entry { pos: next_pos, content, size_bytes: message.len, redelivered });
             next_pos += 1;
         }
-        Life::Alive(QueueState::recovered(Ready::recovered(Some(content.segments), tail, seen), next_pos))
+        Life::Alive(QueueState::recovered(limits, Ready::recovered(Some(content.segments), tail, seen), next_pos))
     }
 
     fn bind(&self, key: &BindingKey) -> Option<()> {

@@ -38,28 +38,30 @@ pub(crate) fn server_properties() -> FieldTable {
     ])
 }
 
-/// What the client says it understands.
+/// What a client says about itself.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct ClientCapabilities {
+pub(crate) struct Client {
     /// It wants to be told that a login was refused instead of only being cut off.
     pub(crate) authentication_failure_close: bool,
     /// It understands `connection.blocked`.
     pub(crate) blocked: bool,
     /// It understands `basic.cancel` from the server.
     pub(crate) consumer_cancel_notify: bool,
+    /// It counts on RabbitMQ's refusal of `immediate`: py-amqp raises a returned message with code 313 out of
+    /// whatever call waits next, e.g. `basic_consume`, so that a return would break it.
+    pub(crate) refuses_immediate: bool,
 }
 
-impl ClientCapabilities {
+impl Client {
     /// Reads `client-properties`.
     pub(crate) fn of(properties: &FieldTable) -> Self {
-        let Some(FieldValue::Table(capabilities)) = properties.get("capabilities") else {
-            return Self::default();
-        };
-        let has = |name| capabilities.get(name).and_then(FieldValue::as_bool).unwrap_or(false);
+        let capabilities = properties.get("capabilities").and_then(FieldValue::as_table);
+        let has = |name| capabilities.and_then(|all| all.get(name)?.as_bool()).unwrap_or(false);
         Self {
             authentication_failure_close: has("authentication_failure_close"),
             blocked: has("connection.blocked"),
             consumer_cancel_notify: has("consumer_cancel_notify"),
+            refuses_immediate: properties.get("product").and_then(FieldValue::as_str) == Some("py-amqp"),
         }
     }
 }

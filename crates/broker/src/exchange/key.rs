@@ -8,57 +8,65 @@ pub(super) fn split(key: &str) -> impl Iterator<Item = &str> {
     key.split('.').filter(move |_| !key.is_empty())
 }
 
-/// A key of at most `WORDS` words, so with positions 0 to `WORDS`, which fit into `N` × 64 bits.
-pub(super) struct Key<const N: usize, const WORDS: usize> {
+/// A key with fewer than `POSITIONS` words, so with positions below `POSITIONS`, which fit into `N` × 64 bits.
+pub(super) struct Key<const N: usize, const POSITIONS: usize> {
     len: usize,
     /// The word behind each position; none if no pattern contains it.
-    words: [Option<WordId>; WORDS],
-    /// The different known words in order, and the positions before each.
-    places: [(Option<WordId>, Positions<N>); WORDS],
+    words: [Option<WordId>; POSITIONS],
+    /// The positions before any word, then those before each different known word.
+    places: [(WordId, Positions<N>); POSITIONS],
     places_len: usize,
-    inside: Positions<N>,
+    /// A hash table on the stack, at most a quarter full: from words to indexes of `places`. An empty slot leads
+    /// to the place of [`WordId::ANY`], which therefore is found wherever the search for it ends.
+    slots: [[u16; 4]; POSITIONS],
+    hash_seed: u64,
     signature: u64,
 }
 
-impl<const N: usize, const WORDS: usize> Key<N, WORDS> {
-    /// Takes the first `WORDS` words of a key.
+impl<const N: usize, const POSITIONS: usize> Key<N, POSITIONS> {
+    /// Takes the first `POSITIONS - 1` words of a key.
     pub(super) fn new(key: &str, known: &Words) -> Self {
-        const { assert!(WORDS < N * 64, "there is one more position than words") };
+        const { assert!(POSITIONS <= N * 64) };
         let mut this = Self {
             len: 0,
-            words: [None; WORDS],
-            places: [(None, Positions::EMPTY); WORDS],
-            places_len: 0,
-            inside: Positions::EMPTY,
+            words: [None; POSITIONS],
+            places: [(WordId::ANY, Positions::EMPTY); POSITIONS],
+            places_len: 1,
+            slots: [[0; 4]; POSITIONS],
+            hash_seed: known.hash_seed(),
             signature: 0,
         };
-        for (slot, word) in this.words.iter_mut().zip(split(key)) {
-            *slot = known.find(word);
+        for word in split(key).take(POSITIONS - 1) {
+            if let Some(id) = known.find(word) {
+                this.push_known(id);
+            }
             this.len += 1;
         }
-        this.inside = Positions::below(this.len);
-        this.collect_places();
+        this.places[0].1 = Positions::below(this.len);
         this
     }
 
-    fn collect_places(&mut self) {
-        let mut order: [(Option<WordId>, u16); WORDS] = [(None, 0); WORDS];
-        let mut known = 0;
-        for (position, word) in self.words[..self.len].iter().enumerate() {
-            if word.is_some() {
-                order[known] = (*word, position as u16);
-                known += 1;
-            }
+    fn push_known(&mut self, word: WordId) {
+        self.words[self.len] = Some(word);
+        let slot = self.slot_of(word);
+        let slot = &mut self.slots.as_flattened_mut()[slot];
+        if *slot == 0 {
+            *slot = self.places_len as u16;
+            self.places[self.places_len].0 = word;
+            self.places_len += 1;
+            self.signature |= word.signature();
         }
-        order[..known].sort_unstable();
-        for &(word, position) in &order[..known] {
-            if self.places_len == 0 || self.places[self.places_len - 1].0 != word {
-                self.places[self.places_len].0 = word;
-                self.places_len += 1;
-                self.signature |= word.map_or(0, WordId::signature);
-            }
-            self.places[self.places_len - 1].1.insert(position.into());
+        self.places[usize::from(*slot)].1.insert(self.len);
+    }
+
+    /// Where the word is in `slots`, or the empty slot where it would be.
+    fn slot_of(&self, word: WordId) -> usize {
+        let slots = self.slots.as_flattened();
+        let mut at = word.spread(self.hash_seed, slots.len());
+        while slots[at] != 0 && self.places[usize::from(slots[at])].0 != word {
+            at = if at + 1 == slots.len() { 0 } else { at + 1 };
         }
+        at
     }
 
     /// How many words it has, which is also the position of its end.
@@ -66,9 +74,11 @@ impl<const N: usize, const WORDS: usize> Key<N, WORDS> {
         self.len
     }
 
-    /// All positions with a word behind them.
-    pub(super) fn inside(&self) -> Positions<N> {
-        self.inside
+    /// The positions with that word behind them.
+    pub(super) fn before(&self, word: WordId) -> Positions<N> {
+        let slot = self.slots.as_flattened()[self.slot_of(word)];
+        let (at, before) = self.places[usize::from(slot)];
+        if at == word { before } else { Positions::EMPTY }
     }
 
     /// The word behind a position, if a pattern contains it.
@@ -76,18 +86,15 @@ impl<const N: usize, const WORDS: usize> Key<N, WORDS> {
         self.words[position]
     }
 
-    /// The positions with that word behind them.
-    pub(super) fn before(&self, word: WordId) -> Positions<N> {
-        let places = &self.places[..self.places_len];
-        match places.binary_search_by_key(&Some(word), |(known, _)| *known) {
-            Ok(at) => places[at].1,
-            Err(_) => Positions::EMPTY,
-        }
+    /// Whether that word, or any if it is [`WordId::ANY`], is behind a position of the key.
+    pub(super) fn is_at(&self, word: WordId, position: usize) -> bool {
+        // Not `||`: which of both holds is often random, and a mispredicted branch costs more than both.
+        (word == WordId::ANY) | (self.words[position] == Some(word))
     }
 
     /// The different words that patterns contain, and the positions before each.
-    pub(super) fn places(&self) -> &[(Option<WordId>, Positions<N>)] {
-        &self.places[..self.places_len]
+    pub(super) fn places(&self) -> &[(WordId, Positions<N>)] {
+        &self.places[1..self.places_len]
     }
 
     /// False if one of the words with these signatures is certainly missing.

@@ -41,12 +41,14 @@ pub(super) struct Topic<D> {
 /// One step of a pattern.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
+    /// A word, or `*`.
     Word(WordId),
-    /// `*`
-    One,
     /// `#`
     Many,
 }
+
+/// `*`
+const ONE: Step = Step::Word(WordId::ANY);
 
 /// The steps from the parent, what follows them, and the destinations of the pattern that ends here.
 #[derive(Debug)]
@@ -69,7 +71,7 @@ struct Children<D> {
 
 impl<D: Eq + Hash> Topic<D> {
     pub(super) fn new() -> Self {
-        Self { words: Words::default(), root: Node::new(&[]) }
+        Self { words: Words::new(), root: Node::new(&[]) }
     }
 
     pub(super) fn add(&mut self, destination: D, pattern: &str) {
@@ -95,16 +97,16 @@ impl<D: Eq + Hash> Topic<D> {
             return;
         }
         match split(key).count() {
-            0..=15 => self.walk::<1, 15>(key, found),
-            16..=63 => self.walk::<1, 63>(key, found),
-            64..=127 => self.walk::<2, 127>(key, found),
-            _ => self.walk::<5, 256>(key, found),
+            0..=15 => self.walk::<1, 16>(key, found),
+            16..=63 => self.walk::<1, 64>(key, found),
+            64..=127 => self.walk::<2, 128>(key, found),
+            _ => self.walk::<5, 257>(key, found),
         }
     }
 
-    /// Matches a key of at most `WORDS` words.
-    fn walk<const N: usize, const WORDS: usize>(&self, key: &str, found: &mut dyn FnMut(&D)) {
-        let key = Key::<N, WORDS>::new(key, &self.words);
+    /// Matches a key of fewer than `POSITIONS` words.
+    fn walk<const N: usize, const POSITIONS: usize>(&self, key: &str, found: &mut dyn FnMut(&D)) {
+        let key = Key::<N, POSITIONS>::new(key, &self.words);
         Walk { key, found }.arrive(&self.root, Positions::below(1));
     }
 }
@@ -121,8 +123,8 @@ fn steps(pattern: &str, mut number: impl FnMut(&str) -> WordId) -> Vec<Step> {
         match word {
             "#" if follows_many => {}
             "#" => steps.push(Step::Many),
-            "*" if follows_many => steps.insert(steps.len() - 1, Step::One),
-            "*" => steps.push(Step::One),
+            "*" if follows_many => steps.insert(steps.len() - 1, ONE),
+            "*" => steps.push(ONE),
             word => steps.push(Step::Word(number(word))),
         }
     }
@@ -131,8 +133,8 @@ fn steps(pattern: &str, mut number: impl FnMut(&str) -> WordId) -> Vec<Step> {
 
 fn signature(steps: &[Step]) -> u64 {
     steps.iter().fold(0, |bits, step| match step {
-        Step::Word(word) => bits | word.signature(),
-        Step::One | Step::Many => bits,
+        &Step::Word(word) if word != WordId::ANY => bits | word.signature(),
+        _ => bits,
     })
 }
 
@@ -217,8 +219,8 @@ impl<D: Eq + Hash> Children<D> {
 
     fn find(&mut self, first: Step) -> Option<&mut Node<D>> {
         match first {
+            ONE => self.one.as_mut(),
             Step::Word(word) => self.words.get_mut(&word),
-            Step::One => self.one.as_mut(),
             Step::Many => self.many.as_mut(),
         }
     }
@@ -226,24 +228,24 @@ impl<D: Eq + Hash> Children<D> {
     fn get_or_insert(&mut self, first: Step, label: &[Step]) -> &mut Node<D> {
         let fresh = || Node::new(label);
         match first {
+            ONE => self.one.get_or_insert_with(fresh),
             Step::Word(word) => self.words.entry(word).or_insert_with(fresh),
-            Step::One => self.one.get_or_insert_with(fresh),
             Step::Many => self.many.get_or_insert_with(fresh),
         }
     }
 
     fn insert(&mut self, first: Step, node: Node<D>) {
         match first {
+            ONE => self.one = Some(node),
             Step::Word(word) => drop(self.words.insert(word, node)),
-            Step::One => self.one = Some(node),
             Step::Many => self.many = Some(node),
         }
     }
 
     fn remove(&mut self, first: Step) {
         match first {
+            ONE => self.one = None,
             Step::Word(word) => drop(self.words.remove(&word)),
-            Step::One => self.one = None,
             Step::Many => self.many = None,
         }
     }
@@ -264,12 +266,12 @@ impl<D> Default for Children<D> {
 }
 
 /// One key on its way through the tree.
-struct Walk<'w, D, const N: usize, const WORDS: usize> {
-    key: Key<N, WORDS>,
+struct Walk<'w, D, const N: usize, const POSITIONS: usize> {
+    key: Key<N, POSITIONS>,
     found: &'w mut dyn FnMut(&D),
 }
 
-impl<D: Eq + Hash, const N: usize, const WORDS: usize> Walk<'_, D, N, WORDS> {
+impl<D: Eq + Hash, const N: usize, const POSITIONS: usize> Walk<'_, D, N, POSITIONS> {
     /// Goes on from the end of a node's label. `reached` are the positions of the key reached there.
     ///
     /// Recurses once per node on the way: a path that matches has at most two steps per word of the key.
@@ -281,7 +283,7 @@ impl<D: Eq + Hash, const N: usize, const WORDS: usize> Walk<'_, D, N, WORDS> {
         if let Some(child) = &children.many {
             self.follow(child, reached.and_later());
         }
-        let before_word = reached.intersection(self.key.inside());
+        let before_word = reached.intersection(self.key.before(WordId::ANY));
         if before_word.is_empty() {
             return;
         }
@@ -317,7 +319,6 @@ impl<D: Eq + Hash, const N: usize, const WORDS: usize> Walk<'_, D, N, WORDS> {
     fn after(&self, step: Step, reached: Positions<N>) -> Positions<N> {
         match step {
             Step::Word(word) => reached.intersection(self.key.before(word)).next(),
-            Step::One => reached.intersection(self.key.inside()).next(),
             Step::Many => reached.and_later(),
         }
     }
@@ -327,18 +328,12 @@ impl<D: Eq + Hash, const N: usize, const WORDS: usize> Walk<'_, D, N, WORDS> {
     fn reaches_end(&self, steps: &[Step], mut reached: Positions<N>) -> bool {
         let mut end = self.key.len();
         let mut open = steps;
-        while let Some((&step, before)) = open.split_last() {
-            match (step, end) {
-                (Step::Many, _) => break,
-                (_, 0) => return false,
-                (Step::Word(word), _) if self.key.word_at(end - 1) != Some(word) => return false,
-                (Step::Word(_) | Step::One, _) => {}
+        while let Some((&Step::Word(word), before)) = open.split_last() {
+            if end == 0 || !self.key.is_at(word, end - 1) {
+                return false;
             }
             end -= 1;
             open = before;
-        }
-        if open.is_empty() {
-            return reached.contains(end);
         }
         for &step in open {
             reached = self.after(step, reached);
@@ -364,7 +359,7 @@ impl<D: Eq + Hash, const N: usize, const WORDS: usize> Walk<'_, D, N, WORDS> {
         } else {
             for at in 0..self.key.places().len() {
                 let (word, before) = self.key.places()[at];
-                if let Some(child) = word.and_then(|word| children.get(&word)) {
+                if let Some(child) = children.get(&word) {
                     self.follow_if_any(child, before_word.intersection(before));
                 }
             }

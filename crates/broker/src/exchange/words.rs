@@ -1,26 +1,37 @@
 //! The words of all topic patterns as small numbers: matching compares numbers, and a word that no pattern
 //! contains is recognised once per message.
 
+use std::hash::{BuildHasher, RandomState};
 use std::num::NonZeroU32;
 
 use hashbrown::HashMap;
 
-/// A word that occurs in a pattern. Numbers are reused when the last such pattern goes.
+/// A word that occurs in a pattern, or [`ANY`](Self::ANY). Numbers are reused when the last such pattern goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct WordId(NonZeroU32);
 
 impl WordId {
+    /// The wildcard `*`, so that a step of a pattern need not be asked which of both it is.
+    pub(super) const ANY: Self = Self(NonZeroU32::MIN);
+
     /// A bit in a 64-bit signature of a set of words; several words share one.
     pub(super) fn signature(self) -> u64 {
         1 << (self.0.get() % 64)
     }
+
+    /// A slot of a hash table, below `slots`. Without the seed nobody can choose words that share one.
+    pub(super) fn spread(self, seed: u64, slots: usize) -> usize {
+        let hash = u64::from(self.0.get()).wrapping_mul(seed | 1) >> 32;
+        (hash * slots as u64 >> 32) as usize
+    }
 }
 
 /// The words in use.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Words {
     known: HashMap<Box<str>, Entry>,
     free: Vec<WordId>,
+    hash_seed: u64,
 }
 
 #[derive(Debug)]
@@ -30,14 +41,23 @@ struct Entry {
 }
 
 impl Words {
+    pub(super) fn new() -> Self {
+        Self { known: HashMap::new(), free: Vec::new(), hash_seed: RandomState::new().hash_one(0) }
+    }
+
+    /// For [`WordId::spread`].
+    pub(super) fn hash_seed(&self) -> u64 {
+        self.hash_seed
+    }
+
     /// The number of a word, which is one more time in use from now on.
     pub(super) fn take(&mut self, word: &str) -> WordId {
         if let Some(entry) = self.known.get_mut(word) {
             entry.uses += 1;
             return entry.id;
         }
-        // Every number is either free or known. The keys alone would fill the memory long before they overflow.
-        let next = NonZeroU32::MIN.saturating_add(self.known.len() as u32);
+        // Every number above that of `ANY` is either free or known. Memory ends long before the numbers do.
+        let next = NonZeroU32::MIN.saturating_add(1 + self.known.len() as u32);
         let id = self.free.pop().unwrap_or(WordId(next));
         self.known.insert(word.into(), Entry { id, uses: 1 });
         id
@@ -73,7 +93,7 @@ mod tests {
 
     #[test]
     fn numbers_are_stable_while_used_and_reused_after() {
-        let mut words = Words::default();
+        let mut words = Words::new();
         let (a, b) = (words.take("a"), words.take("b"));
         assert_ne!(a, b);
         assert_eq!(words.take("a"), a);

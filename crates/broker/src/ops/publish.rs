@@ -14,7 +14,7 @@ use leveret_store::{Place, QueueId};
 use leveret_wire::{FieldValue, RawProperties, ReplyCode};
 
 use super::reply_to::{REPLY_TO, is_reply_to};
-use crate::broker::{Carrier, Logged, NO_ATTRIBUTES};
+use crate::broker::{Carrier, Logged, NO_ATTRIBUTES, quarantine};
 use crate::channel::{Channel, Mode};
 use crate::connection::Resource;
 use crate::error::{Refusal, exchange_in};
@@ -203,11 +203,17 @@ impl Channel {
             // A queue deleted a moment ago counts as having taken the message; a damaged one must not.
             refused |= matches!(&*life, crate::vhost::Life::Damaged(_));
             let Some(state) = life.rule() else { continue };
-            let ended = state.publish(&mut incoming, &mut Carrier::new(broker, queue, batch));
-            drop(life);
-            if let Some(id) = ended {
-                broker.log_ended(queue, &[id], batch).map_err(Refusal::from)?;
+            let mut ended = Vec::new();
+            let published = state.publish(&mut incoming, &mut Carrier::new(broker, queue, batch), &mut ended);
+            if let Err(damage) = &published {
+                quarantine(&mut life, queue, damage, batch);
             }
+            drop(life);
+            if let (Ok(false), Some((id, _))) = (&published, incoming.logged) {
+                ended.push(id);
+            }
+            refused |= !matches!(published, Ok(true));
+            broker.log_ended(queue, &ended, batch).map_err(Refusal::from)?;
         }
         if refused { Err(Undone::NotTaken) } else { Ok(()) }
     }

@@ -8,13 +8,13 @@ use leveret_store::{MessageId, MetaChange, QueueId};
 use leveret_wire::FieldTable;
 
 use super::reply_to::is_reply_to;
-use crate::arguments::{check_queue, inequivalent, same_for_queue};
+use crate::arguments::{check_queue, inequivalent, limits, same_for_queue};
 use crate::broker::Broker;
 use crate::channel::{Channel, clean_name};
 use crate::connection::{Connection, Resource};
 use crate::error::{Refusal, queue_in};
 use crate::port::Batch;
-use crate::queue::QueueState;
+use crate::queue::{QueueState, Ready};
 use crate::records::{Key, encode_queue};
 use crate::users::Operation;
 use crate::vhost::{Destination, Life, Queue, QueueSpec, VHost};
@@ -129,7 +129,8 @@ impl Connection {
             self.broker.log_meta(&[MetaChange::Put(key, encode_queue(id, &spec)?)])?;
         }
         let exclusive = spec.owner.is_some();
-        let life = Life::Alive(QueueState::default());
+        let ready = Ready::default();
+        let life = Life::Alive(QueueState::recovered(limits(&spec.arguments), ready, 1));
         let queue = Queue::new(id, name.into(), self.vhost.name.clone(), spec, life);
         self.vhost.add_queue(queue.clone());
         if exclusive {

@@ -13,6 +13,8 @@
 mod consumers;
 mod entry;
 mod ready;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -62,6 +64,27 @@ pub trait Courier<P> {
     fn resident(&self) -> &ResidentBytes;
 }
 
+/// How much may wait in a queue; unacknowledged messages do not count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Messages (`x-max-length`).
+    pub messages: Option<u64>,
+    /// Octets (`x-max-length-bytes`).
+    pub size_bytes: Option<u64>,
+    /// What gives way.
+    pub overflow: Overflow,
+}
+
+/// What gives way when a queue is full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Overflow {
+    /// The oldest message.
+    #[default]
+    DropHead,
+    /// The new one: its publisher hears a nack.
+    RejectPublish,
+}
+
 /// A durable message whose life ended: the log must be told its id.
 pub type Ended = MessageId;
 
@@ -92,20 +115,22 @@ pub struct QueueState<P> {
     ready: Ready,
     unacked: HashMap<Pos, Unacked>,
     consumers: Consumers<P>,
+    limits: Limits,
     next_pos: Pos,
     had_consumer: bool,
 }
 
 impl<P> Default for QueueState<P> {
     fn default() -> Self {
-        Self::recovered(Ready::default(), 1)
+        Self::recovered(Limits::default(), Ready::default(), 1)
     }
 }
 
 impl<P> QueueState<P> {
     /// A queue as a restart found it; new messages are placed from `next_pos` on.
-    pub fn recovered(ready: Ready, next_pos: Pos) -> Self {
+    pub fn recovered(limits: Limits, ready: Ready, next_pos: Pos) -> Self {
         Self {
+            limits,
             ready,
             unacked: HashMap::new(),
             consumers: Consumers::default(),
@@ -114,25 +139,53 @@ impl<P> QueueState<P> {
         }
     }
 
-    /// A message arrives. Answers what ended at once because its consumer does not acknowledge.
-    pub fn publish(&mut self, incoming: &mut Incoming<'_>, courier: &mut impl Courier<P>) -> Option<Ended> {
+    /// A message arrives; `false` when the queue is full and its overflow rule is to refuse. What ended at once,
+    /// because its consumer does not acknowledge or because it made room, is added to `ended`.
+    pub fn publish(
+        &mut self,
+        incoming: &mut Incoming<'_>,
+        courier: &mut impl Courier<P>,
+        ended: &mut Vec<Ended>,
+    ) -> Result<bool, ReadError> {
+        if self.limits.overflow == Overflow::RejectPublish && self.is_full(0) {
+            return Ok(false);
+        }
         let pos = self.next_pos;
         self.next_pos += 1;
         // By the invariant a consumer in the ring means that nothing waits before this message.
         while let Some(key) = self.consumers.next() {
             match self.hand(key, pos, false, incoming.view, courier) {
-                Some(true) => return incoming.logged.map(|(id, _)| id),
+                Some(true) => {
+                    ended.extend(incoming.logged.map(|(id, _)| id));
+                    return Ok(true);
+                }
                 Some(false) => {
                     let entry = new_entry(pos, incoming, false, courier);
                     self.unacked.insert(pos, Unacked { entry, holder: Some(key) });
-                    return None;
+                    return Ok(true);
                 }
                 None => {}
             }
         }
         let entry = new_entry(pos, incoming, true, courier);
         self.ready.push(entry);
-        None
+        self.drop_excess(courier, ended)?;
+        Ok(true)
+    }
+
+    /// Drops from the head what is more than the limits allow (`x-overflow: drop-head`).
+    fn drop_excess(&mut self, courier: &mut impl Courier<P>, ended: &mut Vec<Ended>) -> Result<(), ReadError> {
+        while self.is_full(1) {
+            let Some((entry, _)) = self.ready.take(courier.store(), courier.resident())? else { break };
+            ended.extend(self.end(&entry));
+        }
+        Ok(())
+    }
+
+    /// Whether the limits leave no room for one more message, or with `over` 1 whether they are exceeded.
+    fn is_full(&self, over: u64) -> bool {
+        self.limits.messages.is_some_and(|max| self.ready.len() >= max.saturating_add(over))
+            || self.limits.size_bytes.is_some_and(|max| self.ready.size_bytes() >= max.saturating_add(over))
     }
 
     /// Whether a message published now would go to a consumer at once (`immediate`).

@@ -12,13 +12,13 @@ use leveret_wire::{
 };
 
 use super::{Received, Step};
-use crate::identity::{ClientCapabilities, server_properties};
+use crate::identity::{Client, server_properties};
 use crate::outbox::{Outbox, SocketOutlet};
 use crate::shared::Shared;
 
 /// A connection that is not open yet.
 pub(super) struct Greeting {
-    capabilities: ClientCapabilities,
+    client: Client,
     stage: Stage,
 }
 
@@ -37,12 +37,12 @@ enum Stage {
 pub(super) struct Opened {
     pub(super) connection: Arc<Connection>,
     pub(super) limits: TuneLimits,
-    pub(super) capabilities: ClientCapabilities,
+    pub(super) client: Client,
 }
 
 impl Greeting {
     pub(super) fn new() -> Self {
-        Self { capabilities: ClientCapabilities::default(), stage: Stage::Header }
+        Self { client: Client::default(), stage: Stage::Header }
     }
 
     /// Before `start-ok` a peer has not shown that it speaks AMQP; a refused login is only told to those who
@@ -50,7 +50,7 @@ impl Greeting {
     pub(super) fn may_be_told(&self) -> bool {
         match self.stage {
             Stage::Header => false,
-            Stage::Login | Stage::Over => self.capabilities.authentication_failure_close,
+            Stage::Login | Stage::Over => self.client.authentication_failure_close,
             _ => true,
         }
     }
@@ -126,7 +126,7 @@ impl Greeting {
     ) -> Result<Step, WireError> {
         match (std::mem::replace(&mut self.stage, Stage::Over), method) {
             (Stage::StartOk, Method::ConnectionStartOk(start_ok)) => {
-                self.capabilities = ClientCapabilities::of(&start_ok.client_properties.to_table());
+                self.client = Client::of(&start_ok.client_properties.to_table());
                 let response = sasl::parse(start_ok.mechanism, start_ok.response);
                 self.stage = Stage::StartOk; // an unknown mechanism is told to everybody
                 let Response::Password(credentials) = response? else {
@@ -139,7 +139,7 @@ impl Greeting {
             (Stage::TuneOk(user), Method::ConnectionTuneOk(tune_ok)) => {
                 self.stage = Stage::StartOk;
                 let limits = negotiate_server(shared.tune_limits(), tune_ok)?;
-                outbox.agreed(limits.frame_max, self.capabilities.consumer_cancel_notify);
+                outbox.agreed(limits.frame_max, self.client.consumer_cancel_notify);
                 self.stage = Stage::Open(user, limits);
                 Ok(Step::More)
             }
@@ -171,9 +171,9 @@ impl Greeting {
         let broker = shared.broker.clone();
         let port = ConnectionPort::new(broker.next_connection_id(), Box::new(SocketOutlet(outbox.clone())));
         let connection =
-            Connection::open(broker, port, user, vhost, self.capabilities.consumer_cancel_notify)?;
+            Connection::open(broker, port, user, vhost, self.client.consumer_cancel_notify)?;
         outbox.send(0, &Method::ConnectionOpenOk(ConnectionOpenOk { known_hosts: "" }));
-        Ok(Opened { connection, limits, capabilities: self.capabilities })
+        Ok(Opened { connection, limits, client: self.client })
     }
 
     pub(super) fn authenticated(

@@ -6,7 +6,7 @@ use leveret_broker::ops::publish::Publish;
 use leveret_broker::{Batch, Channel, Connection, MessageView, Refusal, Scope};
 use leveret_wire::method::{
     BasicPublish, ChannelClose, ChannelCloseOk, ChannelOpenOk, ConnectionBlocked, ConnectionCloseOk,
-    ConnectionUnblocked,
+    ConnectionUnblocked, ConnectionUpdateSecretOk,
 };
 use leveret_wire::{
     Assembler, Content, FRAME_BODY, FRAME_HEADER, FRAME_HEARTBEAT, FRAME_METHOD, Method, Progress, RawFrame,
@@ -16,7 +16,7 @@ use std::collections::HashMap;
 
 use super::handshake::Opened;
 use super::{Received, Step};
-use crate::identity::ClientCapabilities;
+use crate::identity::Client;
 use crate::outbox::Outbox;
 use crate::shared::Shared;
 
@@ -31,7 +31,7 @@ pub(super) struct Running {
     pub(super) shared: Arc<Shared>,
     pub(super) outbox: Arc<Outbox>,
     limits: TuneLimits,
-    capabilities: ClientCapabilities,
+    client: Client,
     channels: HashMap<u16, Slot>,
     publishes: bool,
     told_blocked: bool,
@@ -62,13 +62,13 @@ pub(super) type Failed = (Refusal, (u16, u16));
 
 impl Running {
     pub(super) fn new(opened: Opened, shared: Arc<Shared>, outbox: Arc<Outbox>) -> Self {
-        let Opened { connection, limits, capabilities } = opened;
+        let Opened { connection, limits, client } = opened;
         Self {
             connection,
             shared,
             outbox,
             limits,
-            capabilities,
+            client,
             channels: HashMap::new(),
             publishes: false,
             told_blocked: false,
@@ -149,10 +149,10 @@ impl Running {
                 Ok(Handled::Step(Step::Close))
             }
             Method::ConnectionCloseOk(_) => Ok(Handled::Frames(0)),
+            // Passwords do not expire, so there is nothing to renew; RabbitMQ's internal backend agrees alike.
             Method::ConnectionUpdateSecret(_) => {
-                // Passwords do not expire, so there is nothing to replace: RabbitMQ refuses alike.
-                let text = "New secret was refused by one of the backends";
-                Err(blame_with(ReplyCode::NOT_ALLOWED, method, text))
+                self.outbox.send(0, &Method::ConnectionUpdateSecretOk(ConnectionUpdateSecretOk));
+                Ok(Handled::Frames(0))
             }
             _ if method.class_id() == 10 => {
                 Err(blame(method, "unexpected method in connection state running"))
@@ -172,11 +172,11 @@ impl Running {
             }
             _ => return Err(blame(method, "expected 'channel.open'")),
         }
-        let max = self.limits.channel_max;
-        if max != 0 && number > max {
-            let text = format!(
-                "number of channels opened ({number}) has reached the negotiated channel_max ({max})"
-            );
+        // RabbitMQ counts channels; their numbers may be any.
+        let (open, max) = (self.channels.len(), self.limits.channel_max);
+        if max != 0 && open >= usize::from(max) {
+            let text =
+                format!("number of channels opened ({open}) has reached the negotiated channel_max ({max})");
             return Err(blame_with(ReplyCode::NOT_ALLOWED, method, text));
         }
         let channel = Channel::open(self.connection.clone(), number);
@@ -247,6 +247,10 @@ impl Running {
         batch: &mut Batch,
     ) -> Result<usize, WireError> {
         self.publishes = true;
+        if method.immediate && self.client.refuses_immediate {
+            let text = "immediate=true";
+            return Err(WireError::new(ReplyCode::NOT_IMPLEMENTED, text).with_method(BASIC, 40));
+        }
         let limit = self.shared.broker.limits.message_size_bytes;
         let Some(Slot::Open(channel)) = self.channels.get_mut(&number) else { return Ok(0) };
         if let Some((header, body, octets)) =
@@ -351,7 +355,7 @@ impl Running {
 
     /// Tells the client once that it is blocked, and once that it no longer is.
     pub(super) fn blocked(&mut self, reason: Option<&str>) {
-        if reason.is_some() == self.told_blocked || !self.capabilities.blocked {
+        if reason.is_some() == self.told_blocked || !self.client.blocked {
             return;
         }
         self.told_blocked = reason.is_some();

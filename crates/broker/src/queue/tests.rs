@@ -1,0 +1,187 @@
+//! Stories about one queue: what happens, and what each consumer got.
+
+use std::sync::Arc;
+
+use leveret_store::{MemDisk, Options, Store};
+use leveret_wire::RawProperties;
+
+use super::*;
+
+/// Delivers into a list; a consumer named `full…` has no room while `full` is set.
+struct Recorder {
+    store: Store,
+    resident: ResidentBytes,
+    log: Vec<String>,
+    full: bool,
+}
+
+impl Courier<()> for Recorder {
+    fn deliver(
+        &mut self,
+        consumer: &Consumer<()>,
+        _key: ConsumerKey,
+        _pos: Pos,
+        redelivered: bool,
+        message: MessageView<'_>,
+    ) -> Handed {
+        if self.full && consumer.tag.starts_with("full") {
+            return Handed::NoRoom;
+        }
+        let again = if redelivered { "!" } else { "" };
+        self.log.push(format!("{}:{}{again}", consumer.tag, String::from_utf8_lossy(message.body)));
+        Handed::Taken
+    }
+
+    fn keep(&mut self, incoming: &mut Incoming<'_>, _waits: bool) -> Content {
+        Content::Memory(Arc::new(Message::copy_of(&incoming.view, &self.resident)))
+    }
+
+    fn read(&self, place: Place) -> Result<Vec<u8>, ReadError> {
+        self.store.read(place, leveret_store::QueueId(1))
+    }
+
+    fn store(&self) -> &Store {
+        &self.store
+    }
+
+    fn resident(&self) -> &ResidentBytes {
+        &self.resident
+    }
+}
+
+/// A queue and its world, driven by words.
+struct Story {
+    queue: QueueState<()>,
+    courier: Recorder,
+    keys: Vec<ConsumerKey>,
+}
+
+impl Story {
+    fn new() -> Self {
+        let (store, _) = Store::open(Arc::new(MemDisk::new()), Options::default()).unwrap();
+        let courier = Recorder { store, resident: ResidentBytes::default(), log: Vec::new(), full: false };
+        Self { queue: QueueState::default(), courier, keys: Vec::new() }
+    }
+
+    /// `p BODY`, `c TAG PREFETCH` (or `c TAG no-ack`), `ack POS`, `requeue POS`, `get`, `cancel N`, `full`, `room N`,
+    /// `limit MESSAGES drop|reject`, `purge`.
+    fn step(&mut self, step: &str) {
+        let words: Vec<&str> = step.split(' ').collect();
+        match words[..] {
+            ["p", body] => self.publish(body),
+            ["c", tag, prefetch] => self.consume(tag, prefetch),
+            ["ack", pos] => {
+                self.queue.ack(pos.parse().unwrap());
+            }
+            ["requeue", pos] => self.queue.requeue(pos.parse().unwrap()),
+            ["get"] => {
+                let got = self.queue.fetch(false, &mut self.courier).unwrap();
+                let got = got.map(|got| String::from_utf8_lossy(got.message.view().body).into_owned());
+                self.courier.log.push(format!("get:{}", got.unwrap_or_default()));
+            }
+            ["cancel", n] => drop(self.queue.remove_consumer(self.keys[n.parse::<usize>().unwrap()])),
+            ["full"] => self.courier.full = true,
+            ["room", n] => {
+                self.courier.full = false;
+                self.queue.resume(self.keys[n.parse::<usize>().unwrap()]);
+            }
+            ["limit", messages, overflow] => {
+                let messages = messages.parse().ok();
+                let overflow =
+                    if overflow == "reject" { Overflow::RejectPublish } else { Overflow::DropHead };
+                self.queue.limits = Limits { messages, size_bytes: None, overflow };
+            }
+            ["purge"] => {
+                let purged = self.queue.purge();
+                self.courier.log.push(format!("purged:{purged}"));
+            }
+            _ => panic!("unknown step {step}"),
+        }
+        self.queue.pump(&mut self.courier, &mut Vec::new()).unwrap();
+        let waits = self.queue.ready_len() > 0;
+        assert!(!(waits && self.queue.has_taker()), "a message waits beside a consumer that can take it");
+    }
+
+    fn publish(&mut self, body: &str) {
+        let view = MessageView {
+            exchange: "",
+            routing_key: "q",
+            properties: RawProperties::default(),
+            body: body.as_bytes(),
+        };
+        let mut incoming = Incoming { view, logged: None, shared: None };
+        if !self.queue.publish(&mut incoming, &mut self.courier, &mut Vec::new()).unwrap() {
+            self.courier.log.push(format!("refused:{body}"));
+        }
+    }
+
+    fn consume(&mut self, tag: &str, prefetch: &str) {
+        let no_ack = prefetch == "no-ack";
+        let prefetch = prefetch.parse().unwrap_or(0);
+        self.keys.push(self.queue.add_consumer(Consumer::new(tag.into(), no_ack, false, prefetch, ())));
+    }
+}
+
+fn check(steps: &[&str], expected: &[&str]) {
+    let mut story = Story::new();
+    steps.iter().for_each(|step| story.step(step));
+    assert_eq!(story.courier.log, expected, "{steps:?}");
+}
+
+#[test]
+fn consumers_are_served_in_turn() {
+    check(
+        &["c a 0", "c b 0", "p 1", "p 2", "p 3", "p 4"],
+        &["a:1", "b:2", "a:3", "b:4"],
+    );
+}
+
+#[test]
+fn what_waits_goes_to_the_first_consumer_in_order() {
+    check(&["p 1", "p 2", "p 3", "c a no-ack"], &["a:1", "a:2", "a:3"]);
+}
+
+#[test]
+fn a_prefetch_of_one_is_one_at_a_time() {
+    check(&["c a 1", "p 1", "p 2", "ack 1", "ack 2"], &["a:1", "a:2"]);
+    check(&["c a 1", "p 1", "p 2"], &["a:1"]);
+}
+
+#[test]
+fn a_requeued_message_goes_back_to_its_old_position() {
+    check(
+        &["p 1", "p 2", "p 3", "get", "get", "requeue 2", "requeue 1", "c a no-ack"],
+        &["get:1", "get:2", "a:1!", "a:2!", "a:3"],
+    );
+}
+
+#[test]
+fn a_cancelled_consumers_messages_stay_with_it_until_requeued() {
+    check(&["c a 0", "p 1", "cancel 0", "c b 0", "p 2", "requeue 1"], &["a:1", "b:2", "b:1!"]);
+}
+
+#[test]
+fn a_consumer_without_room_keeps_nothing_from_the_others() {
+    check(&["c full 0", "c b 0", "full", "p 1", "p 2"], &["b:1", "b:2"]);
+    check(&["c full 0", "full", "p 1", "p 2", "room 0"], &["full:1", "full:2"]);
+}
+
+#[test]
+fn a_purge_takes_what_waits_and_leaves_what_is_unacknowledged() {
+    check(
+        &["p 1", "p 2", "p 3", "get", "purge", "requeue 1", "c a no-ack"],
+        &["get:1", "purged:2", "a:1!"],
+    );
+}
+
+#[test]
+fn acknowledging_twice_or_unknown_is_nothing() {
+    check(&["c a 1", "p 1", "ack 1", "ack 1", "ack 99", "p 2"], &["a:1", "a:2"]);
+}
+
+#[test]
+fn a_full_queue_drops_its_head_or_refuses() {
+    check(&["limit 2 drop", "p 1", "p 2", "p 3", "c a no-ack"], &["a:2", "a:3"]);
+    check(&["limit 2 reject", "p 1", "p 2", "p 3", "c a no-ack"], &["refused:3", "a:1", "a:2"]);
+    check(&["limit 0 reject", "p 1"], &["refused:1"]);
+}
