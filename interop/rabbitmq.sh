@@ -25,23 +25,11 @@ HOMES=(/usr/lib/rabbitmq/lib/rabbitmq_server-*)
 die() { echo "rabbitmq.sh: $*" >&2; exit 1; }
 usage() { sed -n '2,/^set -u/p' "$0" | sed '$d; s/^# \{0,1\}//' >&2; exit 2; }
 
-# Debian's maintainer scripts would start the system service: forbid that for the time of the install.
 install_server() {
   [ -x "${HOMES[0]}/sbin/rabbitmq-server" ] && return 0
-  [ "$(id -u)" = 0 ] || die "rabbitmq-server is not installed, and only root can install it"
-  local policy=/usr/sbin/policy-rc.d log own_policy=
-  log=$(mktemp /tmp/rabbitmq-install.XXXXXX)
-  if [ ! -e $policy ]; then
-    printf '#!/bin/sh\nexit 101\n' >$policy && chmod +x $policy && own_policy=yes
-  fi
-  export DEBIAN_FRONTEND=noninteractive
-  apt-get install -y -qq --no-install-recommends rabbitmq-server >"$log" 2>&1 ||
-    { apt-get update -qq >>"$log" 2>&1; apt-get install -y -qq --no-install-recommends rabbitmq-server >>"$log" 2>&1; }
-  local rc=$?
-  [ -n "$own_policy" ] && rm -f $policy
+  "$(dirname "$0")/packages.sh" rabbitmq-server || die "rabbitmq-server is missing and could not be installed"
   HOMES=(/usr/lib/rabbitmq/lib/rabbitmq_server-*)
-  [ $rc = 0 ] && [ -x "${HOMES[0]}/sbin/rabbitmq-server" ] || die "apt-get install rabbitmq-server failed, see $log"
-  rm -f "$log"
+  [ -x "${HOMES[0]}/sbin/rabbitmq-server" ] || die "rabbitmq-server was installed, but not where it is expected"
 }
 
 # alive PIDFILE NAME: the process of that file runs and is what we started (a pid can be reused)

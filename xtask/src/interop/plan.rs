@@ -1,0 +1,96 @@
+//! What there is to run, as data: the longest first, so that the lanes end together.
+
+use std::time::Duration;
+
+/// One program or suite.
+#[derive(Debug, Clone)]
+pub(crate) struct Program {
+    pub(crate) name: &'static str,
+    pub(crate) runner: Runner,
+    pub(crate) needs: Needs,
+    pub(crate) timeout: Duration,
+}
+
+/// How a program is run; paths are relative to `interop/`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Runner {
+    /// A Python file, with the clients of `python/requirements.txt`.
+    Python(&'static str),
+    /// A JavaScript file, with the packages of `node/package.json`.
+    Node(&'static str),
+    /// A class of `java/src`, with the jars of `java/pom.xml`.
+    Java(&'static str),
+    /// The module `go/`.
+    Go,
+    /// A script that needs nothing but Debian packages, or installs for itself.
+    Shell(&'static str),
+}
+
+/// Which broker a program may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Needs {
+    /// The one all share: it leaves nothing behind and takes names of its own.
+    SharedBroker,
+    /// One that it may stop, kill and start.
+    OwnBroker,
+}
+
+/// Debian packages of the programs; the scripts of the suites would install some themselves, but not side by side.
+pub(crate) const DEBIAN_PACKAGES: &[&str] =
+    &["amqp-tools", "memcached", "dpkg-dev", "xz-utils", "golang-uber-goleak-dev"];
+
+/// The whole plan.
+pub(crate) fn programs() -> Vec<Program> {
+    vec![
+        shared("suite-aiormq", Runner::Shell("suites/aiormq.sh"), 480),
+        shared("suite-go-amqp091", Runner::Shell("suites/go-amqp091.sh"), 300),
+        shared("celery", Runner::Python("python/celery_tasks.py"), 240),
+        own("story-recipe", Runner::Python("stories/recipe/run.py"), 120),
+        shared("story-server-farms", Runner::Python("stories/server_farms/run.py"), 120),
+        own("story-rabbits-and-warrens", Runner::Python("stories/rabbits_and_warrens/run.py"), 180),
+        shared("story-tutorial-rpc", Runner::Python("stories/tutorial_rpc/run.py"), 120),
+        shared("story-site-and-service", Runner::Python("stories/site_and_service/run.py"), 120),
+        shared("java_client", Runner::Java("JavaClient"), 120),
+        shared("amqp091-go", Runner::Go, 120),
+        shared("kombu", Runner::Python("python/kombu_messaging.py"), 90),
+        shared("pika_basic", Runner::Python("python/pika_basic.py"), 90),
+        shared("pika_routing", Runner::Python("python/pika_routing.py"), 90),
+        shared("pika_failures", Runner::Python("python/pika_failures.py"), 90),
+        shared("pika_rpc", Runner::Python("python/pika_rpc.py"), 90),
+        shared("py_amqp", Runner::Python("python/py_amqp.py"), 60),
+        shared("aio_pika", Runner::Python("python/aio_pika_client.py"), 60),
+        shared("amqplib", Runner::Node("node/amqplib.js"), 90),
+        shared("amqp-tools", Runner::Shell("c/amqp_tools.sh"), 60),
+        shared("suite-py-amqp", Runner::Shell("suites/py-amqp.sh"), 180),
+        shared("suite-node-amqplib", Runner::Shell("suites/node-amqplib.sh"), 120),
+    ]
+}
+
+fn shared(name: &'static str, runner: Runner, timeout_s: u64) -> Program {
+    Program { name, runner, needs: Needs::SharedBroker, timeout: Duration::from_secs(timeout_s) }
+}
+
+fn own(name: &'static str, runner: Runner, timeout_s: u64) -> Program {
+    Program { needs: Needs::OwnBroker, ..shared(name, runner, timeout_s) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::workspace_root;
+
+    #[test]
+    fn every_program_is_there_and_named_once() {
+        let interop = workspace_root().join("interop");
+        let mut names = std::collections::HashSet::new();
+        for program in programs() {
+            let path = match program.runner {
+                Runner::Python(path) | Runner::Node(path) | Runner::Shell(path) => path.to_owned(),
+                Runner::Java(class) => format!("java/src/{class}.java"),
+                Runner::Go => "go/main.go".to_owned(),
+            };
+            assert!(interop.join(&path).is_file(), "{path}");
+            assert!(names.insert(program.name), "{} twice", program.name);
+        }
+    }
+}
