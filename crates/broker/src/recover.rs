@@ -191,7 +191,11 @@ impl Rebuild {
             tail.push_back(Entry { pos: next_pos, content, size_bytes: message.len, redelivered });
             next_pos += 1;
         }
-        Life::Alive(QueueState::recovered(limits, Ready::recovered(Some(content.segments), tail, seen), next_pos))
+        Life::Alive(QueueState::recovered(
+            limits,
+            Ready::recovered(Some(content.segments), tail, seen),
+            next_pos,
+        ))
     }
 
     fn bind(&self, key: &BindingKey) -> Option<()> {

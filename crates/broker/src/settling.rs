@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use leveret_store::{CommitError, LogFileNumber, LogSpan, ReadError, Segments};
+use leveret_store::{CommitError, LogSpan, ReadError, Segments};
 
 use crate::broker::{Broker, NO_ATTRIBUTES};
 use crate::queue::Settling;
@@ -47,7 +47,10 @@ impl Broker {
                     let place = writer.push(settling.pos, settling.id, &NO_ATTRIBUTES, &payload);
                     moved.insert(settling.id, place);
                 }
-                Err(damage) => return self.give_up(queue, settling, &damage, span),
+                Err(damage) => {
+                    give_up(queue, settling, &damage);
+                    return Ok(());
+                }
             }
         }
         let blocks = writer.finish()?;
@@ -61,23 +64,11 @@ impl Broker {
             None => Ok(()),
         }
     }
+}
 
-    /// P7: the queue goes offline, and the log file with the unreadable message is kept.
-    fn give_up(
-        &self,
-        queue: &Queue,
-        settling: &Settling,
-        damage: &ReadError,
-        span: &LogSpan,
-    ) -> Result<(), CommitError> {
-        tracing::error!(queue = %queue.name, vhost = %queue.vhost, id = settling.id.0, %damage,
-            "queue taken offline: a logged message cannot be read; its log file is kept");
-        *queue.lock() = Life::Damaged(damage.to_string());
-        self.keep_damaged(span.number)
-    }
-
-    fn keep_damaged(&self, number: LogFileNumber) -> Result<(), CommitError> {
-        self.store.keep_at_retire(number);
-        Ok(())
-    }
+/// P7: the queue goes offline; the store keeps the log file with the unreadable message when it is retired.
+fn give_up(queue: &Queue, settling: &Settling, damage: &ReadError) {
+    tracing::error!(queue = %queue.name, vhost = %queue.vhost, id = settling.id.0, %damage,
+        "queue taken offline: a logged message cannot be read; its log file is kept");
+    *queue.lock() = Life::Damaged(damage.to_string());
 }

@@ -3,7 +3,7 @@
 //! The append lock is held for a pointer swap only; appends go on while the disk works.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::disk::DiskFile;
 use crate::error::{CommitError, StoreFailed};
@@ -184,8 +184,12 @@ impl Store {
         self.guard.write_at(&path, &*next.file, &header.encode(self.directory_id), 0)?;
         self.guard.sync_data(&path, &*next.file)?;
         committer.capacity = next.capacity;
-        let log =
-            Arc::new(LogFile { number: header.number, start: header.start, file: next.file, damaged: false });
+        let log = Arc::new(LogFile {
+            number: header.number,
+            start: header.start,
+            file: next.file,
+            damaged: AtomicBool::new(false),
+        });
         self.logs.write().push(log.clone());
         Ok(log)
     }

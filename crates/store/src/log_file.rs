@@ -1,5 +1,7 @@
 //! One file of the log: name, header, and which positions it holds. Drawn in `docs/format.md`, "Log file".
 
+use std::sync::atomic::AtomicBool;
+
 use crate::bytes::{Fields, PutFields};
 use crate::checksum::{Seed, verify};
 use crate::disk::DiskFile;
@@ -81,7 +83,7 @@ pub(crate) struct LogFile {
     pub(crate) start: Position,
     pub(crate) file: Box<dyn DiskFile>,
     /// Kept under another name instead of removed when it is retired.
-    pub(crate) damaged: bool,
+    pub(crate) damaged: AtomicBool,
 }
 
 impl LogFile {

@@ -1,5 +1,7 @@
 //! Reading one message back, wherever it lies by now.
 
+use std::sync::atomic::Ordering;
+
 use crate::checksum::{Seed, verify};
 use crate::disk::read_full_at;
 use crate::error::ReadError;
@@ -54,7 +56,10 @@ fn copy_payload(bytes: &[u8], seed: Seed, id: MessageId, len: u32) -> Option<Vec
 
 fn read_record(log: &LogFile, seed: Seed, id: MessageId, len: u32) -> Result<Vec<u8>, ReadError> {
     let offset = log.offset(id.0);
-    let damaged = |what| ReadError::Damaged { file: log.path(), offset, what };
+    let damaged = |what| {
+        log.damaged.store(true, Ordering::Release); // P7: the file is kept when it is retired
+        ReadError::Damaged { file: log.path(), offset, what }
+    };
     let mut bytes = vec![0; HEAD_GUESS_BYTES + len as usize];
     let filled = read_full_at(&*log.file, &mut bytes, offset)?;
     let (head_len, record_len) =

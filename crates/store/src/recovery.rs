@@ -194,7 +194,7 @@ impl LogScan {
         self.end = self.end.max(end.end);
         self.check_capacity(number, &*file)?;
         let damaged = self.damage.len() + self.bad_messages.len() > damage_before;
-        self.logs.push(LogFile { number, start, file, damaged });
+        self.logs.push(LogFile { number, start, file, damaged: damaged.into() });
         Ok(())
     }
 

@@ -56,7 +56,7 @@ impl Store {
         checkpoint::replace(&self.guard, &checkpoint)?;
         self.settled_through.store(file.0, Ordering::Release);
         let retired = self.logs.write().remove(0);
-        if retired.damaged {
+        if retired.damaged.load(Ordering::Acquire) {
             self.guard.rename(&retired.path(), &damaged_log_path(file))?;
         } else {
             self.guard.remove_quietly(&retired.path());

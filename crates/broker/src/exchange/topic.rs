@@ -20,10 +20,9 @@
 //! Words are what is between the dots, so `a..b` has three, one of them empty, and `.` has two. The empty key
 //! has none: as in RabbitMQ, `#` and the empty pattern match it, `*` does not.
 
-use std::collections::BTreeMap;
 use std::hash::Hash;
 
-use super::destinations::Destinations;
+use super::destinations::{Destinations, OrderedMap};
 use super::key::{Key, split};
 use super::positions::Positions;
 use super::words::{WordId, Words};
@@ -64,7 +63,7 @@ struct Node<D> {
 /// The nodes below, by the first step of their labels. One at least.
 #[derive(Debug)]
 struct Children<D> {
-    words: BTreeMap<WordId, Node<D>>,
+    words: OrderedMap<WordId, Node<D>>,
     one: Option<Node<D>>,
     many: Option<Node<D>>,
 }
@@ -245,7 +244,7 @@ impl<D: Eq + Hash> Children<D> {
     fn remove(&mut self, first: Step) {
         match first {
             ONE => self.one = None,
-            Step::Word(word) => drop(self.words.remove(&word)),
+            Step::Word(word) => drop(self.words.swap_remove(&word)),
             Step::Many => self.many = None,
         }
     }
@@ -255,13 +254,13 @@ impl<D: Eq + Hash> Children<D> {
             return None;
         }
         let wildcard = self.one.take().or_else(|| self.many.take());
-        wildcard.or_else(|| self.words.pop_first().map(|(_, node)| node))
+        wildcard.or_else(|| self.words.pop().map(|(_, node)| node))
     }
 }
 
 impl<D> Default for Children<D> {
     fn default() -> Self {
-        Self { words: BTreeMap::new(), one: None, many: None }
+        Self { words: OrderedMap::default(), one: None, many: None }
     }
 }
 
@@ -316,6 +315,7 @@ impl<D: Eq + Hash, const N: usize, const POSITIONS: usize> Walk<'_, D, N, POSITI
         self.arrive(node, reached);
     }
 
+    #[inline(always)]
     fn after(&self, step: Step, reached: Positions<N>) -> Positions<N> {
         match step {
             Step::Word(word) => reached.intersection(self.key.before(word)).next(),
@@ -346,7 +346,7 @@ impl<D: Eq + Hash, const N: usize, const POSITIONS: usize> Walk<'_, D, N, POSITI
 
     /// Follows the children that begin with a word: one look-up if only one word can come next, else over the
     /// children or over the words of the key, whichever are fewer.
-    fn follow_words(&mut self, children: &BTreeMap<WordId, Node<D>>, before_word: Positions<N>) {
+    fn follow_words(&mut self, children: &OrderedMap<WordId, Node<D>>, before_word: Positions<N>) {
         if let Some(position) = before_word.single() {
             let child = self.key.word_at(position).and_then(|word| children.get(&word));
             if let Some(child) = child {

@@ -174,7 +174,11 @@ impl<P> QueueState<P> {
     }
 
     /// Drops from the head what is more than the limits allow (`x-overflow: drop-head`).
-    fn drop_excess(&mut self, courier: &mut impl Courier<P>, ended: &mut Vec<Ended>) -> Result<(), ReadError> {
+    fn drop_excess(
+        &mut self,
+        courier: &mut impl Courier<P>,
+        ended: &mut Vec<Ended>,
+    ) -> Result<(), ReadError> {
         while self.is_full(1) {
             let Some((entry, _)) = self.ready.take(courier.store(), courier.resident())? else { break };
             ended.extend(self.end(&entry));

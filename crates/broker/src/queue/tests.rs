@@ -130,10 +130,7 @@ fn check(steps: &[&str], expected: &[&str]) {
 
 #[test]
 fn consumers_are_served_in_turn() {
-    check(
-        &["c a 0", "c b 0", "p 1", "p 2", "p 3", "p 4"],
-        &["a:1", "b:2", "a:3", "b:4"],
-    );
+    check(&["c a 0", "c b 0", "p 1", "p 2", "p 3", "p 4"], &["a:1", "b:2", "a:3", "b:4"]);
 }
 
 #[test]
@@ -168,10 +165,7 @@ fn a_consumer_without_room_keeps_nothing_from_the_others() {
 
 #[test]
 fn a_purge_takes_what_waits_and_leaves_what_is_unacknowledged() {
-    check(
-        &["p 1", "p 2", "p 3", "get", "purge", "requeue 1", "c a no-ack"],
-        &["get:1", "purged:2", "a:1!"],
-    );
+    check(&["p 1", "p 2", "p 3", "get", "purge", "requeue 1", "c a no-ack"], &["get:1", "purged:2", "a:1!"]);
 }
 
 #[test]
