@@ -62,10 +62,15 @@ pub struct TuneLimits {
 ///
 /// # Errors
 /// 530 with RabbitMQ's text if the client asks for more than we offered, or for "no limit" (0) where
-/// we have one, or for frames below 8192 octets.
+/// we have one, or for frames below 4096 octets.
+///
+/// RabbitMQ 3 accepts what the specification demands (4096, which older amqplib clients ask for), RabbitMQ 4 does
+/// not. The text names RabbitMQ 4's minimum, because that is what clients know and what always works.
 pub fn negotiate_server(ours: TuneLimits, tune_ok: &ConnectionTuneOk) -> Result<TuneLimits, WireError> {
     let channel_max = u32::from(tune_ok.channel_max);
-    check_limit("frame_max", tune_ok.frame_max, FRAME_MIN_SIZE, ours.frame_max)?;
+    if tune_ok.frame_max < SPEC_FRAME_MIN_BYTES || tune_ok.frame_max > FRAME_MIN_SIZE {
+        check_limit("frame_max", tune_ok.frame_max, FRAME_MIN_SIZE, ours.frame_max)?;
+    }
     check_limit("channel_max", channel_max, 1, u32::from(ours.channel_max))?;
     Ok(TuneLimits {
         channel_max: tune_ok.channel_max,
@@ -150,6 +155,7 @@ mod tests {
     #[test]
     fn the_server_refuses_more_than_it_offered() {
         check_server(2047, 131_072, 60, Ok(OURS));
+        check_server(1, 4096, 0, Ok(TuneLimits { channel_max: 1, frame_max: 4096, heartbeat_s: 0 }));
         check_server(1, 8192, 0, Ok(TuneLimits { channel_max: 1, frame_max: 8192, heartbeat_s: 0 }));
         check_server(2047, 131_072, 600, Ok(TuneLimits { heartbeat_s: 600, ..OURS }));
         for (channel_max, frame_max, text) in [
@@ -166,7 +172,7 @@ mod tests {
                 "negotiated frame_max = 200000 is higher than the maximum allowed value (131072)",
             ),
             (2047, 100, "negotiated frame_max = 100 is lower than the minimum allowed value (8192)"),
-            (2047, 8191, "negotiated frame_max = 8191 is lower than the minimum allowed value (8192)"),
+            (2047, 4095, "negotiated frame_max = 4095 is lower than the minimum allowed value (8192)"),
         ] {
             check_server(channel_max, frame_max, 60, Err(text));
         }
