@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::disk::DiskFile;
 use crate::error::{CommitError, StoreFailed};
-use crate::log_file::{LOG_DIR, LOG_HEADER_BYTES, LogFile, LogHeader, log_path};
+use crate::log_file::{LOG_DIR, LOG_HEADER_BYTES, LogFile, LogHeader, NEXT_LOG_PATH, log_path};
 use crate::place::{LogFileNumber, Position, QueueId};
 use crate::store::Store;
 
@@ -29,7 +29,6 @@ impl Committer {
 
 /// The next log file, made ahead so that a rotation need not wait for the file system.
 pub(crate) struct SpareFile {
-    number: LogFileNumber,
     file: Box<dyn DiskFile>,
     capacity: u64,
 }
@@ -72,7 +71,7 @@ impl Store {
         self.guard.check()?;
         let mut spare = self.spare.lock();
         if spare.is_none() {
-            *spare = Some(self.create_log_file(self.current_log().number, 0)?);
+            *spare = Some(self.create_spare(0)?);
         }
         Ok(())
     }
@@ -95,8 +94,8 @@ impl Store {
     fn trim_current_log(&self) {
         let log = self.current_log();
         let _ = log.file.set_len(log.offset(self.durable()));
-        if let Some(spare) = self.spare.lock().take() {
-            self.guard.remove_quietly(&log_path(spare.number));
+        if self.spare.lock().take().is_some() {
+            self.guard.remove_quietly(NEXT_LOG_PATH);
         }
     }
 
@@ -140,22 +139,15 @@ impl Store {
         if fits { Ok(current) } else { self.begin_log_file(committer, start, len) }
     }
 
-    /// The next file of the log, beginning at `start`. Its name and header are durable before any batch is in it.
+    /// The next file of the log, for a batch of `len` bytes at `start`.
     fn begin_log_file(
         &self,
         committer: &mut Committer,
         start: Position,
         len: u64,
     ) -> Result<Arc<LogFile>, CommitError> {
-        let mut spare = self.spare.lock();
-        let next = match spare.take() {
-            Some(next) if next.capacity >= LOG_HEADER_BYTES + len => next,
-            _ => self.create_log_file(self.current_log().number, len)?,
-        };
-        let settled_through = self.settled_through.load(Ordering::Acquire);
-        let (number, capacity) = (next.number, next.capacity);
-        let header = LogHeader { number, start, previous_end: start, settled_through, capacity };
-        let log = self.add_log_file(committer, next, &header)?;
+        let number = LogFileNumber(self.current_log().number.0 + 1);
+        let log = self.add_log_file(committer, number, start, start, len)?;
         self.rotation_wanted.store(false, Ordering::Release);
         Ok(log)
     }
@@ -167,48 +159,50 @@ impl Store {
         start: Position,
         previous_end: Position,
     ) -> Result<(), CommitError> {
-        let next = self.create_log_file(LogFileNumber(number.0 - 1), 0)?;
-        let (settled_through, capacity) = (self.settled_through.load(Ordering::Acquire), next.capacity);
-        let header = LogHeader { number, start, previous_end, settled_through, capacity };
-        self.add_log_file(&mut self.committer.lock(), next, &header).map(drop)
+        self.add_log_file(&mut self.committer.lock(), number, start, previous_end, 0).map(drop)
     }
 
-    /// Writes and syncs the header, and only then lets batches go there.
+    /// Header synced, then the name, then the folder synced, and only then batches: so a file with a number in
+    /// its name has a whole header and its full length, whenever the power goes.
     fn add_log_file(
         &self,
         committer: &mut Committer,
-        next: SpareFile,
-        header: &LogHeader,
+        number: LogFileNumber,
+        start: Position,
+        previous_end: Position,
+        len: u64,
     ) -> Result<Arc<LogFile>, CommitError> {
-        let path = log_path(header.number);
-        self.guard.write_at(&path, &*next.file, &header.encode(self.directory_id), 0)?;
-        self.guard.sync_data(&path, &*next.file)?;
-        committer.capacity = next.capacity;
-        let log = Arc::new(LogFile {
-            number: header.number,
-            start: header.start,
-            file: next.file,
-            damaged: AtomicBool::new(false),
-        });
+        let mut spare = self.spare.lock();
+        let next = match spare.take() {
+            Some(next) if next.capacity >= LOG_HEADER_BYTES + len => next,
+            _ => self.create_spare(len)?,
+        };
+        let (settled_through, capacity) = (self.settled_through.load(Ordering::Acquire), next.capacity);
+        let header = LogHeader { number, start, previous_end, settled_through, capacity };
+        self.guard.write_at(NEXT_LOG_PATH, &*next.file, &header.encode(self.directory_id), 0)?;
+        self.guard.sync_data(NEXT_LOG_PATH, &*next.file)?;
+        self.guard.rename(NEXT_LOG_PATH, &log_path(number))?;
+        self.guard.sync_dir(LOG_DIR)?;
+        let log = Arc::new(LogFile { number, start, file: next.file, damaged: AtomicBool::new(false) });
         self.logs.write().push(log.clone());
+        committer.capacity = capacity;
         Ok(log)
     }
 
-    /// Creates and preallocates the file after `last`, and makes its name durable.
-    fn create_log_file(&self, last: LogFileNumber, len: u64) -> Result<SpareFile, CommitError> {
-        let number = LogFileNumber(last.0 + 1);
-        let path = log_path(number);
-        let file = self.guard.create(&path)?;
+    /// Creates and preallocates the next log file, under a name that does not count.
+    fn create_spare(&self, len: u64) -> Result<SpareFile, CommitError> {
+        let file = self.guard.create(NEXT_LOG_PATH)?;
         let needed = LOG_HEADER_BYTES + len;
         let wanted = self.options.log_file_bytes.max(needed);
-        let capacity = match self.guard.allocate(&path, &*file, wanted) {
+        match self.guard.allocate(NEXT_LOG_PATH, &*file, wanted) {
+            Ok(()) => Ok(SpareFile { file, capacity: wanted }),
             // The last bytes of a nearly full disk are better used for acks than not at all.
-            Err(CommitError::DiskFull) => self.guard.allocate(&path, &*file, needed).map(|()| needed),
-            other => other.map(|()| wanted),
-        };
-        let capacity = capacity.inspect_err(|_| self.guard.remove_quietly(&path))?;
-        self.guard.sync_dir(LOG_DIR)?;
-        Ok(SpareFile { number, file, capacity })
+            Err(CommitError::DiskFull) => {
+                self.guard.allocate(NEXT_LOG_PATH, &*file, needed)?;
+                Ok(SpareFile { file, capacity: needed })
+            }
+            Err(failed) => Err(failed),
+        }
     }
 
     pub(crate) fn current_log(&self) -> Arc<LogFile> {

@@ -13,6 +13,9 @@ pub(crate) const LOG_DIR: &str = "log";
 pub(crate) const LOG_HEADER_BYTES: u64 = 56;
 const LOG_MAGIC: [u8; 4] = *b"LvLg";
 
+/// Path of a log file that has no number yet. Its name says that nothing in it counts.
+pub(crate) const NEXT_LOG_PATH: &str = "log/next.tmp";
+
 /// Path of a log file.
 pub(crate) fn log_path(number: LogFileNumber) -> String {
     format!("{LOG_DIR}/{:08x}.log", number.0)
@@ -29,7 +32,7 @@ pub(crate) fn parse_log_name(name: &str) -> Option<LogFileNumber> {
     u32::from_str_radix(digits, 16).ok().map(LogFileNumber)
 }
 
-/// What the first bytes of a log file say. Synced before the first batch is written behind them.
+/// What the first bytes of a log file say. Synced before the file gets its numbered name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct LogHeader {
     pub(crate) number: LogFileNumber,

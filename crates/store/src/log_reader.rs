@@ -66,7 +66,7 @@ impl LogItem {
 pub(crate) struct LogEnd {
     /// First position after the content that counts.
     pub(crate) end: Position,
-    /// Bytes behind it that were torn.
+    /// Length of a torn batch behind it, if its header can be read.
     pub(crate) torn_bytes: u64,
 }
 
@@ -100,13 +100,6 @@ pub(crate) fn guess_start(
     Ok(None)
 }
 
-/// True when the file holds anything but zeros behind its header.
-pub(crate) fn has_content(file: &dyn DiskFile) -> io::Result<bool> {
-    let mut reader =
-        LogReader { window: Window::new(file)?, seed: Seed::new(0), start: 0, found: &mut |_| {} };
-    Ok(reader.last_nonzero(LOG_HEADER_BYTES)?.is_some())
-}
-
 /// Reads a file that begins at `start`. `limit` is where a later file says that this one ended: then nothing
 /// before it can be a torn tail.
 pub(crate) fn read_log(
@@ -132,11 +125,11 @@ impl LogReader<'_, '_> {
         while limit.is_none_or(|limit| at < limit) {
             at = match self.batch_at(at)? {
                 Some(batch) if self.read_batch(&batch, limit)? => batch.end(),
-                Some(_) => return self.torn(at),
+                Some(batch) => return Ok(LogEnd { end: at, torn_bytes: batch.end() - at }),
                 None => match (self.find_batch(at + 1, limit)?, limit) {
                     (Some(next), _) => self.salvage(at, next, "no valid batch")?,
                     (None, Some(limit)) => self.salvage(at, limit, "no valid batch")?,
-                    (None, None) => return self.torn(at),
+                    (None, None) => return Ok(LogEnd { end: at, torn_bytes: 0 }),
                 },
             };
         }
@@ -164,11 +157,6 @@ impl LogReader<'_, '_> {
         // The gap has been said; what matters of the rest is what can be recognized.
         items.into_iter().filter(|item| !matches!(item, LogItem::Gap { .. })).for_each(&mut *self.found);
         Ok(to)
-    }
-
-    fn torn(&mut self, at: Position) -> io::Result<LogEnd> {
-        let last = self.last_nonzero(self.offset(at))?;
-        Ok(LogEnd { end: at, torn_bytes: last.map_or(0, |last| last + 1 - self.offset(at)) })
     }
 
     /// All records in a stretch; where there is none, the next valid head is looked for.
@@ -274,18 +262,6 @@ impl LogReader<'_, '_> {
             offset += (bytes.len() - overlap) as u64;
         }
         Ok(None)
-    }
-
-    fn last_nonzero(&mut self, from: u64) -> io::Result<Option<u64>> {
-        let mut offset = from;
-        let mut last = None;
-        while let Some(bytes) = self.window.some(offset, u64::MAX)? {
-            if let Some(at) = bytes.iter().rposition(|byte| *byte != 0) {
-                last = Some(offset + at as u64);
-            }
-            offset += bytes.len() as u64;
-        }
-        Ok(last)
     }
 
     fn offset(&self, position: Position) -> u64 {

@@ -182,10 +182,8 @@ impl LogScan {
         let later = std::ops::Bound::Excluded(number);
         let next = self.headers.range((later, std::ops::Bound::Unbounded)).next();
         let limit = next.map(|(_, header)| header.previous_end);
-        let Some(start) = self.start_of(number, &*file, limit)? else {
-            return Ok(());
-        };
         let damage_before = self.damage.len() + self.bad_messages.len();
+        let start = self.start_of(number, &*file, limit)?;
         let (seed, path) = (self.seed, log_path(number));
         // A note of a clean stop counts only if nothing at all, not even an empty file, comes after it.
         self.clean = None;
@@ -210,24 +208,19 @@ impl LogScan {
         Ok(())
     }
 
-    /// Where a file begins; `None` when it was prepared and never used.
+    /// Where a file begins. Its header was synced before it got its name, so a bad one is damage, not a crash.
     fn start_of(
         &mut self,
         number: LogFileNumber,
         file: &dyn DiskFile,
         limit: Option<Position>,
-    ) -> Result<Option<Position>, OpenError> {
+    ) -> Result<Position, OpenError> {
         if let Some(header) = self.headers.get(&number) {
-            return Ok(Some(header.start));
-        }
-        // The header is synced before the first batch, so content behind a bad header is damage, not a crash.
-        let guess = log_reader::guess_start(file, self.seed, self.end)?;
-        let lost = limit.is_some_and(|limit| limit > self.end);
-        if guess.is_none() && !lost && !log_reader::has_content(file)? {
-            return Ok(None);
+            return Ok(header.start);
         }
         self.add_damage(log_path(number), 0, Vec::new(), "bad log file header");
-        Ok(Some(guess.unwrap_or(limit.unwrap_or(self.end))))
+        let guess = log_reader::guess_start(file, self.seed, self.end)?;
+        Ok(guess.or(limit).unwrap_or(self.end))
     }
 
     fn take(&mut self, item: LogItem, path: &str) {
