@@ -136,12 +136,12 @@ fn start_child(
     directory: &Path,
     begin: Instant,
 ) -> Result<(Handle, Process, Duration)> {
-    let log = File::create(directory.join("stderr.log"))?;
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+    let log = directory.join("stderr.log");
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&log)?);
     let mut child = command.spawn().with_context(|| format!("{command:?}"))?;
     let start_time = wait_until_open(address, begin, &mut child, |_| false).or_else(|error| {
         terminate(&mut child)?;
-        Err(error)
+        Err(error.context(std::fs::read_to_string(&log)?))
     })?;
     let process = Process(child.id());
     Ok((Handle::Child(child), process, start_time))
