@@ -70,7 +70,7 @@ fn middle_miss(random: &mut Random, _: u32) -> String {
 /// Two patterns share a hundred words each time and nothing with the others.
 fn twins(_: &mut Random, n: u32) -> String {
     let mut pair = Random(u64::from(n / 2) + 7);
-    format!("#.{}.{}", pair.words(100, &["a", "*"], 0), if n % 2 == 0 { "a" } else { "*" })
+    format!("#.{}.{}", pair.words(100, &["a", "*"], 0), if n.is_multiple_of(2) { "a" } else { "*" })
 }
 
 fn is_wanted(name: &str) -> bool {

@@ -50,7 +50,7 @@ impl<const N: usize> Positions<N> {
     pub(super) fn next(self) -> Self {
         Self(std::array::from_fn(|at| {
             let carried = if at == 0 { 0 } else { self.0[at - 1] >> 63 };
-            self.0[at] << 1 | carried
+            (self.0[at] << 1) | carried
         }))
     }
 

@@ -22,7 +22,7 @@ impl WordId {
     /// A slot of a hash table, below `slots`. Without the seed nobody can choose words that share one.
     pub(super) fn spread(self, seed: u64, slots: usize) -> usize {
         let hash = u64::from(self.0.get()).wrapping_mul(seed | 1) >> 32;
-        (hash * slots as u64 >> 32) as usize
+        ((hash * slots as u64) >> 32) as usize
     }
 }
 

@@ -296,6 +296,8 @@ impl std::error::Error for BadPassword {}
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     /// Made by RabbitMQ 3.10.8 for the password `test12`.
@@ -381,5 +383,17 @@ mod tests {
     #[test]
     fn debug_shows_no_hash() {
         assert_eq!(format!("{:?}", PasswordHash::new_public(b"x").unwrap()), "PasswordHash(sha256)");
+    }
+
+    proptest! {
+        #[test]
+        fn no_stored_text_is_too_strange(
+            prefix in "(sha256:|sha512:|\\$argon2id\\$v=19\\$m=)?",
+            rest in "([0-9,=tp$A-Za-z+/]{0,60}|.{0,20})",
+        ) {
+            if let Ok(hash) = PasswordHash::decode(&(prefix + &rest)) {
+                prop_assert!(PasswordHash::decode(&hash.encode()).unwrap() == hash);
+            }
+        }
     }
 }

@@ -91,6 +91,8 @@ fn take_texts<'a>(rest: &mut &'a [u8]) -> Option<[&'a str; 4]> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn sample() -> (User, PasswordHash) {
@@ -131,6 +133,15 @@ mod tests {
             let mut damaged = record.clone();
             damaged[at] = value;
             assert_eq!(decode("u", &damaged), None, "octet {at}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_octets_are_too_strange(octets in prop::collection::vec(any::<u8>(), 0..80)) {
+            let sound_start = [VERSION, 0, 0, 0, 0, 0];
+            decode("u", &octets);
+            decode("u", &[&sound_start[..], &octets].concat());
         }
     }
 }
