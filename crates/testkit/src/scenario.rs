@@ -122,7 +122,7 @@ pub enum Action {
     ExpectBytes(Place, Vec<Term>),
     /// Expects the end of the socket.
     ExpectClosed(Place),
-    /// Expects the end of the socket, with or without a connection.close before it.
+    /// Expects the end of the socket, with or without a connection.close (or close-ok) before it.
     ExpectRefused(Place),
     /// Expects silence.
     ExpectNothing(Place, Duration),

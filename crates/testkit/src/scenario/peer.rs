@@ -142,8 +142,10 @@ impl Peer {
         self.open_channels.insert(channel);
     }
 
+    /// Closing channel 0 is closing the connection: then there is nothing left to close in order.
     pub(super) fn mark_closed(&mut self, channel: u16) {
         self.open_channels.remove(&channel);
+        self.is_managed &= channel != 0;
     }
 
     /// Opens the channel if it is not, where the options say so.

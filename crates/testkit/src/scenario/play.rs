@@ -290,7 +290,7 @@ impl Player<'_> {
             let found =
                 group.iter().position(|(at, term)| *at == place && matches(term, message, environment));
             group.remove(found.ok_or_else(|| event.to_string())?);
-            if message.method == "channel.close-ok" {
+            if message.method == "channel.close-ok" || message.method == "connection.close-ok" {
                 self.peer(&place)?.mark_closed(place.channel);
             }
         }
@@ -341,7 +341,9 @@ impl Player<'_> {
 
     fn expect_closed(&mut self, place: &Place, may_explain: bool) -> Outcome {
         let mut event = self.next_event(&whole(place), self.target.close_timeout)?;
-        if may_explain && event.is_message("connection.close") {
+        if may_explain && event.is_message("connection.close-ok") {
+            event = self.next_event(&whole(place), self.target.close_timeout)?;
+        } else if may_explain && event.is_message("connection.close") {
             let close_ok = Message::new("connection.close-ok").ok_or("close-ok is in the table")?;
             self.peer(place)?.send_message(0, &close_ok)?;
             event = self.next_event(&whole(place), self.target.close_timeout)?;
