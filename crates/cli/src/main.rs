@@ -1,2 +1,94 @@
-//! The binary `leveret`.
-fn main() {}
+//! The binary `leveret`: the broker as a process, and the tools to see what happens.
+//!
+//! One file per command. A command returns a [`Failure`] or nothing; this file turns it into an exit code.
+
+mod client;
+mod config;
+mod demo;
+mod failure;
+mod get;
+mod logging;
+mod printer;
+mod publish;
+mod serve;
+mod signals;
+mod tail;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use failure::Failure;
+use logging::LogFilter;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// What commands log that say on stderr what matters anyway. lapin calls each refusal an error.
+const QUIET: &str = "error,lapin=off";
+
+/// Request/response over AMQP in one binary: a broker that AMQP 0-9-1 clients already speak to, and tools to see
+/// what happens.
+#[derive(Parser)]
+#[command(name = "leveret", version, max_term_width = 100)]
+struct CommandLine {
+    #[command(subcommand)]
+    command: Command,
+    /// What is logged on stderr: error, warn, info, debug, trace, off, or a list of TARGET=LEVEL [env: LEVERET_LOG]
+    #[arg(long, global = true, value_name = "LEVEL")]
+    log: Option<String>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Serve(serve::Arguments),
+    Demo(demo::Arguments),
+    Publish(publish::Arguments),
+    Get(get::Arguments),
+    Tail(tail::Arguments),
+}
+
+fn main() -> ExitCode {
+    let CommandLine { command, log } = CommandLine::parse();
+    let ended =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::from).and_then(
+            |runtime| {
+                let ended = runtime.block_on(run(command, log));
+                // A thread that still reads stdin must not keep the process.
+                runtime.shutdown_background();
+                ended
+            },
+        );
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            if !matches!(failure, Failure::Nothing) {
+                eprintln!("leveret: {failure}");
+            }
+            failure.exit_code()
+        }
+    }
+}
+
+async fn run(command: Command, log: Option<String>) -> Result<(), Failure> {
+    if !matches!(command, Command::Serve(_)) {
+        log_quietly(log.as_deref())?;
+    }
+    match command {
+        Command::Serve(arguments) => serve::run(arguments, log).await,
+        Command::Demo(arguments) => demo::run(arguments).await,
+        Command::Publish(arguments) => publish::run(arguments).await,
+        Command::Get(arguments) => get::run(arguments).await,
+        Command::Tail(arguments) => tail::run(arguments).await,
+    }
+}
+
+/// The log of all commands but `serve`, which has a file to read its level from.
+fn log_quietly(flag: Option<&str>) -> Result<(), Failure> {
+    let variable = std::env::var("LEVERET_LOG").ok();
+    let filter = flag.or(variable.as_deref()).unwrap_or(QUIET);
+    if !logging::is_filter(filter) {
+        return Err(Failure::Usage(format!("{filter:?} is no level to log at")));
+    }
+    LogFilter::start(filter);
+    Ok(())
+}

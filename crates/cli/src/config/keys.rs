@@ -1,0 +1,185 @@
+//! The table of all settings: name, kind, where it goes. `docs/configuration.md` explains each.
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::Settings;
+use crate::logging;
+
+/// One setting.
+pub(super) struct Key {
+    /// In the file; in the environment in capitals behind `LEVERET_`.
+    pub(super) name: &'static str,
+    kind: Kind,
+    /// The value as it would be written; empty for none.
+    pub(super) show: fn(&Settings) -> String,
+}
+
+/// What may be written, and where it goes.
+enum Kind {
+    Number { range: RangeInclusive<u64>, unit: &'static str, store: fn(&mut Settings, u64) },
+    Share(fn(&mut Settings, f64)),
+    Address(fn(&mut Settings, SocketAddr)),
+    Addresses(fn(&mut Settings, Vec<SocketAddr>)),
+    Path(fn(&mut Settings, PathBuf)),
+    Log(fn(&mut Settings, String)),
+}
+
+const MIB: u64 = 1 << 20;
+const TIB: u64 = 1 << 40;
+const HOUR_MS: u64 = 3_600_000;
+
+/// All settings, in the order in which they are explained.
+pub(super) const KEYS: &[Key] = &[
+    Key { name: "data_dir", kind: Kind::Path(|s, path| s.data_dir = path), show: |s| path(&s.data_dir) },
+    Key {
+        name: "listen",
+        kind: Kind::Addresses(|s, addresses| s.broker.listen = addresses),
+        show: |s| list(&s.broker.listen),
+    },
+    Key {
+        name: "listen_tls",
+        kind: Kind::Addresses(|s, addresses| s.broker.listen_tls = addresses),
+        show: |s| list(&s.broker.listen_tls),
+    },
+    Key {
+        name: "tls_cert",
+        kind: Kind::Path(|s, path| s.tls_cert = Some(path)),
+        show: |s| s.tls_cert.as_deref().map(path).unwrap_or_default(),
+    },
+    Key {
+        name: "tls_key",
+        kind: Kind::Path(|s, path| s.tls_key = Some(path)),
+        show: |s| s.tls_key.as_deref().map(path).unwrap_or_default(),
+    },
+    Key { name: "http", kind: Kind::Address(|s, address| s.http = address), show: |s| s.http.to_string() },
+    Key { name: "log", kind: Kind::Log(|s, log| s.log = log), show: |s| s.log.clone() },
+    Key {
+        name: "connections_max",
+        kind: number(1..=10_000_000, "connections", |s, n| s.broker.connections_max = n as usize),
+        show: |s| s.broker.connections_max.to_string(),
+    },
+    Key {
+        name: "channel_max",
+        kind: number(1..=65_535, "channels per connection", |s, n| s.broker.tune.channel_max = n as u16),
+        show: |s| s.broker.tune.channel_max.to_string(),
+    },
+    Key {
+        name: "consumers_per_channel_max",
+        kind: number(1..=1_000_000, "consumers", |s, n| s.broker.limits.consumers_per_channel = n as usize),
+        show: |s| s.broker.limits.consumers_per_channel.to_string(),
+    },
+    Key {
+        name: "frame_max_bytes",
+        kind: number(4096..=16 * MIB, "octets", |s, n| s.broker.tune.frame_max = n as u32),
+        show: |s| s.broker.tune.frame_max.to_string(),
+    },
+    Key {
+        // A record of the log has at most 512 MiB, with what stands before the body.
+        name: "message_size_max_bytes",
+        kind: number(1..=511 * MIB, "octets", |s, n| s.broker.limits.message_size_bytes = n),
+        show: |s| s.broker.limits.message_size_bytes.to_string(),
+    },
+    Key {
+        name: "heartbeat_s",
+        kind: number(0..=65_535, "seconds", |s, n| s.broker.tune.heartbeat_s = n as u16),
+        show: |s| s.broker.tune.heartbeat_s.to_string(),
+    },
+    Key {
+        name: "handshake_timeout_ms",
+        kind: milliseconds(|s, n| s.broker.handshake_timeout = Duration::from_millis(n)),
+        show: |s| s.broker.handshake_timeout.as_millis().to_string(),
+    },
+    Key {
+        name: "tls_handshake_timeout_ms",
+        kind: milliseconds(|s, n| s.broker.tls_handshake_timeout = Duration::from_millis(n)),
+        show: |s| s.broker.tls_handshake_timeout.as_millis().to_string(),
+    },
+    Key {
+        name: "drain_timeout_ms",
+        kind: milliseconds(|s, n| s.broker.drain_timeout = Duration::from_millis(n)),
+        show: |s| s.broker.drain_timeout.as_millis().to_string(),
+    },
+    Key {
+        name: "resident_bytes",
+        kind: number(0..=TIB, "octets", |s, n| s.broker.limits.resident_bytes = n as usize),
+        show: |s| s.broker.limits.resident_bytes.to_string(),
+    },
+    Key {
+        name: "memory_share",
+        kind: Kind::Share(|s, share| s.broker.watermarks.memory_share = share),
+        show: |s| s.broker.watermarks.memory_share.to_string(),
+    },
+    Key {
+        name: "disk_free_bytes",
+        kind: number(0..=1024 * TIB, "octets", |s, n| s.broker.watermarks.disk_free_bytes = Some(n)),
+        show: |s| s.broker.watermarks.disk_free_bytes.map(|n| n.to_string()).unwrap_or_default(),
+    },
+    Key {
+        name: "log_file_bytes",
+        kind: number(MIB..=1024 * MIB, "octets", |s, n| s.broker.log_file_bytes = n),
+        show: |s| s.broker.log_file_bytes.to_string(),
+    },
+];
+
+impl Key {
+    /// Puts a value in its place; `None` when it is not allowed.
+    pub(super) fn apply(&self, settings: &mut Settings, texts: &[String]) -> Option<()> {
+        match (&self.kind, texts) {
+            (Kind::Addresses(store), texts) => store(settings, addresses(texts)?),
+            (Kind::Number { range, store, .. }, [text]) => {
+                store(settings, text.trim().parse().ok().filter(|number| range.contains(number))?);
+            }
+            (Kind::Share(store), [text]) => {
+                store(settings, text.trim().parse().ok().filter(|share| *share > 0.0 && *share <= 1.0)?);
+            }
+            (Kind::Address(store), [text]) => store(settings, address(text)?),
+            (Kind::Path(store), [text]) if !text.is_empty() => store(settings, text.into()),
+            (Kind::Log(store), [text]) if logging::is_filter(text) => store(settings, text.clone()),
+            _ => return None,
+        }
+        Some(())
+    }
+
+    /// What may be written, for error messages.
+    pub(super) fn allowed(&self) -> String {
+        match &self.kind {
+            Kind::Number { range, unit, .. } => format!("{} to {} {unit}", range.start(), range.end()),
+            Kind::Share(_) => "a share above 0, up to 1".to_owned(),
+            Kind::Address(_) => "HOST:PORT".to_owned(),
+            Kind::Addresses(_) => "HOST:PORT, or a list of them".to_owned(),
+            Kind::Path(_) => "a path".to_owned(),
+            Kind::Log(_) => "error, warn, info, debug, trace, off, or a list of TARGET=LEVEL".to_owned(),
+        }
+    }
+}
+
+const fn number(range: RangeInclusive<u64>, unit: &'static str, store: fn(&mut Settings, u64)) -> Kind {
+    Kind::Number { range, unit, store }
+}
+
+const fn milliseconds(store: fn(&mut Settings, u64)) -> Kind {
+    number(1..=HOUR_MS, "milliseconds", store)
+}
+
+/// A list may also be written as one text with commas: a variable cannot hold anything else.
+fn addresses(texts: &[String]) -> Option<Vec<SocketAddr>> {
+    let parts = texts.iter().flat_map(|text| text.split(',')).map(str::trim);
+    parts.filter(|part| !part.is_empty()).map(address).collect()
+}
+
+/// A name stands for its first IPv4 address, or else its first: `localhost` is one listener, not two.
+fn address(text: &str) -> Option<SocketAddr> {
+    let found: Vec<SocketAddr> = text.trim().to_socket_addrs().ok()?.collect();
+    found.iter().find(|address| address.is_ipv4()).or(found.first()).copied()
+}
+
+fn path(path: &Path) -> String {
+    path.display().to_string()
+}
+
+fn list(addresses: &[SocketAddr]) -> String {
+    addresses.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(", ")
+}

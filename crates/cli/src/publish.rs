@@ -1,0 +1,299 @@
+//! `leveret publish`: messages in. Exit code 0 means that the broker has confirmed them all (P1).
+
+mod property;
+
+use std::collections::VecDeque;
+use std::io::{self, BufRead, Read};
+
+use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
+use lapin::types::{AMQPValue, FieldTable, LongString, ShortString};
+use lapin::{BasicProperties, Channel, Confirmation, PublisherConfirm};
+use tokio::sync::mpsc;
+
+use crate::client::{BrokerUrl, short};
+use crate::failure::Failure;
+use property::set_property;
+
+/// How many messages may wait for their confirms with `--lines`.
+const UNCONFIRMED_MAX: usize = 1024;
+/// How many lines are read ahead of the network.
+const LINES_AHEAD_MAX: usize = 1024;
+const PERSISTENT: u8 = 2;
+
+/// Publish a message, or every line of stdin as one; exit 0 when the broker has confirmed
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    url: BrokerUrl,
+    /// The exchange; without it, the default exchange, where a queue's name is its routing key
+    #[arg(long, value_name = "NAME")]
+    exchange: Option<String>,
+    /// The routing key
+    #[arg(long, value_name = "KEY")]
+    key: Option<String>,
+    /// Let the message survive a restart of the broker, in queues that do
+    #[arg(long)]
+    persistent: bool,
+    /// A header; may be repeated
+    #[arg(long, value_name = "NAME=VALUE")]
+    header: Vec<String>,
+    /// The type of the body, e.g. application/json
+    #[arg(long, value_name = "TYPE")]
+    content_type: Option<String>,
+    /// Another property: content-encoding, delivery-mode, priority, correlation-id, reply-to, expiration (ms),
+    /// message-id, timestamp (s), type, user-id, app-id; may be repeated
+    #[arg(long, value_name = "NAME=VALUE")]
+    property: Vec<String>,
+    /// Publish every line of stdin as a message of its own
+    #[arg(long)]
+    lines: bool,
+    /// QUEUE (not with --key or --exchange), then the body; `-` or nothing reads stdin
+    #[arg(value_name = "QUEUE] [BODY | -", num_args = 0..=2)]
+    operands: Vec<String>,
+}
+
+/// What is published, and where to.
+struct Task {
+    exchange: ShortString,
+    key: ShortString,
+    properties: BasicProperties,
+    bodies: Bodies,
+}
+
+#[derive(Debug, PartialEq)]
+enum Bodies {
+    Given(String),
+    Stdin,
+    Lines,
+}
+
+/// Publishes, and waits for the confirms.
+pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
+    let task = task(&arguments)?;
+    let client = arguments.url.connect("leveret publish").await?;
+    client.channel.confirm_select(ConfirmSelectOptions::default()).await?;
+    match &task.bodies {
+        Bodies::Given(body) => publish_one(&client.channel, &task, body.as_bytes()).await?,
+        Bodies::Stdin => publish_one(&client.channel, &task, &read_stdin().await?).await?,
+        Bodies::Lines => publish_lines(&client.channel, &task).await?,
+    }
+    client.close().await
+}
+
+fn task(arguments: &Arguments) -> Result<Task, Failure> {
+    let (key, body) = operands(arguments)?;
+    let bodies = match (arguments.lines, body) {
+        (true, None | Some("-")) => Bodies::Lines,
+        (true, Some(_)) => return Err(Failure::Usage("--lines reads stdin: leave the body out".to_owned())),
+        (false, None | Some("-")) => Bodies::Stdin,
+        (false, Some(body)) => Bodies::Given(body.to_owned()),
+    };
+    let exchange = short("the exchange", arguments.exchange.as_deref().unwrap_or_default())?;
+    Ok(Task { exchange, key: short("the routing key", key)?, properties: properties(arguments)?, bodies })
+}
+
+/// The routing key and the body.
+fn operands(arguments: &Arguments) -> Result<(&str, Option<&str>), Failure> {
+    let Arguments { exchange, key, operands, .. } = arguments;
+    let operands: Vec<&str> = operands.iter().map(String::as_str).collect();
+    match (exchange, key, &operands[..]) {
+        (None, None, []) => Err(Failure::Usage("where to? Name a QUEUE, or use --exchange or --key".into())),
+        (None, None, [queue]) => Ok((queue, None)),
+        (None, None, [queue, body]) => Ok((queue, Some(body))),
+        (_, key, []) => Ok((key.as_deref().unwrap_or_default(), None)),
+        (_, key, [body]) => Ok((key.as_deref().unwrap_or_default(), Some(body))),
+        _ => Err(Failure::Usage("with --exchange or --key there is no QUEUE, only a body".to_owned())),
+    }
+}
+
+fn properties(arguments: &Arguments) -> Result<BasicProperties, Failure> {
+    let mut properties = BasicProperties::default();
+    for text in &arguments.property {
+        properties = set_property(properties, text)?;
+    }
+    if let Some(content_type) = &arguments.content_type {
+        properties = properties.with_content_type(short("the content type", content_type)?);
+    }
+    if arguments.persistent {
+        properties = properties.with_delivery_mode(PERSISTENT);
+    }
+    if arguments.header.is_empty() {
+        return Ok(properties);
+    }
+    let mut headers = FieldTable::default();
+    for text in &arguments.header {
+        let (name, value) = name_and_value("--header", text)?;
+        headers.insert(
+            short("a header's name", name)?,
+            AMQPValue::LongString(LongString::from(value.to_owned())),
+        );
+    }
+    Ok(properties.with_headers(headers))
+}
+
+fn name_and_value<'a>(flag: &str, text: &'a str) -> Result<(&'a str, &'a str), Failure> {
+    text.split_once('=').ok_or_else(|| Failure::Usage(format!("{flag} {text}: expected NAME=VALUE")))
+}
+
+async fn publish_one(channel: &Channel, task: &Task, body: &[u8]) -> Result<(), Failure> {
+    judge(send(channel, task, body).await?.await?)
+}
+
+/// Publishes on while confirms are on their way. A message that no queue took does not stop the rest.
+async fn publish_lines(channel: &Channel, task: &Task) -> Result<(), Failure> {
+    let mut lines = stdin_lines();
+    let mut unconfirmed: VecDeque<PublisherConfirm> = VecDeque::new();
+    let mut tally = Tally::default();
+    while let Some(line) = lines.recv().await {
+        if unconfirmed.len() == UNCONFIRMED_MAX
+            && let Some(confirm) = unconfirmed.pop_front()
+        {
+            tally.count(judge(confirm.await?))?;
+        }
+        unconfirmed.push_back(send(channel, task, &line?).await?);
+    }
+    for confirm in unconfirmed {
+        tally.count(judge(confirm.await?))?;
+    }
+    tally.finish()
+}
+
+/// How many lines arrived, and the first that did not.
+#[derive(Default)]
+struct Tally {
+    confirmed: u64,
+    unwanted: u64,
+    first: Option<String>,
+}
+
+impl Tally {
+    fn count(&mut self, outcome: Result<(), Failure>) -> Result<(), Failure> {
+        match outcome {
+            Ok(()) => self.confirmed += 1,
+            Err(Failure::NoRoute(why)) => {
+                self.unwanted += 1;
+                self.first.get_or_insert(why);
+            }
+            Err(failure) => return Err(failure),
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> Result<(), Failure> {
+        let Self { confirmed, unwanted, first } = self;
+        match first {
+            None => Ok(()),
+            Some(why) => {
+                let all = confirmed + unwanted;
+                Err(Failure::NoRoute(format!("{unwanted} of {all} messages reached no queue: {why}")))
+            }
+        }
+    }
+}
+
+async fn send(channel: &Channel, task: &Task, body: &[u8]) -> Result<PublisherConfirm, Failure> {
+    let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
+    let (exchange, key, properties) = (task.exchange.clone(), task.key.clone(), task.properties.clone());
+    Ok(channel.basic_publish(exchange, key, options, body, properties).await?)
+}
+
+fn judge(confirmation: Confirmation) -> Result<(), Failure> {
+    match confirmation {
+        Confirmation::Ack(None) | Confirmation::NotRequested => Ok(()),
+        Confirmation::Ack(Some(back)) | Confirmation::Nack(Some(back)) => {
+            let (exchange, key) = (back.delivery.exchange.as_str(), back.delivery.routing_key.as_str());
+            let whence = match exchange {
+                "" => format!("there is no queue {key:?}"),
+                _ => format!("exchange {exchange:?} has no queue for the routing key {key:?}"),
+            };
+            Err(Failure::NoRoute(format!("{}: {whence}", back.reply_text)))
+        }
+        Confirmation::Nack(None) => Err(Failure::Refused("the broker did not take the message".to_owned())),
+    }
+}
+
+async fn read_stdin() -> Result<Vec<u8>, Failure> {
+    let reading = tokio::task::spawn_blocking(|| {
+        let mut body = Vec::new();
+        io::stdin().lock().read_to_end(&mut body).map(|_| body)
+    });
+    let body = reading.await.map_err(|error| Failure::Other(error.into()))?;
+    Ok(body?)
+}
+
+/// The lines of stdin without their ends, read on a thread of their own: a pipe may be silent for hours.
+fn stdin_lines() -> mpsc::Receiver<io::Result<Vec<u8>>> {
+    let (sender, receiver) = mpsc::channel(LINES_AHEAD_MAX);
+    tokio::task::spawn_blocking(move || {
+        for line in io::stdin().lock().split(b'\n') {
+            let line = line.map(|mut line| {
+                line.pop_if(|last| *last == b'\r');
+                line
+            });
+            if sender.blocking_send(line).is_err() {
+                return;
+            }
+        }
+    });
+    receiver
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        arguments: Arguments,
+    }
+
+    fn parse(line: &str) -> Result<Task, Failure> {
+        let words = std::iter::once("publish").chain(line.split_whitespace());
+        task(&Line::try_parse_from(words).map_err(|error| Failure::Usage(error.to_string()))?.arguments)
+    }
+
+    fn check(line: &str, exchange: &str, key: &str, bodies: Bodies) {
+        let task = parse(line).unwrap_or_else(|failure| panic!("{line}: {failure}"));
+        assert_eq!((task.exchange.as_str(), task.key.as_str()), (exchange, key), "{line}");
+        assert_eq!(task.bodies, bodies, "{line}");
+    }
+
+    fn refused(line: &str, expected: &str) {
+        let failure = parse(line).err().map(|failure| failure.to_string()).unwrap_or_default();
+        assert!(failure.contains(expected), "{line}: {failure:?}");
+    }
+
+    #[test]
+    fn a_queue_is_named_only_where_no_key_is() {
+        let given = |body: &str| Bodies::Given(body.to_owned());
+        check("q", "", "q", Bodies::Stdin);
+        check("q -", "", "q", Bodies::Stdin);
+        check("q hello", "", "q", given("hello"));
+        check("--key q hello", "", "q", given("hello"));
+        check("--exchange x hello", "x", "", given("hello"));
+        check("--exchange x --key k", "x", "k", Bodies::Stdin);
+        check("--lines q", "", "q", Bodies::Lines);
+        check("--lines --exchange x -", "x", "", Bodies::Lines);
+        refused("", "where to?");
+        refused("--key k q hello", "there is no QUEUE");
+        refused("--lines q hello", "leave the body out");
+        refused(&"q".repeat(256), "more than 255 octets");
+    }
+
+    #[test]
+    fn properties_and_headers_are_set() {
+        let line = "q x --persistent --content-type text/plain --header a=b=c --property app-id=me";
+        let properties = parse(line).unwrap().properties;
+        let short = |text: &str| Some(ShortString::from(text));
+        assert_eq!(*properties.delivery_mode(), Some(2));
+        assert_eq!(*properties.content_type(), short("text/plain"));
+        assert_eq!(*properties.app_id(), short("me"));
+        let headers = properties.headers().clone().unwrap();
+        assert_eq!(headers.inner().get("a"), Some(&AMQPValue::LongString("b=c".into())));
+        refused("q x --header a", "--header a: expected NAME=VALUE");
+        refused("q x --property a=b", "allowed: content-encoding");
+    }
+}

@@ -1,0 +1,189 @@
+//! `leveret serve`: the broker as a process.
+//!
+//! ```text
+//!   flags, variables, file ─► Settings ─► Broker ─► one line per listener on stdout: ready
+//!        SIGHUP reads them again ──┘        │
+//!        SIGTERM, SIGINT drain, exit 0 ◄────┤
+//!        a failed disk exits 1 at once ◄────┘
+//! ```
+
+mod certificate;
+mod open_files;
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use anyhow::Context;
+use leveret_server::{Broker, StartError};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::config::ConfigError;
+use crate::config::{Given, Origin, Settings, from_environment, from_file, from_set_flag};
+use crate::failure::Failure;
+use crate::logging::LogFilter;
+use crate::signals::Termination;
+use certificate::ReloadableCertificate;
+
+/// Keys that take effect on SIGHUP. The files behind `tls_cert` and `tls_key` are read again too, under the same
+/// names.
+const RELOADABLE: [&str; 1] = ["log"];
+
+/// Run the broker
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Where the data is kept; made if it is missing [default: ./leveret-data]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<String>,
+    /// Where AMQP is spoken; may be repeated [default: 127.0.0.1:5672]
+    #[arg(long, value_name = "HOST:PORT")]
+    listen: Vec<String>,
+    /// Where AMQP is spoken over TLS; may be repeated
+    #[arg(long, value_name = "HOST:PORT")]
+    listen_tls: Vec<String>,
+    /// Certificate chain for TLS, PEM
+    #[arg(long, value_name = "FILE")]
+    tls_cert: Option<String>,
+    /// Private key for TLS, PEM
+    #[arg(long, value_name = "FILE")]
+    tls_key: Option<String>,
+    /// Reserved for the HTTP API; nothing listens there yet [default: 127.0.0.1:15672]
+    #[arg(long, value_name = "HOST:PORT")]
+    http: Option<String>,
+    /// A TOML file with settings
+    #[arg(long, value_name = "FILE", env = "LEVERET_CONFIG")]
+    config: Option<PathBuf>,
+    /// Any setting of the configuration file; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+}
+
+/// Serves until a signal or a failed disk ends it.
+pub(crate) async fn run(arguments: Arguments, log: Option<String>) -> Result<(), Failure> {
+    let settings = read_settings(&arguments, log.as_deref())?;
+    let log_filter = LogFilter::start(&settings.log);
+    open_files::raise_limit();
+    let certificate = settings.certificate_files()?.map(ReloadableCertificate::load).transpose();
+    let certificate = certificate.context("TLS")?;
+    let mut termination = Termination::catch()?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    let broker = start(&settings, certificate.as_ref()).await?;
+    announce(&broker, &settings);
+    loop {
+        tokio::select! {
+            name = termination.next() => {
+                tracing::info!(signal = name, "stopping");
+                return stop(broker, termination).await;
+            }
+            _ = hangup.recv() => match read_settings(&arguments, log.as_deref()) {
+                Ok(new) => reload(&settings, &new, &log_filter, certificate.as_ref()),
+                Err(error) => tracing::error!(%error, "nothing reloaded"),
+            },
+            failed = broker.failed() => {
+                // P1: nothing is confirmed any more, and nothing is tried again. Threads that wait for the
+                // disk must not hold the process.
+                eprintln!("leveret: {failed}");
+                std::process::exit(1);
+            }
+        }
+    }
+}
+
+fn read_settings(arguments: &Arguments, log: Option<&str>) -> Result<Settings, ConfigError> {
+    let mut given = Vec::new();
+    if let Some(path) = &arguments.config {
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| ConfigError::Unreadable { path: path.clone(), error })?;
+        given.extend(from_file(path, &text)?);
+    }
+    given.extend(from_environment(std::env::vars_os())?);
+    for text in &arguments.set {
+        given.push(from_set_flag(text)?);
+    }
+    given.extend(flags(arguments, log));
+    Settings::overlay(given)
+}
+
+fn flags<'a>(arguments: &'a Arguments, log: Option<&'a str>) -> impl Iterator<Item = Given> + 'a {
+    let one = |key: &'static str, flag: &'static str, text: Option<&str>| {
+        text.map(|text| Given { key: key.into(), texts: vec![text.into()], origin: Origin::Flag(flag) })
+    };
+    let many = |key: &'static str, flag: &'static str, texts: &[String]| {
+        let texts = (!texts.is_empty()).then(|| texts.to_vec());
+        texts.map(|texts| Given { key: key.into(), texts, origin: Origin::Flag(flag) })
+    };
+    let given = [
+        one("data_dir", "--data-dir", arguments.data_dir.as_deref()),
+        many("listen", "--listen", &arguments.listen),
+        many("listen_tls", "--listen-tls", &arguments.listen_tls),
+        one("tls_cert", "--tls-cert", arguments.tls_cert.as_deref()),
+        one("tls_key", "--tls-key", arguments.tls_key.as_deref()),
+        one("http", "--http", arguments.http.as_deref()),
+        one("log", "--log", log),
+    ];
+    given.into_iter().flatten()
+}
+
+async fn start(settings: &Settings, certificate: Option<&ReloadableCertificate>) -> Result<Broker, Failure> {
+    let mut config = settings.broker.clone();
+    config.tls = certificate.map(ReloadableCertificate::server_config);
+    let started = Broker::builder().config(config).data_dir(&settings.data_dir).start().await;
+    started.map_err(|error| {
+        let error = match error {
+            StartError::Open(_) => {
+                let directory = settings.data_dir.display().to_string();
+                anyhow::Error::new(error).context(format!("data directory {directory}"))
+            }
+            StartError::Io(_) | StartError::NoCertificate => anyhow::Error::new(error),
+        };
+        Failure::Other(error)
+    })
+}
+
+/// Says that the broker is ready: what a script waits for.
+fn announce(broker: &Broker, settings: &Settings) {
+    let plain = broker.addresses().iter().map(|address| format!("amqp://{address}\n"));
+    let tls = broker.tls_addresses().iter().map(|address| format!("amqps://{address}\n"));
+    let lines: String = plain.chain(tls).collect();
+    let mut stdout = io::stdout().lock();
+    if let Err(error) = stdout.write_all(lines.as_bytes()).and_then(|()| stdout.flush()) {
+        tracing::warn!(%error, "nobody reads stdout");
+    }
+    for damage in &broker.condition().damage {
+        tracing::error!(?damage, "damaged; its queues are offline, its files are kept");
+    }
+    let (directory, clean) = (settings.data_dir.display(), broker.condition().clean);
+    tracing::info!(data_dir = %directory, after_clean_stop = clean, "ready");
+    tracing::info!(http = %settings.http, "there is no HTTP API in this version: nothing listens there");
+}
+
+/// Drains. A second signal does not wait for clients that will not go.
+async fn stop(broker: Broker, mut termination: Termination) -> Result<(), Failure> {
+    tokio::select! {
+        stopped = broker.stop() => Ok(stopped.context("the broker could not stop in order")?),
+        name = termination.next() => {
+            eprintln!("leveret: {name} again: exit without draining");
+            std::process::exit(1);
+        }
+    }
+}
+
+fn reload(
+    running: &Settings,
+    new: &Settings,
+    log_filter: &LogFilter,
+    certificate: Option<&ReloadableCertificate>,
+) {
+    log_filter.change(&new.log);
+    match certificate.map(ReloadableCertificate::reload) {
+        Some(Ok(())) => tracing::info!("certificate reloaded; new connections get it"),
+        Some(Err(error)) => tracing::error!(%error, "certificate not reloaded, the old one stays"),
+        None => {}
+    }
+    let differences = running.differences(new).into_iter();
+    let waiting: Vec<_> = differences.filter(|key| !RELOADABLE.contains(key)).collect();
+    if waiting.is_empty() {
+        tracing::info!("configuration reloaded");
+    } else {
+        tracing::warn!(keys = waiting.join(", "), "these take effect at the next start");
+    }
+}
