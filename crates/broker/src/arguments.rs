@@ -49,7 +49,13 @@ pub(crate) fn limits(arguments: &FieldTable) -> Limits {
         Some("reject-publish" | "reject-publish-dlx") => Overflow::RejectPublish,
         _ => Overflow::DropHead,
     };
-    Limits { messages: number("x-max-length"), size_bytes: number("x-max-length-bytes"), overflow }
+    Limits {
+        messages: number("x-max-length"),
+        size_bytes: number("x-max-length-bytes"),
+        overflow,
+        message_ttl_ms: number("x-message-ttl"),
+        buries: arguments.get("x-dead-letter-exchange").is_some(),
+    }
 }
 
 /// Compares the known arguments of an existing queue with those of another declaration.

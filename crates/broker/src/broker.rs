@@ -7,14 +7,16 @@ use hashbrown::HashMap;
 use leveret_store::{MessageId, MetaChange, Place, QueueId, ReadError, Store, StoreFailed};
 use parking_lot::{Mutex, RwLock};
 
+use crate::deadlines::Deadlines;
 use crate::error::Refusal;
 use crate::message::{Message, MessageView, ResidentBytes};
 use crate::port::{Batch, ChannelPort, ConnectionId};
 use crate::queue::{
-    Consumer, ConsumerKey, Content, Courier, Ended, Handed, Incoming, Pos, QueueState, Stored,
+    Aftermath, Consumer, ConsumerKey, Content, Courier, Handed, Incoming, Pos, QueueState, Stored,
 };
 use crate::records::Key;
 use crate::reply_token::ReplyTokens;
+use crate::stamp::Stamp;
 use crate::users::Users;
 use crate::vhost::{Life, Queue, VHost};
 
@@ -64,6 +66,8 @@ pub struct Broker {
     next_connection_id: AtomicU64,
     /// The newest topology change in the log.
     meta_position: AtomicU64,
+    /// Queues that have to be looked at although nobody uses them.
+    pub deadlines: Deadlines,
     awaiting_confirms: Mutex<Vec<Arc<ChannelPort>>>,
     awaiting_durable: Mutex<Vec<(u64, OnDurable)>>,
 }
@@ -95,6 +99,7 @@ impl Broker {
             next_queue_id: AtomicU64::new(next_queue_id),
             next_connection_id: AtomicU64::new(1),
             meta_position: AtomicU64::new(0),
+            deadlines: Deadlines::default(),
             awaiting_confirms: Mutex::default(),
             awaiting_durable: Mutex::default(),
         }
@@ -197,7 +202,7 @@ impl Broker {
         let durable = self.store.durable();
         let still: Vec<_> = ports.into_iter().filter(|port| port.confirm(durable, &mut batch)).collect();
         self.awaiting_confirms.lock().extend(still);
-        batch.flush();
+        batch.leave(durable);
         for then in self.take_due() {
             then();
         }
@@ -234,27 +239,43 @@ impl Broker {
         &self,
         queue: &Arc<Queue>,
         batch: &mut Batch,
-        work: impl FnOnce(&mut State, &mut Carrier<'_>, &mut Vec<Ended>) -> Result<R, ReadError>,
+        work: impl FnOnce(&mut State, &mut Carrier<'_>, &mut Aftermath) -> Result<R, ReadError>,
     ) -> Result<R, Refusal> {
-        let mut ended = Vec::new();
+        let mut aftermath = Aftermath::default();
         let mut life = queue.lock();
         let state = life.alive(queue)?;
         let mut carrier = Carrier { broker: self, queue, batch: &mut *batch };
-        let worked = work(state, &mut carrier, &mut ended)
-            .and_then(|result| state.pump(&mut carrier, &mut ended).map(|()| result));
+        let worked = work(state, &mut carrier, &mut aftermath)
+            .and_then(|result| state.pump(&mut carrier, &mut aftermath).map(|()| result));
+        let deadline_ms = state.new_deadline_ms(&self.store);
         let result = worked.map_err(|damage| {
             quarantine(&mut life, queue, &damage, batch);
             Refusal::internal(format!("{} is offline: {damage}", queue.described()))
         });
         drop(life);
-        self.log_ended(queue, &ended, batch)?;
+        self.settle_aftermath(queue, aftermath, deadline_ms, batch)?;
         result
+    }
+
+    /// What a queue's work left to do once its lock is free.
+    pub(crate) fn settle_aftermath(
+        &self,
+        queue: &Arc<Queue>,
+        aftermath: Aftermath,
+        deadline_ms: Option<u64>,
+        batch: &mut Batch,
+    ) -> Result<(), StoreFailed> {
+        batch.bury(queue, aftermath.dead);
+        if let Some(at_ms) = deadline_ms {
+            self.deadlines.add(at_ms, queue);
+        }
+        self.log_ended(queue, &aftermath.ended, batch)
     }
 
     pub(crate) fn log_ended(
         &self,
         queue: &Queue,
-        ended: &[Ended],
+        ended: &[MessageId],
         batch: &mut Batch,
     ) -> Result<(), StoreFailed> {
         if !ended.is_empty() {
@@ -263,6 +284,32 @@ impl Broker {
         }
         Ok(())
     }
+
+    /// Ends a batch: messages given up are sent on, then everything that was set in motion leaves. Answers
+    /// whether something was logged, and whether somebody waits for it.
+    pub fn finish(&self, batch: &mut Batch) -> Logging {
+        self.bury_all(batch);
+        let logging = match (batch.urgent, batch.logged) {
+            (true, _) => Logging::Awaited,
+            (false, true) => Logging::Some,
+            (false, false) => Logging::None,
+        };
+        batch.urgent = false;
+        batch.logged = false;
+        batch.leave(self.store.durable());
+        logging
+    }
+}
+
+/// What a batch has appended to the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Logging {
+    /// Nothing.
+    None,
+    /// Something nobody waits for.
+    Some,
+    /// Something somebody waits for.
+    Awaited,
 }
 
 /// A queue's rule with the ports of this broker.
@@ -298,18 +345,15 @@ impl<'a> Carrier<'a> {
     }
 
     /// Memory is short: the message waits in the log, without outliving the process.
-    fn put_aside(&mut self, view: MessageView<'_>) -> Option<Content> {
+    fn put_aside(&mut self, view: MessageView<'_>, stamp: Stamp) -> Option<Content> {
         let head = view.head();
         let store = &self.broker.store;
-        let id = store.publish(&[self.queue.id], true, &NO_ATTRIBUTES, &view.parts(&head)).ok()?;
+        let id = store.publish(&[self.queue.id], true, &stamp.encode(), &view.parts(&head)).ok()?;
         self.batch.logged = true;
         let place = Place::Log { id, len: view.size_bytes() as u32 };
         Some(Content::Stored(Stored { id, place, durable: false, cached: None }))
     }
 }
-
-/// Nothing about a message is kept beside it yet.
-pub(crate) const NO_ATTRIBUTES: leveret_store::Attributes = [0; 16];
 
 impl Courier<Arc<ChannelPort>> for Carrier<'_> {
     fn deliver(
@@ -333,7 +377,7 @@ impl Courier<Arc<ChannelPort>> for Carrier<'_> {
             None if has_room => Content::Memory(self.copy(incoming)),
             None => {
                 let view = incoming.view;
-                self.put_aside(view).unwrap_or_else(|| Content::Memory(self.copy(incoming)))
+                self.put_aside(view, incoming.stamp).unwrap_or_else(|| Content::Memory(self.copy(incoming)))
             }
         }
     }
@@ -344,6 +388,10 @@ impl Courier<Arc<ChannelPort>> for Carrier<'_> {
 
     fn store(&self) -> &Store {
         &self.broker.store
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.batch.now_ms
     }
 
     fn resident(&self) -> &ResidentBytes {

@@ -17,7 +17,7 @@ use leveret_wire::ReplyCode;
 use parking_lot::Mutex;
 
 use crate::message::MessageView;
-use crate::queue::{Consumer, ConsumerKey, Handed, Pos};
+use crate::queue::{Consumer, ConsumerKey, Dead, Handed, Pos};
 use crate::vhost::Queue;
 
 /// Names a connection for the life of the process.
@@ -114,6 +114,9 @@ impl ConnectionPort {
 pub struct Batch {
     touched: Vec<Arc<ConnectionPort>>,
     confirming: Vec<Arc<ChannelPort>>,
+    buried: VecDeque<(Arc<Queue>, Dead)>,
+    /// When the batch began, ms since 1970.
+    pub now_ms: u64,
     /// Something waits for the log: the committer must not dawdle.
     pub urgent: bool,
     /// Something was logged.
@@ -121,6 +124,11 @@ pub struct Batch {
 }
 
 impl Batch {
+    /// A batch that begins now.
+    pub fn at(now_ms: u64) -> Self {
+        Self { now_ms, ..Self::default() }
+    }
+
     /// A channel has published something that may be confirmed at the end of the batch.
     pub fn confirming(&mut self, port: &Arc<ChannelPort>) {
         if !self.confirming.last().is_some_and(|last| Arc::ptr_eq(last, port)) {
@@ -128,16 +136,20 @@ impl Batch {
         }
     }
 
+    /// Messages that a queue has given up, to be dealt with when no lock is held.
+    pub(crate) fn bury(&mut self, queue: &Arc<Queue>, dead: Vec<Dead>) {
+        self.buried.extend(dead.into_iter().map(|dead| (queue.clone(), dead)));
+    }
+
+    pub(crate) fn next_buried(&mut self) -> Option<(Arc<Queue>, Dead)> {
+        self.buried.pop_front()
+    }
+
     /// Confirms what can be confirmed and lets everything leave that was appended to outlets.
-    pub fn finish(&mut self, durable: u64) {
+    pub(crate) fn leave(&mut self, durable: u64) {
         for port in std::mem::take(&mut self.confirming) {
             port.confirm(durable, self);
         }
-        self.flush();
-    }
-
-    /// Lets everything leave that was appended to outlets.
-    pub fn flush(&mut self) {
         for port in self.touched.drain(..) {
             port.touched.store(false, Ordering::Release);
             port.outlet.flush();

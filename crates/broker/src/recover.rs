@@ -15,6 +15,7 @@ use crate::error::Refusal;
 use crate::message::ResidentBytes;
 use crate::queue::{self, Content, Entry, QueueState, Ready, SeenBefore, Stored};
 use crate::records::{BindingKey, Key, decode_arguments, decode_exchange, decode_queue};
+use crate::stamp::Stamp;
 use crate::users::Users;
 use crate::vhost::{Destination, Life, Queue, VHost};
 
@@ -187,8 +188,15 @@ impl Rebuild {
         for message in content.log {
             let stored = Stored { id: message.id, place: message.place, durable: true, cached: None };
             let redelivered = seen.contains(message.id);
+            let expires_at_ms = Stamp::decode(&message.attributes).expires_at_ms(limits.message_ttl_ms);
             let content = Content::Stored(stored);
-            tail.push_back(Entry { pos: next_pos, content, size_bytes: message.len, redelivered });
+            tail.push_back(Entry {
+                pos: next_pos,
+                content,
+                size_bytes: message.len,
+                expires_at_ms,
+                redelivered,
+            });
             next_pos += 1;
         }
         Life::Alive(QueueState::recovered(
@@ -222,7 +230,12 @@ impl Rebuild {
 
     fn finish(self, limits: Limits) -> Broker {
         let resident = ResidentBytes::default();
-        Broker::assemble(self.store, self.users, limits, resident, self.vhosts, self.next_queue_id)
+        let broker =
+            Broker::assemble(self.store, self.users, limits, resident, self.vhosts, self.next_queue_id);
+        for queue in broker.vhosts().iter().flat_map(|vhost| vhost.queues()) {
+            broker.deadlines.add(0, &queue); // what expired meanwhile
+        }
+        broker
     }
 }
 

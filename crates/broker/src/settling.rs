@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use leveret_store::{CommitError, LogSpan, ReadError, Segments};
 
-use crate::broker::{Broker, NO_ATTRIBUTES};
+use crate::broker::Broker;
 use crate::queue::Settling;
 use crate::vhost::{Life, Queue};
 
@@ -44,7 +44,7 @@ impl Broker {
         for settling in &alive {
             match self.store.read(settling.place, queue.id) {
                 Ok(payload) => {
-                    let place = writer.push(settling.pos, settling.id, &NO_ATTRIBUTES, &payload);
+                    let place = writer.push(settling.pos, settling.id, &settling.stamp.encode(), &payload);
                     moved.insert(settling.id, place);
                 }
                 Err(damage) => {

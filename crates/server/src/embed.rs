@@ -29,6 +29,7 @@ use crate::config::Config;
 use crate::drive::serve_stream;
 use crate::listener::{Transport, accept, bind};
 use crate::shared::Shared;
+use crate::timekeeper::keep_time;
 
 /// Octets in flight between an in-memory client and the broker.
 const MEMORY_PIPE_BYTES: usize = 64 << 10;
@@ -244,6 +245,7 @@ impl Builder {
         let thread = watchdog.start()?;
         committer.notice(); // what a new directory logged
         let shared = Shared::new(broker, config, committer, watchdog, alarm, stopping);
+        tokio::spawn(keep_time(shared.clone()));
         let (addresses, tls_addresses) = listeners.serve(&shared)?;
         Ok(Broker {
             shared,

@@ -17,6 +17,7 @@ mod listener;
 mod outbox;
 mod session;
 mod shared;
+mod timekeeper;
 mod tls;
 
 pub use config::{Config, Tune, Watermarks};

@@ -3,9 +3,10 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::SystemTime;
 
 use leveret_broker::users::{LoginRefused, User};
-use leveret_broker::{Batch, Broker, Refusal};
+use leveret_broker::{Batch, Broker, Logging, Refusal};
 use leveret_wire::TuneLimits;
 use leveret_wire::sasl::Credentials;
 use tokio::sync::{Semaphore, watch};
@@ -65,14 +66,11 @@ impl Shared {
 
     /// Ends a batch: the committer learns of what was logged, everything else leaves.
     pub(crate) fn finish(&self, batch: &mut Batch) {
-        if batch.urgent {
-            self.committer.hurry();
-        } else if batch.logged {
-            self.committer.notice();
+        match self.broker.finish(batch) {
+            Logging::Awaited => self.committer.hurry(),
+            Logging::Some => self.committer.notice(),
+            Logging::None => {}
         }
-        batch.urgent = false;
-        batch.logged = false;
-        batch.finish(self.broker.store().durable());
     }
 
     /// Counts input, so that memory and disk are looked at while there is traffic and never when there is none.
@@ -118,6 +116,12 @@ impl Shared {
 fn login_refused(refused: &LoginRefused) -> Refusal {
     tracing::warn!(%refused, "login refused");
     Refusal::access(LoginRefused::reply_text("PLAIN"))
+}
+
+/// The wall clock, for what has to mean the same after a restart: ms since 1970.
+pub(crate) fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_millis() as u64)
 }
 
 /// Whether a peer is on this machine, also when it came by an IPv4-mapped address.

@@ -28,11 +28,10 @@ impl Channel {
         let name = clean_name(self.queue_name(queue)?).into_owned();
         self.connection.authorize(Operation::Read, Resource::Queue(&name))?;
         let queue = self.usable_queue(&name)?;
-        let fetched = self.connection.broker.with_queue(&queue, batch, |state, carrier, ended| {
-            let fetched = state.fetch(no_ack, carrier)?;
-            ended.extend(fetched.iter().filter_map(|fetched| fetched.ended));
-            Ok(fetched)
-        })?;
+        let fetched = self
+            .connection
+            .broker
+            .with_queue(&queue, batch, |state, carrier, aftermath| state.fetch(no_ack, carrier, aftermath))?;
         Ok(fetched.map(|fetched| Got {
             delivery_tag: self.port.fetched(&queue, fetched.pos, no_ack),
             redelivered: fetched.redelivered,

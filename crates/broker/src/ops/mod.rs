@@ -5,6 +5,7 @@
 
 pub mod bind;
 pub mod consume;
+mod dead_letter;
 pub mod exchange;
 pub mod get;
 pub mod publish;

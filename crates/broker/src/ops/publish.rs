@@ -14,15 +14,16 @@ use leveret_store::{Place, QueueId};
 use leveret_wire::{FieldValue, RawProperties, ReplyCode};
 
 use super::reply_to::{REPLY_TO, is_reply_to};
-use crate::broker::{Carrier, Logged, NO_ATTRIBUTES, quarantine};
+use crate::broker::{Broker, Carrier, Logged, quarantine};
 use crate::channel::{Channel, Mode};
 use crate::connection::Resource;
 use crate::error::{Refusal, exchange_in};
 use crate::message::MessageView;
 use crate::port::Batch;
-use crate::queue::Incoming;
+use crate::queue::{Aftermath, Incoming};
+use crate::stamp::Stamp;
 use crate::users::Operation;
-use crate::vhost::{Destination, Exchange, Queue};
+use crate::vhost::{Destination, Exchange, Life, Queue, VHost};
 
 /// `basic.publish` with its content.
 #[derive(Clone, Copy, Debug)]
@@ -66,9 +67,9 @@ impl Routed {
 
 /// What a message's headers add to its routing.
 #[derive(Debug, Default)]
-struct Copies {
-    cc: Vec<String>,
-    bcc: Vec<String>,
+pub(crate) struct Copies {
+    pub(crate) cc: Vec<String>,
+    pub(crate) bcc: Vec<String>,
 }
 
 impl Channel {
@@ -115,7 +116,7 @@ impl Channel {
         if routed.queues.is_empty() {
             return Ok(0);
         }
-        self.enqueue(&routed.queues, &routed.visible(&publish.message), batch)
+        self.connection.broker.enqueue(&routed.queues, &routed.visible(&publish.message), batch)
     }
 
     /// Finds the queues, or sends the message back if it asked for that. A direct reply is handed over at once.
@@ -149,73 +150,9 @@ impl Channel {
     fn route_copies(&self, message: &MessageView<'_>, copies: &Copies) -> Result<Routed, Refusal> {
         self.check_exchange(message.exchange)?;
         let exchange = self.connection.vhost.existing_exchange(message.exchange)?;
-        let queues = self.connection.route(&exchange, *message, copies).into();
+        let queues = self.connection.vhost.route(&exchange, *message, copies).into();
         let properties = if copies.bcc.is_empty() { None } else { Some(without_bcc(message.properties)?) };
         Ok(Routed { queues, properties })
-    }
-
-    fn enqueue(
-        &self,
-        queues: &[Arc<Queue>],
-        message: &MessageView<'_>,
-        batch: &mut Batch,
-    ) -> Result<u64, Undone> {
-        let broker = &self.connection.broker;
-        let persistent = message.properties.delivery_mode() == Some(2);
-        if !persistent || !queues.iter().any(|queue| queue.spec.durable) {
-            return self.offer(queues, message, None, batch).map(|()| 0);
-        }
-        let _in_flight = broker.in_flight.read();
-        let logged = self.log(queues, message)?;
-        batch.logged = true;
-        self.offer(queues, message, Some(logged), batch).map(|()| logged.0.0)
-    }
-
-    /// Writes the message once, whatever number of durable queues it goes to.
-    fn log(&self, queues: &[Arc<Queue>], message: &MessageView<'_>) -> Result<Logged, Refusal> {
-        let head = message.head();
-        let parts = message.parts(&head);
-        let store = &self.connection.broker.store;
-        let id = match queues {
-            [queue] => store.publish(&[queue.id], false, &NO_ATTRIBUTES, &parts),
-            queues => {
-                let durable = queues.iter().filter(|queue| queue.spec.durable);
-                let ids: Vec<QueueId> = durable.map(|queue| queue.id).collect();
-                store.publish(&ids, false, &NO_ATTRIBUTES, &parts)
-            }
-        }?;
-        Ok((id, Place::Log { id, len: message.size_bytes() as u32 }))
-    }
-
-    pub(crate) fn offer(
-        &self,
-        queues: &[Arc<Queue>],
-        message: &MessageView<'_>,
-        logged: Option<Logged>,
-        batch: &mut Batch,
-    ) -> Result<(), Undone> {
-        let broker = &self.connection.broker;
-        let mut incoming = Incoming { view: *message, logged: None, shared: None };
-        let mut refused = false;
-        for queue in queues {
-            incoming.logged = if queue.spec.durable { logged } else { None };
-            let mut life = queue.lock();
-            // A queue deleted a moment ago counts as having taken the message; a damaged one must not.
-            refused |= matches!(&*life, crate::vhost::Life::Damaged(_));
-            let Some(state) = life.rule() else { continue };
-            let mut ended = Vec::new();
-            let published = state.publish(&mut incoming, &mut Carrier::new(broker, queue, batch), &mut ended);
-            if let Err(damage) = &published {
-                quarantine(&mut life, queue, damage, batch);
-            }
-            drop(life);
-            if let (Ok(false), Some((id, _))) = (&published, incoming.logged) {
-                ended.push(id);
-            }
-            refused |= !matches!(published, Ok(true));
-            broker.log_ended(queue, &ended, batch).map_err(Refusal::from)?;
-        }
-        if refused { Err(Undone::NotTaken) } else { Ok(()) }
     }
 
     /// The route of the last publish, if this is the same, else a new one.
@@ -231,7 +168,7 @@ impl Channel {
         }
         self.check_exchange(message.exchange)?;
         let exchange = vhost.existing_exchange(message.exchange)?;
-        let queues: Arc<[_]> = self.connection.route(&exchange, *message, &Copies::default()).into();
+        let queues: Arc<[_]> = self.connection.vhost.route(&exchange, *message, &Copies::default()).into();
         self.last_route = (!exchange.routes_by_headers()).then(|| Route {
             exchange: exchange.name.clone(),
             routing_key: message.routing_key.to_owned(),
@@ -292,10 +229,92 @@ impl From<Refusal> for Undone {
     }
 }
 
-impl crate::connection::Connection {
+impl Broker {
+    /// Logs a message if it has to outlive the process, and gives it to its queues. Answers the position in the
+    /// log that a confirm has to wait for; 0: none.
+    pub(crate) fn enqueue(
+        &self,
+        queues: &[Arc<Queue>],
+        message: &MessageView<'_>,
+        batch: &mut Batch,
+    ) -> Result<u64, Undone> {
+        let stamp = Stamp::new(batch.now_ms, ttl_ms(message.properties));
+        let persistent = message.properties.delivery_mode() == Some(2);
+        if !persistent || !queues.iter().any(|queue| queue.spec.durable) {
+            return self.offer(queues, message, (stamp, None), batch).map(|()| 0);
+        }
+        let _in_flight = self.in_flight.read();
+        let logged = self.log(queues, message, stamp)?;
+        batch.logged = true;
+        self.offer(queues, message, (stamp, Some(logged)), batch).map(|()| logged.0.0)
+    }
+
+    /// Writes the message once, whatever number of durable queues it goes to.
+    fn log(&self, queues: &[Arc<Queue>], message: &MessageView<'_>, stamp: Stamp) -> Result<Logged, Refusal> {
+        let head = message.head();
+        let (parts, attributes) = (message.parts(&head), stamp.encode());
+        let id = match queues {
+            [queue] => self.store.publish(&[queue.id], false, &attributes, &parts),
+            queues => {
+                let durable = queues.iter().filter(|queue| queue.spec.durable);
+                let ids: Vec<QueueId> = durable.map(|queue| queue.id).collect();
+                self.store.publish(&ids, false, &attributes, &parts)
+            }
+        }?;
+        Ok((id, Place::Log { id, len: message.size_bytes() as u32 }))
+    }
+
+    /// Gives a message to each of its queues, one after the other.
+    pub(crate) fn offer(
+        &self,
+        queues: &[Arc<Queue>],
+        message: &MessageView<'_>,
+        (stamp, logged): (Stamp, Option<Logged>),
+        batch: &mut Batch,
+    ) -> Result<(), Undone> {
+        let mut incoming = Incoming { view: *message, stamp, logged: None, shared: None };
+        let mut refused = false;
+        for queue in queues {
+            incoming.logged = if queue.spec.durable { logged } else { None };
+            refused |= !self.offer_one(queue, &mut incoming, batch)?;
+        }
+        if refused { Err(Undone::NotTaken) } else { Ok(()) }
+    }
+
+    fn offer_one(
+        &self,
+        queue: &Arc<Queue>,
+        incoming: &mut Incoming<'_>,
+        batch: &mut Batch,
+    ) -> Result<bool, Refusal> {
+        let mut life = queue.lock();
+        // A queue deleted a moment ago counts as having taken the message; a damaged one must not.
+        let is_damaged = matches!(&*life, Life::Damaged(_));
+        let Some(state) = life.rule() else { return Ok(!is_damaged) };
+        let mut aftermath = Aftermath::default();
+        let published = state.publish(incoming, &mut Carrier::new(self, queue, batch), &mut aftermath);
+        let deadline_ms = state.new_deadline_ms(&self.store);
+        if let Err(damage) = &published {
+            quarantine(&mut life, queue, damage, batch);
+        }
+        drop(life);
+        if let (Ok(false), Some((id, _))) = (&published, incoming.logged) {
+            aftermath.ended.push(id);
+        }
+        self.settle_aftermath(queue, aftermath, deadline_ms, batch)?;
+        Ok(matches!(published, Ok(true)))
+    }
+}
+
+impl VHost {
     /// The queues a message reaches: through bindings of exchanges to exchanges, and through the alternate of
     /// every exchange that finds nothing. Each queue once.
-    fn route(&self, exchange: &Arc<Exchange>, message: MessageView<'_>, copies: &Copies) -> Vec<Arc<Queue>> {
+    pub(crate) fn route(
+        &self,
+        exchange: &Arc<Exchange>,
+        message: MessageView<'_>,
+        copies: &Copies,
+    ) -> Vec<Arc<Queue>> {
         let keys = || {
             let extra = copies.cc.iter().chain(&copies.bcc).map(String::as_str);
             std::iter::once(message.routing_key).chain(extra)
@@ -312,8 +331,7 @@ impl crate::connection::Connection {
                 found |= self.route_one(&exchange, key, message.properties, &mut queues, &mut todo);
             }
             if !found
-                && let Some(alternate) =
-                    exchange.alternate.as_ref().and_then(|name| self.vhost.exchange(name))
+                && let Some(alternate) = exchange.alternate.as_ref().and_then(|name| self.exchange(name))
             {
                 todo.push(alternate);
             }
@@ -334,7 +352,7 @@ impl crate::connection::Connection {
         todo: &mut Vec<Arc<Exchange>>,
     ) -> bool {
         if exchange.name.is_empty() {
-            let queue = self.vhost.queue(key);
+            let queue = self.queue(key);
             queues.extend(queue.clone());
             return queue.is_some();
         }
@@ -363,7 +381,7 @@ impl Exchange {
 
 impl Copies {
     /// The `CC` and `BCC` headers, if there are any.
-    fn of(properties: RawProperties<'_>) -> Result<Option<Self>, Refusal> {
+    pub(crate) fn of(properties: RawProperties<'_>) -> Result<Option<Self>, Refusal> {
         let Some(headers) = properties.headers() else { return Ok(None) };
         let (cc, bcc) = (headers.find("CC"), headers.find("BCC"));
         if cc.is_none() && bcc.is_none() {
@@ -403,6 +421,11 @@ fn check_expiration(expiration: &[u8]) -> Result<(), Refusal> {
         Ok(ms) => Err(Refusal::precondition(format!("invalid expiration '{text}': {{value_too_big,{ms}}}"))),
         Err(_) => Err(Refusal::precondition(format!("invalid expiration '{text}': no_integer"))),
     }
+}
+
+/// How long the publisher lets a message wait.
+pub(crate) fn ttl_ms(properties: RawProperties<'_>) -> Option<u64> {
+    std::str::from_utf8(properties.expiration()?).ok()?.parse().ok()
 }
 
 fn has_taker(queue: &Arc<Queue>) -> bool {

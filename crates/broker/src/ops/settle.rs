@@ -5,7 +5,6 @@ use std::sync::Arc;
 use crate::channel::{Channel, Mode};
 use crate::error::Refusal;
 use crate::port::{Batch, Outstanding};
-use crate::queue::Ended;
 
 /// What becomes of a delivered message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +52,8 @@ impl Channel {
     ) -> Result<(), Refusal> {
         match settlement {
             Settlement::Requeue => self.requeue(settled, batch),
-            Settlement::Ack | Settlement::Discard => self.finish(&settled, batch, true)?,
+            Settlement::Ack => self.finish(&settled, batch, true)?,
+            Settlement::Discard => self.discard(&settled, batch)?,
         }
         Ok(())
     }
@@ -65,16 +65,29 @@ impl Channel {
         batch: &mut Batch,
         log: bool,
     ) -> Result<(), Refusal> {
-        let broker = &self.connection.broker;
         for run in settled.chunk_by(|a, b| Arc::ptr_eq(&a.queue, &b.queue)) {
-            let finished = broker.with_queue(&run[0].queue, batch, |state, _, ended| {
-                let over: Vec<Ended> = run.iter().filter_map(|one| state.ack(one.pos)).collect();
-                if log {
-                    ended.extend(over);
+            let finished = self.connection.broker.with_queue(&run[0].queue, batch, |state, _, aftermath| {
+                let over = run.iter().filter_map(|one| state.ack(one.pos));
+                match log {
+                    true => aftermath.ended.extend(over),
+                    false => over.for_each(drop),
                 }
                 Ok(())
             });
             ignore_gone(finished)?;
+        }
+        self.resume(batch);
+        Ok(())
+    }
+
+    /// Refuses messages for good: they are dead letters.
+    fn discard(&self, settled: &[Outstanding], batch: &mut Batch) -> Result<(), Refusal> {
+        for run in settled.chunk_by(|a, b| Arc::ptr_eq(&a.queue, &b.queue)) {
+            let broker = &self.connection.broker;
+            let discarded = broker.with_queue(&run[0].queue, batch, |state, carrier, aftermath| {
+                run.iter().try_for_each(|one| state.reject(one.pos, carrier, aftermath))
+            });
+            ignore_gone(discarded)?;
         }
         self.resume(batch);
         Ok(())

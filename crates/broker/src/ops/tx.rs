@@ -8,13 +8,13 @@ use std::sync::Arc;
 
 use leveret_store::{MessageId, Place, QueueId, TxPublish};
 
-use super::publish::{Publish, Routed, Undone};
+use super::publish::{Publish, Routed, Undone, ttl_ms};
 use super::settle::Settlement;
-use crate::broker::NO_ATTRIBUTES;
 use crate::channel::{Channel, Mode};
 use crate::error::Refusal;
 use crate::message::{Message, MessageView};
 use crate::port::{Batch, Outstanding};
+use crate::stamp::Stamp;
 use crate::vhost::Queue;
 
 /// What waits for a commit.
@@ -81,14 +81,17 @@ impl Channel {
             let logged = one.is_logged().then(|| ids.next()).flatten();
             let logged = logged.map(|id| (id, Place::Log { id, len: one.message.size_bytes() as u32 }));
             // A damaged queue cannot take its part; the others have theirs, as with any fan-out.
-            if let Err(Undone::Refused(refusal)) = self.offer(one.queues, &one.message, logged, batch) {
+            let offered = broker.offer(one.queues, &one.message, (one.stamp, logged), batch);
+            if let Err(Undone::Refused(refusal)) = offered {
                 return Err(refusal);
             }
         }
         for (settled, settlement) in transaction.settled {
             match settlement {
                 Settlement::Requeue => self.requeue(settled, batch),
-                Settlement::Ack | Settlement::Discard => self.finish(&settled, batch, false)?,
+                Settlement::Ack => self.finish(&settled, batch, false)?,
+                // A dead letter leaves before its original is over, so its end is logged with it.
+                Settlement::Discard => self.apply(settled, Settlement::Discard, batch)?,
             }
         }
         batch.urgent |= position > 0;
@@ -122,9 +125,11 @@ impl Channel {
             let publish = Publish { message: message.view(), mandatory, immediate };
             routes.push(self.route_or_return(&publish, batch)?);
         }
+        let now_ms = batch.now_ms;
         let leaving = |(waiting, routed): (&'a Waiting, &'a Routed)| Leaving {
             message: routed.visible(&waiting.message.view()),
             queues: &routed.queues,
+            stamp: Stamp::new(now_ms, ttl_ms(waiting.message.view().properties)),
         };
         Ok(publishes.iter().zip(routes.iter()).map(leaving).collect())
     }
@@ -141,11 +146,13 @@ impl Channel {
         }
         let queues: Vec<Vec<QueueId>> = logged.iter().map(|one| durable_ids(one.queues)).collect();
         let payloads: Vec<Vec<u8>> = logged.iter().map(|one| one.message.to_payload()).collect();
+        let stamps: Vec<_> = logged.iter().map(|one| one.stamp.encode()).collect();
         let parts: Vec<[&[u8]; 1]> = payloads.iter().map(|payload| [payload.as_slice()]).collect();
         let publishes: Vec<TxPublish<'_>> = queues
             .iter()
+            .zip(&stamps)
             .zip(&parts)
-            .map(|(queues, parts)| TxPublish { queues, attributes: &NO_ATTRIBUTES, parts })
+            .map(|((queues, attributes), parts)| TxPublish { queues, attributes, parts })
             .collect();
         Ok(self.connection.broker.store.transaction(&publishes, &acks)?)
     }
@@ -155,6 +162,7 @@ impl Channel {
 struct Leaving<'a> {
     message: MessageView<'a>,
     queues: &'a [Arc<Queue>],
+    stamp: Stamp,
 }
 
 impl Leaving<'_> {
@@ -170,7 +178,7 @@ fn durable_ids(queues: &[Arc<Queue>]) -> Vec<QueueId> {
 
 /// What the log must forget, by queue.
 fn acknowledged(settled: &[(Vec<Outstanding>, Settlement)]) -> Vec<(QueueId, Vec<MessageId>)> {
-    let over = settled.iter().filter(|(_, settlement)| *settlement != Settlement::Requeue);
+    let over = settled.iter().filter(|(_, settlement)| *settlement == Settlement::Ack);
     let mut acks = Vec::new();
     for run in over.flat_map(|(settled, _)| settled.chunk_by(|a, b| Arc::ptr_eq(&a.queue, &b.queue))) {
         let mut life = run[0].queue.lock();

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use leveret_store::{MessageId, Place};
 
 use crate::message::{Message, MessageView};
+use crate::stamp::Stamp;
 
 /// Place in the order of one queue. Given out by the queue, growing, kept over a requeue.
 pub type Pos = u64;
@@ -18,6 +19,8 @@ pub struct Entry {
     pub content: Content,
     /// Octets of its serial form.
     pub size_bytes: u32,
+    /// When it is no longer worth delivering, ms since 1970; [`NEVER_MS`](crate::stamp::NEVER_MS): never.
+    pub expires_at_ms: u64,
     /// It was handed to somebody before (P4: may be a false positive, never a false negative).
     pub redelivered: bool,
 }
@@ -62,11 +65,55 @@ impl Entry {
     }
 }
 
+/// A message that a queue gives up.
+#[derive(Clone, Debug)]
+pub struct Dead {
+    /// What it says; `None` when nobody wants to know.
+    pub message: Option<Arc<Message>>,
+    /// Its id, when the log must be told.
+    pub id: Option<MessageId>,
+    /// Why.
+    pub reason: DeathReason,
+}
+
+/// Why a queue gives a message up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeathReason {
+    /// A consumer refused it.
+    Rejected,
+    /// It waited too long.
+    Expired,
+    /// The queue was full.
+    MaxLen,
+}
+
+impl DeathReason {
+    /// RabbitMQ's word for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Rejected => "rejected",
+            Self::Expired => "expired",
+            Self::MaxLen => "maxlen",
+        }
+    }
+}
+
+/// How lives ended while a queue worked: what the log and other queues must be told.
+#[derive(Debug, Default)]
+pub struct Aftermath {
+    /// Durable messages that are over.
+    pub ended: Vec<MessageId>,
+    /// Messages given up.
+    pub dead: Vec<Dead>,
+}
+
 /// A message that arrives at a queue: borrowed, and copied at most once however many queues keep it.
 #[derive(Debug)]
 pub struct Incoming<'a> {
     /// What it says.
     pub view: MessageView<'a>,
+    /// When it was published and when its publisher gives it up.
+    pub stamp: Stamp,
     /// Its id and place in the log, when it must outlive the process.
     pub logged: Option<(MessageId, Place)>,
     /// The copy that the queues share, once one of them needed it.

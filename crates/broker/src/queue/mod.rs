@@ -23,10 +23,12 @@ use hashbrown::HashMap;
 use leveret_store::{LogSpan, MessageId, Place, ReadError, Segments, Store};
 
 pub use consumers::{Consumer, ConsumerKey, Consumers};
-pub use entry::{Content, Entry, Incoming, Pos, Stored};
+pub use entry::{Aftermath, Content, Dead, DeathReason, Entry, Incoming, Pos, Stored};
+use ready::Taken;
 pub use ready::{Ready, SeenBefore};
 
 use crate::message::{Message, MessageView, ResidentBytes};
+use crate::stamp::{NEVER_MS, Stamp};
 
 /// What happened when a message was handed to a consumer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +62,9 @@ pub trait Courier<P> {
     /// Where segments are read.
     fn store(&self) -> &Store;
 
+    /// Milliseconds since 1970.
+    fn now_ms(&self) -> u64;
+
     /// The count of octets in memory.
     fn resident(&self) -> &ResidentBytes;
 }
@@ -73,6 +78,10 @@ pub struct Limits {
     pub size_bytes: Option<u64>,
     /// What gives way.
     pub overflow: Overflow,
+    /// How long a message may wait (`x-message-ttl`).
+    pub message_ttl_ms: Option<u64>,
+    /// Messages given up are sent on (`x-dead-letter-exchange`), so their content is wanted.
+    pub buries: bool,
 }
 
 /// What gives way when a queue is full.
@@ -85,9 +94,6 @@ pub enum Overflow {
     RejectPublish,
 }
 
-/// A durable message whose life ended: the log must be told its id.
-pub type Ended = MessageId;
-
 /// A message fetched by `basic.get`.
 #[derive(Debug)]
 pub struct Fetched {
@@ -99,8 +105,6 @@ pub struct Fetched {
     pub message: Arc<Message>,
     /// How many still wait.
     pub remaining: u64,
-    /// What to log when it was fetched without acknowledgement.
-    pub ended: Option<Ended>,
 }
 
 #[derive(Debug)]
@@ -118,6 +122,9 @@ pub struct QueueState<P> {
     limits: Limits,
     next_pos: Pos,
     had_consumer: bool,
+    /// Some message here has, or may have, a limited time to wait.
+    expires: bool,
+    deadline_ms: u64,
 }
 
 impl<P> Default for QueueState<P> {
@@ -129,6 +136,7 @@ impl<P> Default for QueueState<P> {
 impl<P> QueueState<P> {
     /// A queue as a restart found it; new messages are placed from `next_pos` on.
     pub fn recovered(limits: Limits, ready: Ready, next_pos: Pos) -> Self {
+        let expires = limits.message_ttl_ms.is_some() || !ready.is_empty();
         Self {
             limits,
             ready,
@@ -136,16 +144,19 @@ impl<P> QueueState<P> {
             consumers: Consumers::default(),
             next_pos,
             had_consumer: false,
+            expires,
+            deadline_ms: NEVER_MS,
         }
     }
 
     /// A message arrives; `false` when the queue is full and its overflow rule is to refuse. What ended at once,
-    /// because its consumer does not acknowledge or because it made room, is added to `ended`.
+    /// because its consumer does not acknowledge or because it made room, is added to
+    /// `aftermath`.
     pub fn publish(
         &mut self,
         incoming: &mut Incoming<'_>,
         courier: &mut impl Courier<P>,
-        ended: &mut Vec<Ended>,
+        aftermath: &mut Aftermath,
     ) -> Result<bool, ReadError> {
         if self.limits.overflow == Overflow::RejectPublish && self.is_full(0) {
             return Ok(false);
@@ -156,34 +167,92 @@ impl<P> QueueState<P> {
         while let Some(key) = self.consumers.next() {
             match self.hand(key, pos, false, incoming.view, courier) {
                 Some(true) => {
-                    ended.extend(incoming.logged.map(|(id, _)| id));
+                    aftermath.ended.extend(incoming.logged.map(|(id, _)| id));
                     return Ok(true);
                 }
                 Some(false) => {
-                    let entry = new_entry(pos, incoming, false, courier);
+                    let entry = self.new_entry(pos, incoming, false, courier);
                     self.unacked.insert(pos, Unacked { entry, holder: Some(key) });
                     return Ok(true);
                 }
                 None => {}
             }
         }
-        let entry = new_entry(pos, incoming, true, courier);
+        let entry = self.new_entry(pos, incoming, true, courier);
         self.ready.push(entry);
-        self.drop_excess(courier, ended)?;
+        self.drop_excess(courier, aftermath)?;
+        self.expire(courier, aftermath)?;
         Ok(true)
+    }
+
+    fn new_entry(
+        &mut self,
+        pos: Pos,
+        incoming: &mut Incoming<'_>,
+        waits: bool,
+        courier: &mut impl Courier<P>,
+    ) -> Entry {
+        let size_bytes = incoming.view.size_bytes() as u32;
+        let expires_at_ms = incoming.stamp.expires_at_ms(self.limits.message_ttl_ms);
+        self.expires |= expires_at_ms != NEVER_MS;
+        Entry { pos, content: courier.keep(incoming, waits), size_bytes, expires_at_ms, redelivered: false }
     }
 
     /// Drops from the head what is more than the limits allow (`x-overflow: drop-head`).
     fn drop_excess(
         &mut self,
         courier: &mut impl Courier<P>,
-        ended: &mut Vec<Ended>,
+        aftermath: &mut Aftermath,
     ) -> Result<(), ReadError> {
         while self.is_full(1) {
-            let Some((entry, _)) = self.ready.take(courier.store(), courier.resident())? else { break };
-            ended.extend(self.end(&entry));
+            let Some(taken) = self.ready.take(courier.store(), courier.resident())? else { break };
+            aftermath.dead.push(self.give_up(taken, DeathReason::MaxLen, courier)?);
         }
         Ok(())
+    }
+
+    /// Gives up what has waited too long, from the head: what is behind a message without a limit waits with it,
+    /// as in RabbitMQ.
+    fn expire(&mut self, courier: &mut impl Courier<P>, aftermath: &mut Aftermath) -> Result<(), ReadError> {
+        while self.expires && self.head_expires_at_ms(courier.store())? <= courier.now_ms() {
+            let Some(taken) = self.ready.take(courier.store(), courier.resident())? else { break };
+            aftermath.dead.push(self.give_up(taken, DeathReason::Expired, courier)?);
+        }
+        Ok(())
+    }
+
+    /// When the head expires.
+    fn head_expires_at_ms(&mut self, store: &Store) -> Result<u64, ReadError> {
+        Ok(self.ready.head_expires_at_ms(store)?.unwrap_or(NEVER_MS))
+    }
+
+    /// When this queue has to be looked at although nobody uses it; `None`: never. Answered once for each time.
+    pub fn new_deadline_ms(&mut self, store: &Store) -> Option<u64> {
+        if !self.expires {
+            return None;
+        }
+        let deadline = self.head_expires_at_ms(store).ok().filter(|at| *at < self.deadline_ms)?;
+        self.deadline_ms = deadline;
+        Some(deadline)
+    }
+
+    /// The time that [`Self::new_deadline_ms`] named has come.
+    pub fn deadline_came(&mut self) {
+        self.deadline_ms = NEVER_MS;
+    }
+
+    fn give_up(
+        &mut self,
+        (entry, read): Taken,
+        reason: DeathReason,
+        courier: &impl Courier<P>,
+    ) -> Result<Dead, ReadError> {
+        let message = match read {
+            _ if !self.limits.buries => None,
+            Some(message) => Some(message),
+            None => Some(content_of(&entry, courier)?),
+        };
+        Ok(Dead { message, id: self.end(&entry), reason })
     }
 
     /// Whether the limits leave no room for one more message, or with `over` 1 whether they are exceeded.
@@ -198,7 +267,12 @@ impl<P> QueueState<P> {
     }
 
     /// Hands out what waits to those that can take it.
-    pub fn pump(&mut self, courier: &mut impl Courier<P>, ended: &mut Vec<Ended>) -> Result<(), ReadError> {
+    pub fn pump(
+        &mut self,
+        courier: &mut impl Courier<P>,
+        aftermath: &mut Aftermath,
+    ) -> Result<(), ReadError> {
+        self.expire(courier, aftermath)?;
         while let Some(key) = self.consumers.next() {
             let Some((entry, read)) = self.ready.take(courier.store(), courier.resident())? else { break };
             let message = match read {
@@ -206,7 +280,7 @@ impl<P> QueueState<P> {
                 None => content_of(&entry, courier)?,
             };
             match self.hand(key, entry.pos, entry.redelivered, message.view(), courier) {
-                Some(true) => ended.extend(self.end(&entry)),
+                Some(true) => aftermath.ended.extend(self.end(&entry)),
                 Some(false) => {
                     self.unacked.insert(entry.pos, Unacked { entry: uncached(entry), holder: Some(key) });
                 }
@@ -243,7 +317,9 @@ impl<P> QueueState<P> {
         &mut self,
         no_ack: bool,
         courier: &mut impl Courier<P>,
+        aftermath: &mut Aftermath,
     ) -> Result<Option<Fetched>, ReadError> {
+        self.expire(courier, aftermath)?;
         let Some((entry, read)) = self.ready.take(courier.store(), courier.resident())? else {
             return Ok(None);
         };
@@ -252,21 +328,37 @@ impl<P> QueueState<P> {
             None => content_of(&entry, courier)?,
         };
         let (pos, redelivered) = (entry.pos, entry.redelivered);
-        let ended = if no_ack { self.end(&entry) } else { None };
-        if !no_ack {
+        if no_ack {
+            aftermath.ended.extend(self.end(&entry));
+        } else {
             self.unacked.insert(pos, Unacked { entry: uncached(entry), holder: None });
         }
-        Ok(Some(Fetched { pos, redelivered, message, remaining: self.ready.len(), ended }))
+        Ok(Some(Fetched { pos, redelivered, message, remaining: self.ready.len() }))
     }
 
     /// A delivered message is done with. Unknown positions (the queue was purged of them by its deletion) are
     /// nothing to do.
-    pub fn ack(&mut self, pos: Pos) -> Option<Ended> {
+    pub fn ack(&mut self, pos: Pos) -> Option<MessageId> {
         let Unacked { entry, holder } = self.unacked.remove(&pos)?;
         if let Some(key) = holder {
             self.consumers.released(key);
         }
         self.end(&entry)
+    }
+
+    /// A delivered message is refused for good.
+    pub fn reject(
+        &mut self,
+        pos: Pos,
+        courier: &impl Courier<P>,
+        aftermath: &mut Aftermath,
+    ) -> Result<(), ReadError> {
+        let Some(Unacked { entry, holder }) = self.unacked.remove(&pos) else { return Ok(()) };
+        if let Some(key) = holder {
+            self.consumers.released(key);
+        }
+        aftermath.dead.push(self.give_up((entry, None), DeathReason::Rejected, courier)?);
+        Ok(())
     }
 
     /// A delivered message comes back to its old position, marked as redelivered.
@@ -280,7 +372,7 @@ impl<P> QueueState<P> {
     }
 
     /// Tells the segments that an entry is over, and answers what the log must be told.
-    fn end(&mut self, entry: &Entry) -> Option<Ended> {
+    fn end(&mut self, entry: &Entry) -> Option<MessageId> {
         let stored = entry.stored()?;
         if let Place::Segment { .. } = stored.place
             && let Some(segments) = self.ready.segments_mut(stored.durable)
@@ -410,18 +502,16 @@ pub struct Settling {
     pub id: MessageId,
     /// Where it is now.
     pub place: Place,
+    /// When it expires.
+    pub stamp: Stamp,
 }
 
 fn settling(entry: &Entry, span: &LogSpan, durable: bool) -> Option<Settling> {
     let stored = entry.stored().filter(|stored| stored.durable == durable)?;
     let in_log = matches!(stored.place, Place::Log { .. });
     let in_span = span.start <= stored.id && stored.id < span.end;
-    (in_log && in_span).then_some(Settling { pos: entry.pos, id: stored.id, place: stored.place })
-}
-
-fn new_entry<P>(pos: Pos, incoming: &mut Incoming<'_>, waits: bool, courier: &mut impl Courier<P>) -> Entry {
-    let size_bytes = incoming.view.size_bytes() as u32;
-    Entry { pos, content: courier.keep(incoming, waits), size_bytes, redelivered: false }
+    let stamp = Stamp::counted(entry.expires_at_ms);
+    (in_log && in_span).then_some(Settling { pos: entry.pos, id: stored.id, place: stored.place, stamp })
 }
 
 fn content_of<P>(entry: &Entry, courier: &impl Courier<P>) -> Result<Arc<Message>, ReadError> {

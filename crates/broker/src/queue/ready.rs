@@ -19,6 +19,7 @@ use leveret_store::{MessageId, Place, ReadError, Segments, Store};
 
 use super::entry::{Content, Entry, Pos, Stored};
 use crate::message::{Message, ResidentBytes};
+use crate::stamp::Stamp;
 
 /// What was read from disk together with its entry, so that it is not read twice.
 pub(super) type Taken = (Entry, Option<Arc<Message>>);
@@ -103,8 +104,8 @@ impl Ready {
     pub fn take(&mut self, store: &Store, resident: &ResidentBytes) -> Result<Option<Taken>, ReadError> {
         let taken = match self.first(store)? {
             None => return Ok(None),
-            Some(Stream::Tail) => self.tail.pop_front().map(|entry| (entry, None)),
-            Some(Stream::Returned) => self.returned.pop_first().map(|(_, entry)| (entry, None)),
+            Some(Stream::Tail) => self.tail.pop_front().map(|entry| self.leaves(entry)),
+            Some(Stream::Returned) => self.returned.pop_first().map(|(_, entry)| self.leaves(entry)),
             Some(Stream::Settled) => {
                 Self::take_segment(&mut self.settled, &self.seen_before, true, store, resident)?
             }
@@ -112,10 +113,23 @@ impl Ready {
                 Self::take_segment(&mut self.aside, &self.seen_before, false, store, resident)?
             }
         };
-        if let Some((entry, None)) = &taken {
-            self.in_memory_bytes -= u64::from(entry.size_bytes);
-        }
         Ok(taken)
+    }
+
+    fn leaves(&mut self, entry: Entry) -> Taken {
+        self.in_memory_bytes -= u64::from(entry.size_bytes);
+        (entry, None)
+    }
+
+    /// When the message whose turn it is expires.
+    pub fn head_expires_at_ms(&mut self, store: &Store) -> Result<Option<u64>, ReadError> {
+        let Some(stream) = self.first(store)? else { return Ok(None) };
+        Ok(match stream {
+            Stream::Tail => self.tail.front().map(|entry| entry.expires_at_ms),
+            Stream::Returned => self.returned.first_key_value().map(|(_, entry)| entry.expires_at_ms),
+            Stream::Settled => head_expires_at_ms(&mut self.settled, store)?,
+            Stream::Aside => head_expires_at_ms(&mut self.aside, store)?,
+        })
     }
 
     /// Which stream has the lowest position.
@@ -151,8 +165,9 @@ impl Ready {
         let message = Message::from_payload(payload, resident).map(Arc::new);
         let stored = Stored { id: head.id, place: head.place, durable, cached: None };
         let redelivered = seen.contains(head.id);
+        let expires_at_ms = Stamp::decode(&head.attributes).expires_at_ms(None);
         Ok(Some((
-            Entry { pos: head.pos, content: Content::Stored(stored), size_bytes, redelivered },
+            Entry { pos: head.pos, content: Content::Stored(stored), size_bytes, expires_at_ms, redelivered },
             message,
         )))
     }
@@ -219,4 +234,9 @@ pub(super) fn relocate(entry: &mut Entry, moved: &BTreeMap<MessageId, Place>) ->
     let Content::Stored(stored) = &mut entry.content else { return None };
     stored.place = *moved.get(&stored.id)?;
     Some(stored.id)
+}
+
+fn head_expires_at_ms(segments: &mut Option<Segments>, store: &Store) -> Result<Option<u64>, ReadError> {
+    let Some(segments) = segments else { return Ok(None) };
+    Ok(segments.peek(store)?.map(|head| Stamp::decode(&head.attributes).expires_at_ms(None)))
 }

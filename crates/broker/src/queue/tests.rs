@@ -13,6 +13,7 @@ struct Recorder {
     resident: ResidentBytes,
     log: Vec<String>,
     full: bool,
+    now_ms: u64,
 }
 
 impl Courier<()> for Recorder {
@@ -44,6 +45,10 @@ impl Courier<()> for Recorder {
         &self.store
     }
 
+    fn now_ms(&self) -> u64 {
+        self.now_ms
+    }
+
     fn resident(&self) -> &ResidentBytes {
         &self.resident
     }
@@ -54,28 +59,37 @@ struct Story {
     queue: QueueState<()>,
     courier: Recorder,
     keys: Vec<ConsumerKey>,
+    aftermath: Aftermath,
 }
 
 impl Story {
     fn new() -> Self {
         let (store, _) = Store::open(Arc::new(MemDisk::new()), Options::default()).unwrap();
-        let courier = Recorder { store, resident: ResidentBytes::default(), log: Vec::new(), full: false };
-        Self { queue: QueueState::default(), courier, keys: Vec::new() }
+        let courier =
+            Recorder { store, resident: ResidentBytes::default(), log: Vec::new(), full: false, now_ms: 1 };
+        let limits = Limits { buries: true, ..Limits::default() };
+        Self {
+            queue: QueueState::recovered(limits, Ready::default(), 1),
+            courier,
+            keys: Vec::new(),
+            aftermath: Aftermath::default(),
+        }
     }
 
     /// `p BODY`, `c TAG PREFETCH` (or `c TAG no-ack`), `ack POS`, `requeue POS`, `get`, `cancel N`, `full`, `room N`,
-    /// `limit MESSAGES drop|reject`, `purge`.
+    /// `limit MESSAGES drop|reject`, `purge`, `ttl MS`, `wait MS`, `p BODY EXPIRATION`, `reject POS`.
     fn step(&mut self, step: &str) {
         let words: Vec<&str> = step.split(' ').collect();
         match words[..] {
-            ["p", body] => self.publish(body),
+            ["p", body] => self.publish(body, None),
+            ["p", body, ttl] => self.publish(body, ttl.parse().ok()),
             ["c", tag, prefetch] => self.consume(tag, prefetch),
             ["ack", pos] => {
                 self.queue.ack(pos.parse().unwrap());
             }
             ["requeue", pos] => self.queue.requeue(pos.parse().unwrap()),
             ["get"] => {
-                let got = self.queue.fetch(false, &mut self.courier).unwrap();
+                let got = self.queue.fetch(false, &mut self.courier, &mut self.aftermath).unwrap();
                 let got = got.map(|got| String::from_utf8_lossy(got.message.view().body).into_owned());
                 self.courier.log.push(format!("get:{}", got.unwrap_or_default()));
             }
@@ -89,7 +103,15 @@ impl Story {
                 let messages = messages.parse().ok();
                 let overflow =
                     if overflow == "reject" { Overflow::RejectPublish } else { Overflow::DropHead };
-                self.queue.limits = Limits { messages, size_bytes: None, overflow };
+                self.queue.limits = Limits { messages, overflow, ..self.queue.limits };
+            }
+            ["ttl", ms] => {
+                self.queue.limits.message_ttl_ms = ms.parse().ok();
+            }
+            ["wait", ms] => self.courier.now_ms += ms.parse::<u64>().unwrap(),
+            ["reject", pos] => {
+                let pos = pos.parse().unwrap();
+                self.queue.reject(pos, &self.courier, &mut self.aftermath).unwrap();
             }
             ["purge"] => {
                 let purged = self.queue.purge();
@@ -97,20 +119,30 @@ impl Story {
             }
             _ => panic!("unknown step {step}"),
         }
-        self.queue.pump(&mut self.courier, &mut Vec::new()).unwrap();
+        self.queue.pump(&mut self.courier, &mut self.aftermath).unwrap();
+        self.bury();
         let waits = self.queue.ready_len() > 0;
         assert!(!(waits && self.queue.has_taker()), "a message waits beside a consumer that can take it");
     }
 
-    fn publish(&mut self, body: &str) {
+    fn bury(&mut self) {
+        for dead in self.aftermath.dead.drain(..) {
+            let message = dead.message.unwrap();
+            let body = String::from_utf8_lossy(message.view().body).into_owned();
+            self.courier.log.push(format!("{}:{body}", dead.reason.name()));
+        }
+    }
+
+    fn publish(&mut self, body: &str, ttl_ms: Option<u64>) {
         let view = MessageView {
             exchange: "",
             routing_key: "q",
             properties: RawProperties::default(),
             body: body.as_bytes(),
         };
-        let mut incoming = Incoming { view, logged: None, shared: None };
-        if !self.queue.publish(&mut incoming, &mut self.courier, &mut Vec::new()).unwrap() {
+        let stamp = Stamp::new(self.courier.now_ms, ttl_ms);
+        let mut incoming = Incoming { view, stamp, logged: None, shared: None };
+        if !self.queue.publish(&mut incoming, &mut self.courier, &mut self.aftermath).unwrap() {
             self.courier.log.push(format!("refused:{body}"));
         }
     }
@@ -175,7 +207,26 @@ fn acknowledging_twice_or_unknown_is_nothing() {
 
 #[test]
 fn a_full_queue_drops_its_head_or_refuses() {
-    check(&["limit 2 drop", "p 1", "p 2", "p 3", "c a no-ack"], &["a:2", "a:3"]);
+    check(&["limit 2 drop", "p 1", "p 2", "p 3", "c a no-ack"], &["maxlen:1", "a:2", "a:3"]);
     check(&["limit 2 reject", "p 1", "p 2", "p 3", "c a no-ack"], &["refused:3", "a:1", "a:2"]);
     check(&["limit 0 reject", "p 1"], &["refused:1"]);
+}
+
+#[test]
+fn what_waits_too_long_is_given_up_from_the_head() {
+    check(&["ttl 10", "p 1", "wait 9", "p 2", "wait 1", "get"], &["expired:1", "get:2"]);
+    check(&["p 1 5", "p 2", "wait 5", "get"], &["expired:1", "get:2"]);
+    check(&["p 1", "p 2 5", "wait 5", "get", "get"], &["get:1", "expired:2", "get:"]);
+    check(&["p 1 0"], &["expired:1"]);
+    check(&["c a no-ack", "p 1 0"], &["a:1"]);
+}
+
+#[test]
+fn a_requeued_message_keeps_its_time() {
+    check(&["p 1 5", "get", "wait 5", "requeue 1", "get"], &["get:1", "expired:1", "get:"]);
+}
+
+#[test]
+fn a_rejected_message_is_a_dead_letter() {
+    check(&["c a 1", "p 1", "p 2", "reject 1"], &["a:1", "a:2", "rejected:1"]);
 }

@@ -170,8 +170,7 @@ impl Greeting {
     ) -> Result<Opened, Refusal> {
         let broker = shared.broker.clone();
         let port = ConnectionPort::new(broker.next_connection_id(), Box::new(SocketOutlet(outbox.clone())));
-        let connection =
-            Connection::open(broker, port, user, vhost, self.client.consumer_cancel_notify)?;
+        let connection = Connection::open(broker, port, user, vhost, self.client.consumer_cancel_notify)?;
         outbox.send(0, &Method::ConnectionOpenOk(ConnectionOpenOk { known_hosts: "" }));
         Ok(Opened { connection, limits, client: self.client })
     }

@@ -21,7 +21,7 @@ use leveret_wire::sasl::Credentials;
 use leveret_wire::{Method, RawFrame, ReplyCode, WireError, split_frame};
 
 use crate::outbox::Outbox;
-use crate::shared::Shared;
+use crate::shared::{Shared, now_ms};
 use handshake::Greeting;
 use running::Running;
 
@@ -61,7 +61,7 @@ impl Session {
     /// Takes what was read; answers how much of it is done with and what comes next. Everything it set in
     /// motion has left, or is with the outboxes, when it returns.
     pub(crate) fn receive(&mut self, input: &[u8]) -> (usize, Step) {
-        let mut batch = Batch::default();
+        let mut batch = Batch::at(now_ms());
         let received = self.receive_all(input, &mut batch);
         self.finish(&mut batch);
         received
@@ -113,7 +113,7 @@ impl Session {
             Ok(step) => step,
             Err(refusal) => {
                 let text = refusal.explanation;
-                self.refuse(&refusal.code, &text, (10, 11), &mut Batch::default())
+                self.refuse(&refusal.code, &text, (10, 11), &mut Batch::at(now_ms()))
             }
         }
     }
@@ -160,14 +160,14 @@ impl Session {
     /// The outbox has room: consumers that were held back go on.
     pub(crate) fn has_room(&mut self) {
         let Phase::Running(running) = &mut self.phase else { return };
-        let mut batch = Batch::default();
+        let mut batch = Batch::at(now_ms());
         running.resume_consumers(&mut batch);
         self.finish(&mut batch);
     }
 
     /// Closes from our side with a reason of ours, e.g. at shutdown.
     pub(crate) fn force_close(&mut self, reason: &str) -> Step {
-        let mut batch = Batch::default();
+        let mut batch = Batch::at(now_ms());
         let text = format!("broker forced connection closure with reason '{reason}'");
         let step = self.refuse(&ReplyCode::CONNECTION_FORCED, &text, (0, 0), &mut batch);
         self.finish(&mut batch);
@@ -176,7 +176,7 @@ impl Session {
 
     /// The socket is gone: the connection's channels, consumers and exclusive queues end.
     pub(crate) fn disconnected(&mut self) {
-        let mut batch = Batch::default();
+        let mut batch = Batch::at(now_ms());
         self.outbox.close();
         self.end(&mut batch);
         self.finish(&mut batch);

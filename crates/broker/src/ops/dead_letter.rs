@@ -1,0 +1,168 @@
+//! Dead letters: what a queue gives up goes to its dead-letter exchange, with its history in `x-death`.
+//!
+//! The copy is logged before the end of the original, in the same log, so a crash between the two loses
+//! nothing (it may duplicate). Runs when no lock is held; what the targets give up in turn joins the same batch.
+
+use std::sync::Arc;
+
+use leveret_wire::{FieldTable, FieldValue, Properties, RawProperties};
+
+use super::publish::{Copies, Undone};
+use crate::broker::Broker;
+use crate::message::MessageView;
+use crate::port::Batch;
+use crate::queue::{Dead, DeathReason};
+use crate::vhost::Queue;
+
+impl Broker {
+    /// Sends everything on that queues have given up during the batch.
+    pub(crate) fn bury_all(&self, batch: &mut Batch) {
+        while let Some((queue, dead)) = batch.next_buried() {
+            if let Some(message) = &dead.message {
+                self.send_on(&queue, &dead, &message.view(), batch);
+            }
+            let ended = self.log_ended(&queue, dead.id.as_slice(), batch);
+            if let Err(failed) = ended {
+                tracing::error!(%failed, queue = %queue.name, "end of a message could not be logged");
+            }
+        }
+    }
+
+    fn send_on(&self, queue: &Arc<Queue>, dead: &Dead, message: &MessageView<'_>, batch: &mut Batch) {
+        let Some(vhost) = self.vhost(&queue.vhost) else { return };
+        let argument = |key| queue.spec.arguments.get(key).and_then(FieldValue::as_str);
+        let target = argument("x-dead-letter-exchange").and_then(|name| vhost.exchange(name));
+        // RabbitMQ: without the exchange the message is dropped, without an error.
+        let Some(exchange) = target else { return };
+        let new_key = argument("x-dead-letter-routing-key");
+        let copies = match (new_key, Copies::of(message.properties)) {
+            (None, Ok(Some(copies))) => Copies { cc: copies.cc, bcc: Vec::new() },
+            _ => Copies::default(),
+        };
+        let death =
+            Death { queue, reason: dead.reason, time_s: batch.now_ms / 1000, message, copies: &copies };
+        let Some(properties) = death.properties(new_key.is_some()) else { return };
+        let letter = MessageView {
+            exchange: &exchange.name,
+            routing_key: new_key.unwrap_or(message.routing_key),
+            properties: RawProperties::from_validated(&properties),
+            body: message.body,
+        };
+        let mut queues = vhost.route(&exchange, letter, &copies);
+        if dead.reason != DeathReason::Rejected {
+            queues.retain(|target| !is_cycle(letter.properties, &target.name));
+        }
+        match self.enqueue(&queues, &letter, batch) {
+            Ok(_) | Err(Undone::NotTaken) => {}
+            Err(Undone::Refused(refusal)) => {
+                tracing::error!(%refusal, queue = %queue.name, "dead letter could not be sent on");
+            }
+        }
+    }
+}
+
+/// One death of a message.
+struct Death<'a> {
+    queue: &'a Queue,
+    reason: DeathReason,
+    time_s: u64,
+    message: &'a MessageView<'a>,
+    copies: &'a Copies,
+}
+
+impl Death<'_> {
+    /// The properties of the dead letter.
+    fn properties(&self, drop_cc: bool) -> Option<Vec<u8>> {
+        let mut properties = self.message.properties.to_properties();
+        let expiration = properties.expiration.take();
+        let headers = properties.headers.get_or_insert_with(FieldTable::default);
+        headers.remove("BCC");
+        if drop_cc {
+            headers.remove("CC");
+        }
+        self.record(headers, expiration);
+        self.name_first_and_last(headers);
+        Properties::encode(&properties).ok()
+    }
+
+    /// Newest first, one entry for each queue and reason; a repeated death only counts.
+    fn record(&self, headers: &mut FieldTable, expiration: Option<Vec<u8>>) {
+        let mut deaths = match headers.remove("x-death") {
+            Some(FieldValue::Array(deaths)) => deaths,
+            _ => Vec::new(),
+        };
+        let again = deaths.iter().position(|death| is_death(death, &self.queue.name, self.reason));
+        let entry = match again.map(|at| deaths.remove(at)) {
+            Some(FieldValue::Table(mut entry)) => {
+                let count = entry.get("count").and_then(FieldValue::as_i64).unwrap_or(0) + 1;
+                for (key, value) in &mut entry.0 {
+                    if key == "count" {
+                        *value = FieldValue::I64(count);
+                    }
+                }
+                entry
+            }
+            _ => self.entry(expiration),
+        };
+        deaths.insert(0, FieldValue::Table(entry));
+        headers.push("x-death", FieldValue::Array(deaths));
+    }
+
+    fn entry(&self, expiration: Option<Vec<u8>>) -> FieldTable {
+        let keys = std::iter::once(self.message.routing_key).chain(self.copies.cc.iter().map(String::as_str));
+        let mut entry = FieldTable::default();
+        if let Some(expiration) = expiration {
+            entry.push("original-expiration", FieldValue::LongString(expiration));
+        }
+        entry.push("count", FieldValue::I64(1));
+        entry.push("reason", text(self.reason.name()));
+        entry.push("queue", text(&self.queue.name));
+        entry.push("time", FieldValue::Timestamp(self.time_s));
+        entry.push("exchange", text(self.message.exchange));
+        entry.push("routing-keys", FieldValue::Array(keys.map(text).collect()));
+        entry
+    }
+
+    fn name_first_and_last(&self, headers: &mut FieldTable) {
+        let facts = [
+            ("reason", text(self.reason.name())),
+            ("queue", text(&self.queue.name)),
+            ("exchange", text(self.message.exchange)),
+        ];
+        let is_first = headers.get("x-first-death-reason").is_none();
+        for (name, value) in facts {
+            if is_first {
+                headers.push(format!("x-first-death-{name}"), value.clone());
+            }
+            let last = format!("x-last-death-{name}");
+            headers.remove(&last);
+            headers.push(last, value);
+        }
+    }
+}
+
+fn text(text: &str) -> FieldValue {
+    FieldValue::LongString(text.as_bytes().to_vec())
+}
+
+fn is_death(death: &FieldValue, queue: &str, reason: DeathReason) -> bool {
+    let FieldValue::Table(death) = death else { return false };
+    let says = |key, expected| death.get(key).and_then(FieldValue::as_str) == Some(expected);
+    says("queue", queue) && says("reason", reason.name())
+}
+
+/// RabbitMQ's rule: a letter is dropped that would come to a queue again without anybody having rejected it on
+/// the way.
+fn is_cycle(properties: RawProperties<'_>, target: &str) -> bool {
+    let Some(FieldValue::Array(deaths)) = properties.headers().and_then(|headers| headers.find("x-death"))
+    else {
+        return false;
+    };
+    let reason = |death: &FieldValue, key: &str| {
+        death.as_table().and_then(|table| table.get(key)?.as_str().map(str::to_owned))
+    };
+    let Some(at) = deaths.iter().position(|death| reason(death, "queue").as_deref() == Some(target)) else {
+        return false;
+    };
+    !deaths[..=at].iter().any(|death| reason(death, "reason").as_deref() == Some("rejected"))
+}
