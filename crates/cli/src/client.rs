@@ -8,7 +8,7 @@ use lapin::{Channel, Connection, ConnectionProperties};
 use leveret_server::Broker;
 use leveret_wire::AmqpUri;
 
-use crate::failure::Failure;
+use crate::failure::{Failure, words_of};
 
 const EMBEDDED_URL: &str = "embedded:";
 /// From the first packet to `connection.open-ok`.
@@ -77,16 +77,15 @@ fn parse(url: &str) -> Result<AmqpUri, Failure> {
 
 async fn connect(address: AmqpUri, name: &str, embedded: Option<Broker>) -> Result<Client, Failure> {
     let properties = ConnectionProperties::default().with_connection_name(name.into());
+    let uri = lapin_uri(&address)?;
     let attempt = async {
-        let connection = Connection::connect_uri(lapin_uri(&address)?, properties).await?;
+        let connection = Connection::connect_uri(uri, properties).await?;
         let channel = connection.create_channel().await?;
-        Ok::<_, Failure>(Client { channel, connection, embedded })
+        Ok(Client { channel, connection, embedded })
     };
     let failed = |why: String| Failure::Connection(format!("cannot connect to {address}: {why}"));
     match tokio::time::timeout(CONNECT_TIMEOUT, attempt).await {
-        Ok(Ok(client)) => Ok(client),
-        Ok(Err(Failure::Usage(what))) => Err(Failure::Usage(what)),
-        Ok(Err(failure)) => Err(failed(failure.to_string())),
+        Ok(connected) => connected.map_err(|error| failed(words_of(&error))),
         Err(_) => Err(failed(format!("no answer for {} s", CONNECT_TIMEOUT.as_secs()))),
     }
 }

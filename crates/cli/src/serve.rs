@@ -151,8 +151,7 @@ fn announce(broker: &Broker, settings: &Settings) {
     for damage in &broker.condition().damage {
         tracing::error!(?damage, "damaged; its queues are offline, its files are kept");
     }
-    let (directory, clean) = (settings.data_dir.display(), broker.condition().clean);
-    tracing::info!(data_dir = %directory, after_clean_stop = clean, "ready");
+    tracing::info!(data_dir = %settings.data_dir.display(), "ready");
     tracing::info!(http = %settings.http, "there is no HTTP API in this version: nothing listens there");
 }
 
