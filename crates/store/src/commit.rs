@@ -84,19 +84,24 @@ impl Store {
     pub fn close(&self, notes: &[(QueueId, Vec<u8>)]) -> Result<(), CommitError> {
         self.commit()?;
         self.append_clean(notes)?;
+        // A file after the mark would say that the store went on.
+        self.rotation_wanted.store(false, Ordering::Release);
         self.commit()?;
-        self.trim_current_log();
+        self.trim_current_log()?;
         self.guard.stop(StoreFailed::Closed);
         Ok(())
     }
 
-    /// A clean start need not read the unused end of the last file. Only a convenience: no sync, no error.
-    fn trim_current_log(&self) {
+    /// Cuts the reserved space behind the mark. Durably: a newest file that has its full length and no mark was
+    /// not closed, one that is shorter and has none has lost its end, and is reported.
+    fn trim_current_log(&self) -> Result<(), CommitError> {
         let log = self.current_log();
-        let _ = log.file.set_len(log.offset(self.durable()));
+        self.guard.set_len(&log.path(), &*log.file, log.offset(self.durable()))?;
+        self.guard.sync_data(&log.path(), &*log.file)?;
         if self.spare.lock().take().is_some() {
             self.guard.remove_quietly(NEXT_LOG_PATH);
         }
+        Ok(())
     }
 
     /// Moves the gathered records into `writing`; readers find them in one or the other at every moment.

@@ -70,16 +70,13 @@ fn decode_format(bytes: &[u8]) -> Result<u64, OpenError> {
         return Err(damaged("not a Leveret data directory"));
     }
     let version = fields.u32().ok_or_else(|| damaged("cut short"))?;
-    let id = fields.u64();
-    let crc = fields.u32();
-    let intact = crc.is_some_and(|crc| verify(crc, format_crc(&bytes[..FORMAT_BYTES - 4])).is_ok());
-    match (id, intact) {
-        _ if version > FORMAT_VERSION => {
-            Err(OpenError::NewerFormat { found: version, supported: FORMAT_VERSION })
-        }
-        (Some(id), true) => Ok(id),
-        _ => Err(damaged("the checksum is wrong")),
+    if version > FORMAT_VERSION {
+        return Err(OpenError::NewerFormat { found: version, supported: FORMAT_VERSION });
     }
+    let (body, crc) = bytes.split_last_chunk().ok_or_else(|| damaged("cut short"))?;
+    let id = fields.u64().ok_or_else(|| damaged("cut short"))?;
+    verify(u32::from_le_bytes(*crc), format_crc(body)).map_err(|_| damaged("the checksum is wrong"))?;
+    Ok(id)
 }
 
 fn format_crc(bytes: &[u8]) -> u32 {
@@ -127,12 +124,13 @@ mod tests {
         newer[8] = 9;
         let mut flipped = encode_format(1);
         flipped[13] ^= 1;
-        let cases: [(&str, &[u8], &str); 5] = [
+        let cases: [(&str, &[u8], &str); 6] = [
             ("holiday.jpg", b"x", "ForeignDirectory"),
             ("FORMAT", &newer, "NewerFormat"),
             ("FORMAT", &flipped, "Damaged"),
             ("FORMAT", b"", "Damaged"),
             ("FORMAT", b"LEVERET\n", "Damaged"),
+            ("FORMAT", &encode_format(1)[..18], "Damaged"),
         ];
         for (name, bytes, expected) in cases {
             let disk = MemDisk::new();

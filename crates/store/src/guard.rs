@@ -101,6 +101,10 @@ impl GuardedDisk {
         self.judge_write(path, file.allocate(len))
     }
 
+    pub(crate) fn set_len(&self, path: &str, file: &dyn DiskFile, len: u64) -> Result<(), CommitError> {
+        self.judge_write(path, file.set_len(len))
+    }
+
     pub(crate) fn sync_data(&self, path: &str, file: &dyn DiskFile) -> Result<(), CommitError> {
         self.judge_sync(path, file.sync_data())
     }

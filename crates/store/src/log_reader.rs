@@ -8,6 +8,7 @@
 //! Inside damage, records are looked for one by one: a record head is valid at its own position only.
 
 use std::io;
+use std::ops::Range;
 
 use crate::batch::{BATCH_HEADER_BYTES, BATCH_MAGIC, BatchHeader};
 use crate::bytes::Fields;
@@ -62,10 +63,12 @@ impl LogItem {
 }
 
 /// How a log file ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct LogEnd {
     /// First position after the content that counts.
     pub(crate) end: Position,
+    /// Where in the file the last whole batch lies, bytes. The only one that may not have been synced.
+    pub(crate) last_batch: Option<Range<u64>>,
     /// Length of a torn batch behind it, if its header can be read.
     pub(crate) torn_bytes: u64,
 }
@@ -122,18 +125,22 @@ struct LogReader<'a, 'f> {
 impl LogReader<'_, '_> {
     fn run(&mut self, limit: Option<Position>) -> io::Result<LogEnd> {
         let mut at = self.start;
+        let mut last_batch = None;
         while limit.is_none_or(|limit| at < limit) {
             at = match self.batch_at(at)? {
-                Some(batch) if self.read_batch(&batch, limit)? => batch.end(),
-                Some(batch) => return Ok(LogEnd { end: at, torn_bytes: batch.end() - at }),
+                Some(batch) if self.read_batch(&batch, limit)? => {
+                    last_batch = Some(self.offset(at)..self.offset(batch.end()));
+                    batch.end()
+                }
+                Some(batch) => return Ok(LogEnd { end: at, last_batch, torn_bytes: batch.end() - at }),
                 None => match (self.find_batch(at + 1, limit)?, limit) {
                     (Some(next), _) => self.salvage(at, next, "no valid batch")?,
                     (None, Some(limit)) => self.salvage(at, limit, "no valid batch")?,
-                    (None, None) => return Ok(LogEnd { end: at, torn_bytes: 0 }),
+                    (None, None) => break,
                 },
             };
         }
-        Ok(LogEnd { end: at, torn_bytes: 0 })
+        Ok(LogEnd { end: at, last_batch, torn_bytes: 0 })
     }
 
     /// Hands on the records of a batch; false when it is bad and nothing proves that it was ever synced.

@@ -4,6 +4,7 @@
 //! file whose header says where the old content ended. So an open that crashes half-way can be repeated.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -12,7 +13,7 @@ use parking_lot::{Mutex, RwLock};
 use crate::checkpoint::{self, Checkpoint};
 use crate::checksum::Seed;
 use crate::commit::Committer;
-use crate::disk::{Disk, DiskFile};
+use crate::disk::{Disk, DiskFile, read_exact_at};
 use crate::error::{CommitError, OpenError, ReadError};
 use crate::format_file::{ClaimedDirectory, claim};
 use crate::gather::{Gather, GatheredBatch};
@@ -31,6 +32,9 @@ use crate::store::{Options, Store};
 
 /// Positions skipped at each open: more than can ever have been appended and lost, so none is used twice.
 const RUN_GAP: u64 = 1 << 32;
+
+/// The last batch is written again in pieces of this size.
+const REWRITE_CHUNK_BYTES: u64 = 1 << 20;
 
 /// What was found in a data directory.
 #[derive(Debug)]
@@ -114,6 +118,8 @@ struct LogScan {
     clean: Option<Vec<(QueueId, Vec<u8>)>>,
     torn_bytes: u64,
     end: Position,
+    /// Of the newest log file.
+    last_batch: Option<Range<u64>>,
 }
 
 impl LogScan {
@@ -133,6 +139,7 @@ impl LogScan {
             clean: None,
             torn_bytes: 0,
             end: 1,
+            last_batch: None,
         }
     }
 
@@ -190,6 +197,7 @@ impl LogScan {
         let end = log_reader::read_log(&*file, seed, start, limit, &mut |item| self.take(item, &path))?;
         self.torn_bytes += end.torn_bytes;
         self.end = self.end.max(end.end);
+        self.last_batch = end.last_batch;
         self.check_capacity(number, &*file)?;
         let damaged = self.damage.len() + self.bad_messages.len() > damage_before;
         self.logs.push(LogFile { number, start, file, damaged: damaged.into() });
@@ -269,13 +277,19 @@ impl LogScan {
         self.damage.push(Damage { file, offset, queues, what: what.to_owned() });
     }
 
-    /// A killed process may have left a whole batch in the page cache only. It counts from now on, so it must
-    /// be durable from now on.
+    /// A killed process may have left the last batch in the page cache only. It counts from now on, so it must
+    /// be durable from now on. It is written again, because after a failed sync the kernel may call pages clean
+    /// that never reached the disk.
     fn sync_newest(&self, guard: &GuardedDisk) -> Result<(), OpenError> {
-        match self.logs.last() {
-            Some(log) => guard.sync_data(&log.path(), &*log.file).map_err(open_error),
-            None => Ok(()),
+        let Some(log) = self.logs.last() else { return Ok(()) };
+        let mut batch = self.last_batch.clone().unwrap_or(0..0);
+        while !batch.is_empty() {
+            let mut bytes = vec![0; (batch.end - batch.start).min(REWRITE_CHUNK_BYTES) as usize];
+            read_exact_at(&*log.file, &mut bytes, batch.start)?;
+            guard.write_at(&log.path(), &*log.file, &bytes, batch.start).map_err(open_error)?;
+            batch.start += bytes.len() as u64;
         }
+        guard.sync_data(&log.path(), &*log.file).map_err(open_error)
     }
 
     /// Queues, with the log's acks applied to the segments.

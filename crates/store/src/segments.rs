@@ -55,6 +55,8 @@ pub(crate) struct Segment {
     pub(crate) gone_count: u32,
     /// Records in the caller's hands although the cursor has not passed them.
     held: Bitmap,
+    /// Payload bytes of living records that were passed or are held.
+    taken_bytes: u64,
     /// `gone` has changed since it was last flushed.
     dirty: bool,
 }
@@ -62,7 +64,7 @@ pub(crate) struct Segment {
 impl Segment {
     fn new(number: u32, entry: SegmentEntry, gone: Gone) -> Self {
         let gone_count = gone.indexes.count();
-        Self { number, entry, gone, gone_count, held: Bitmap::default(), dirty: false }
+        Self { number, entry, gone, gone_count, held: Bitmap::default(), taken_bytes: 0, dirty: false }
     }
 
     pub(crate) fn is_skipped(&self, index: u32) -> bool {
@@ -78,6 +80,18 @@ impl Segment {
         self.gone.payload_bytes += u64::from(len);
         self.dirty = true;
         true
+    }
+
+    /// Marks all ready records from an index on. Their lengths are on disk, but their sum follows.
+    fn purge_from(&mut self, first: u32) {
+        for index in first..self.entry.count {
+            if !self.is_skipped(index) {
+                self.mark_gone(index, 0);
+            }
+        }
+        if self.dirty {
+            self.gone.payload_bytes = self.entry.payload_bytes.saturating_sub(self.taken_bytes);
+        }
     }
 
     pub(crate) fn is_dead(&self) -> bool {
@@ -205,8 +219,16 @@ impl Segments {
 
     fn advance(&mut self, head: &SegmentHead) {
         self.cursor.pass();
+        if let Some((segment, _, len)) = self.segment_of(head.place) {
+            self.take_ready(segment, len);
+        }
+    }
+
+    /// One ready record is now in the caller's hands.
+    fn take_ready(&mut self, segment: usize, len: u32) {
+        self.segments[segment].taken_bytes += u64::from(len);
         self.ready_len -= 1;
-        self.ready_bytes -= u64::from(head.len);
+        self.ready_bytes -= u64::from(len);
     }
 
     /// The caller has this record in its hands (it was settled while in memory or unacked): the cursor will
@@ -217,19 +239,19 @@ impl Segments {
             return;
         }
         self.segments[segment].held.insert(index);
-        self.ready_len -= 1;
-        self.ready_bytes -= u64::from(len);
+        self.take_ready(segment, len);
     }
 
     /// The record is gone. In memory at once; durable through the log's ack record until the next flush, so
     /// log first, then call this. Idempotent.
     pub fn ack(&mut self, place: Place) {
         let Some((segment, index, len)) = self.segment_of(place) else { return };
-        let was_ready = self.is_ready(segment, index);
-        self.segments[segment].mark_gone(index, len);
-        if was_ready {
-            self.ready_len -= 1;
-            self.ready_bytes -= u64::from(len);
+        if self.is_ready(segment, index) {
+            self.take_ready(segment, len);
+        }
+        let segment = &mut self.segments[segment];
+        if segment.mark_gone(index, len) {
+            segment.taken_bytes -= u64::from(len);
         }
     }
 
@@ -237,19 +259,9 @@ impl Segments {
     /// logs it with [`Store::purge`] before.
     pub fn purge_ready(&mut self) -> u64 {
         let purged = std::mem::take(&mut self.ready_len);
-        let mut bytes_left = std::mem::take(&mut self.ready_bytes);
-        for at in 0..self.segments.len() {
-            let first = self.cursor.first_index_in(self.segments[at].number);
-            let segment = &mut self.segments[at];
-            for index in first..segment.entry.count {
-                if !segment.is_skipped(index) {
-                    segment.mark_gone(index, 0);
-                }
-            }
-            // Lengths are on disk only: all bytes go to the first segment that changed, the sum is what counts.
-            if segment.dirty {
-                segment.gone.payload_bytes += std::mem::take(&mut bytes_left);
-            }
+        self.ready_bytes = 0;
+        for segment in &mut self.segments {
+            segment.purge_from(self.cursor.first_index_in(segment.number));
         }
         purged
     }

@@ -1,6 +1,9 @@
 //! Simulator, faulty disk, raw client and supervisors; for tests only.
 
 pub mod conformance;
+pub mod faulty_disk;
 pub mod rabbitmq;
+pub mod random;
 pub mod raw_client;
 pub mod scenario;
+pub mod store_sim;
