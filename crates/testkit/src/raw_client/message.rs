@@ -203,4 +203,16 @@ mod tests {
             assert_eq!((back.method, back.fields), (message.method, message.fields));
         }
     }
+
+    #[test]
+    fn the_brokers_codec_reads_every_method_alike() {
+        for spec in spec::methods() {
+            let payload = Message::new(&spec.name).unwrap().encode_method().unwrap();
+            let method = leveret_wire::Method::decode(&payload).unwrap();
+            assert_eq!(
+                (method.name(), method.class_id(), method.method_id(), method.has_content()),
+                (spec.name.as_str(), spec.class_id, spec.method_id, spec.has_content)
+            );
+        }
+    }
 }
