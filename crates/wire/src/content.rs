@@ -120,7 +120,9 @@ impl<M> Assembler<M> {
         }
         let blame = |error: WireError| error.with_method(self.class_id, self.method_id);
         let parse = if self.lenient { split_header } else { parse_header };
-        let header = parse(payload).map_err(blame)?;
+        // RabbitMQ blames no method for octets that are no header at all.
+        let header =
+            parse(payload).map_err(|error| if error.class_id == 0 { error } else { blame(error) })?;
         if header.class_id != self.class_id {
             return Err(blame(wrong_class(self.class_id, header.class_id)));
         }

@@ -18,8 +18,6 @@ pub use crate::sasl;
 
 /// AMQP 0-9, whose wire format is the same for our purposes.
 const PROTOCOL_HEADER_0_9: [u8; 8] = *b"AMQP\x01\x01\x00\x09";
-/// "Speak AMQP 1.0 with SASL": RabbitMQ's answer to anything it does not know.
-const PROTOCOL_HEADER_1_0_SASL: [u8; 8] = *b"AMQP\x03\x01\x00\x00";
 /// The smallest frame_max the AMQP specification allows a peer to have, in octets.
 const SPEC_FRAME_MIN_BYTES: u32 = 4096;
 
@@ -30,18 +28,17 @@ pub enum ProtocolHeader {
     Amqp091,
     /// AMQP 0-9: served as 0-9-1; connection.start then says version 0-9 as well.
     Amqp09,
-    /// Anything else: answer with these octets and close.
-    Refuse([u8; 8]),
+    /// Anything else: answer with [`PROTOCOL_HEADER`] and close.
+    Refuse,
 }
 
-/// Judges a protocol header as RabbitMQ does: a higher 0-x version is offered 0-9-1; AMQP 1.0, older
-/// versions, HTTP, TLS and anything else are offered AMQP 1.0 with SASL.
+/// Judges a protocol header. Whoever speaks something else is told what we speak, as the specification and
+/// RabbitMQ 3 have it; RabbitMQ 4 offers AMQP 1.0, which would be a lie of ours.
 pub fn protocol_header(octets: &[u8; 8]) -> ProtocolHeader {
-    match octets {
-        &PROTOCOL_HEADER => ProtocolHeader::Amqp091,
-        &PROTOCOL_HEADER_0_9 => ProtocolHeader::Amqp09,
-        [b'A', b'M', b'Q', b'P', 0, 0, 9..=u8::MAX, _] => ProtocolHeader::Refuse(PROTOCOL_HEADER),
-        _ => ProtocolHeader::Refuse(PROTOCOL_HEADER_1_0_SASL),
+    match *octets {
+        PROTOCOL_HEADER => ProtocolHeader::Amqp091,
+        PROTOCOL_HEADER_0_9 => ProtocolHeader::Amqp09,
+        _ => ProtocolHeader::Refuse,
     }
 }
 
@@ -128,18 +125,16 @@ mod tests {
 
     #[test]
     fn protocol_headers() {
-        let offer_091 = ProtocolHeader::Refuse(*b"AMQP\x00\x00\x09\x01");
-        let offer_sasl = ProtocolHeader::Refuse(*b"AMQP\x03\x01\x00\x00");
         check_header(b"AMQP\x00\x00\x09\x01", ProtocolHeader::Amqp091);
         check_header(b"AMQP\x01\x01\x00\x09", ProtocolHeader::Amqp09);
-        check_header(b"AMQP\x00\x00\x09\x00", offer_091);
-        check_header(b"AMQP\x00\x00\x0a\x00", offer_091);
-        check_header(b"AMQP\x00\x00\x08\x00", offer_sasl);
-        check_header(b"AMQP\x01\x01\x08\x00", offer_sasl);
-        check_header(b"AMQP\x00\x01\x00\x00", offer_sasl);
-        check_header(b"AMQP\x03\x01\x00\x00", offer_sasl);
-        check_header(b"GET / HT", offer_sasl);
-        check_header(b"\x16\x03\x01\x02\x00\x01\x00\x01", offer_sasl);
+        check_header(b"AMQP\x00\x00\x09\x00", ProtocolHeader::Refuse);
+        check_header(b"AMQP\x00\x00\x0a\x00", ProtocolHeader::Refuse);
+        check_header(b"AMQP\x00\x00\x08\x00", ProtocolHeader::Refuse);
+        check_header(b"AMQP\x01\x01\x08\x00", ProtocolHeader::Refuse);
+        check_header(b"AMQP\x00\x01\x00\x00", ProtocolHeader::Refuse);
+        check_header(b"AMQP\x03\x01\x00\x00", ProtocolHeader::Refuse);
+        check_header(b"GET / HT", ProtocolHeader::Refuse);
+        check_header(b"\x16\x03\x01\x02\x00\x01\x00\x01", ProtocolHeader::Refuse);
     }
 
     fn check_server(channel_max: u16, frame_max: u32, heartbeat: u16, expected: Result<TuneLimits, &str>) {

@@ -131,7 +131,8 @@ fn blame(fault: ArgFault, args: &[u8], class_id: u16, method_id: u16) -> WireErr
         ArgFault::Truncated => {
             WireError::new(ReplyCode::FRAME_ERROR, cannot_decode(args, class_id, method_id))
         }
-        ArgFault::Utf8 => WireError::new(ReplyCode::FRAME_ERROR, "Malformed UTF-8 in shortstr"),
+        // RabbitMQ finds this out after decoding and blames no method.
+        ArgFault::Utf8 => return WireError::new(ReplyCode::FRAME_ERROR, "Malformed UTF-8 in shortstr"),
         ArgFault::Table(fault) => fault.into_wire_error(),
     };
     error.with_method(class_id, method_id)
@@ -166,7 +167,7 @@ mod tests {
         check_refused(b"\0\x14\0\x14\x01\x02", frame_error, "cannot decode <<1,2>>", (20, 20));
         check_refused(b"\0\x5a\0\x0a\0", frame_error, "cannot decode <<0>>", (90, 10));
         let utf8 = "Malformed UTF-8 in shortstr";
-        check_refused(b"\0\x32\0\x1e\0\0\x02a\xff\0", frame_error, utf8, (50, 30));
+        check_refused(b"\0\x32\0\x1e\0\0\x02a\xff\0", frame_error, utf8, (0, 0));
     }
 
     #[test]

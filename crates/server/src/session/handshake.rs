@@ -7,11 +7,11 @@ use leveret_broker::{Connection, ConnectionPort, Refusal};
 use leveret_wire::method::{ConnectionOpenOk, ConnectionStart, ConnectionTune};
 use leveret_wire::sasl::{self, Response};
 use leveret_wire::{
-    INITIAL_FRAME_MAX, Method, ProtocolHeader, RawTable, ReplyCode, TuneLimits, WireError, negotiate_server,
-    protocol_header, split_frame,
+    INITIAL_FRAME_MAX, Method, PROTOCOL_HEADER, ProtocolHeader, RawTable, ReplyCode, TuneLimits, WireError,
+    negotiate_server, protocol_header, split_frame,
 };
 
-use super::{Received, Step};
+use super::{Received, Step, check_heartbeat};
 use crate::identity::{Client, server_properties};
 use crate::outbox::{Outbox, SocketOutlet};
 use crate::shared::Shared;
@@ -68,7 +68,7 @@ impl Greeting {
             return Ok(Received::Incomplete);
         };
         if frame.kind == leveret_wire::FRAME_HEARTBEAT {
-            return if frame.channel == 0 { Ok(Received::Frame(octets)) } else { Err(frame.unexpected()) };
+            return check_heartbeat(&frame).map(|()| Received::Frame(octets));
         }
         if frame.kind != leveret_wire::FRAME_METHOD {
             return Err(leveret_wire::content::expected_method());
@@ -97,8 +97,8 @@ impl Greeting {
         };
         let version_minor = match protocol_header(octets) {
             ProtocolHeader::Amqp091 | ProtocolHeader::Amqp09 => 9,
-            ProtocolHeader::Refuse(answer) => {
-                outbox.send_raw(&answer);
+            ProtocolHeader::Refuse => {
+                outbox.send_raw(&PROTOCOL_HEADER);
                 self.stage = Stage::Over;
                 return Received::Step(rest.len(), Step::Close);
             }

@@ -113,7 +113,7 @@ impl Session {
             Ok(step) => step,
             Err(refusal) => {
                 let text = refusal.explanation;
-                self.refuse(&refusal.code, &text, (10, 11), &mut Batch::at(now_ms()))
+                self.refuse(&refusal.code, &text, NO_METHOD, &mut Batch::at(now_ms()))
             }
         }
     }
@@ -169,7 +169,7 @@ impl Session {
     pub(crate) fn force_close(&mut self, reason: &str) -> Step {
         let mut batch = Batch::at(now_ms());
         let text = format!("broker forced connection closure with reason '{reason}'");
-        let step = self.refuse(&ReplyCode::CONNECTION_FORCED, &text, (0, 0), &mut batch);
+        let step = self.refuse(&ReplyCode::CONNECTION_FORCED, &text, NO_METHOD, &mut batch);
         self.finish(&mut batch);
         step
     }
@@ -217,6 +217,18 @@ impl Session {
         self.outbox.flush();
     }
 }
+
+/// A heartbeat carries nothing and belongs to no channel.
+fn check_heartbeat(frame: &RawFrame<'_>) -> Result<(), WireError> {
+    match (frame.payload.is_empty(), frame.channel) {
+        (true, 0) => Ok(()),
+        (true, _) => Err(frame.unexpected()),
+        (false, _) => Err(frame.unknown()),
+    }
+}
+
+/// What is blamed when no method is.
+const NO_METHOD: (u16, u16) = (0, 0);
 
 /// What one look at the input came to.
 enum Received {

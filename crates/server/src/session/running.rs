@@ -15,7 +15,7 @@ use leveret_wire::{
 use std::collections::HashMap;
 
 use super::handshake::Opened;
-use super::{Received, Step};
+use super::{Received, Step, check_heartbeat};
 use crate::identity::Client;
 use crate::outbox::Outbox;
 use crate::shared::Shared;
@@ -41,11 +41,16 @@ pub(super) struct Running {
 
 /// One channel number in use.
 enum Slot {
-    Open(Channel),
-    /// The method of a publish has come, its content has not.
-    Publishing(Channel, Assembler<PublishMethod>),
+    Open(Channel, Expects),
     /// We have said `channel.close`: everything but its answer is discarded.
     Closing,
+}
+
+/// What an open channel has to say next.
+enum Expects {
+    Method,
+    /// The method of a publish has come, its content has not.
+    Content(Assembler<PublishMethod>),
 }
 
 /// A `basic.publish` that waits for its content.
@@ -99,8 +104,7 @@ impl Running {
                 self.content(&frame, batch)?;
                 0
             }
-            FRAME_HEARTBEAT if frame.channel == 0 => 0,
-            FRAME_HEARTBEAT => return Err(frame.unexpected()),
+            FRAME_HEARTBEAT => check_heartbeat(&frame).map(|()| 0)?,
             _ => return Err(frame.unknown()),
         };
         Ok(match &self.held {
@@ -120,8 +124,8 @@ impl Running {
             return self.connection_method(&method);
         }
         match self.channels.get(&frame.channel) {
-            Some(Slot::Open(_)) => {}
-            Some(Slot::Publishing(_, assembler)) => return Err(assembler.unexpected()),
+            Some(Slot::Open(_, Expects::Method)) => {}
+            Some(Slot::Open(_, Expects::Content(assembler))) => return Err(assembler.unexpected()),
             Some(Slot::Closing) => {
                 self.closing_method(frame.channel, &method);
                 return Ok(Handled::Frames(0));
@@ -154,33 +158,23 @@ impl Running {
                 self.outbox.send(0, &Method::ConnectionUpdateSecretOk(ConnectionUpdateSecretOk));
                 Ok(Handled::Frames(0))
             }
-            _ if method.class_id() == 10 => {
-                Err(blame(method, "unexpected method in connection state running"))
-            }
-            _ => Err(blame(method, "unexpected method on channel 0")),
+            _ => Err(blame(method, "unexpected method in connection state running")),
         }
     }
 
     fn unopened(&mut self, number: u16, method: &Method<'_>) -> Result<(), WireError> {
-        match method {
-            Method::ChannelOpen(_) => {}
-            // Both may cross with our own close.
-            Method::ChannelCloseOk(_) => return Ok(()),
-            Method::ChannelClose(_) => {
-                self.outbox.send(number, &Method::ChannelCloseOk(ChannelCloseOk));
-                return Ok(());
-            }
-            _ => return Err(blame(method, "expected 'channel.open'")),
-        }
+        let Method::ChannelOpen(_) = method else {
+            return Err(blame(method, "expected 'channel.open'"));
+        };
         // RabbitMQ counts channels; their numbers may be any.
         let (open, max) = (self.channels.len(), self.limits.channel_max);
         if max != 0 && open >= usize::from(max) {
             let text =
                 format!("number of channels opened ({open}) has reached the negotiated channel_max ({max})");
-            return Err(blame_with(ReplyCode::NOT_ALLOWED, method, text));
+            return Err(WireError::new(ReplyCode::NOT_ALLOWED, text));
         }
         let channel = Channel::open(self.connection.clone(), number);
-        self.channels.insert(number, Slot::Open(channel));
+        self.channels.insert(number, Slot::Open(channel, Expects::Method));
         self.outbox.send(number, &Method::ChannelOpenOk(ChannelOpenOk { channel_id: b"" }));
         Ok(())
     }
@@ -207,8 +201,8 @@ impl Running {
 
     pub(super) fn channel(&mut self, number: u16) -> Option<&mut Channel> {
         match self.channels.get_mut(&number) {
-            Some(Slot::Open(channel)) => Some(channel),
-            _ => None,
+            Some(Slot::Open(channel, _)) => Some(channel),
+            Some(Slot::Closing) | None => None,
         }
     }
 
@@ -232,7 +226,7 @@ impl Running {
     }
 
     fn close_channel(&mut self, number: u16, batch: &mut Batch) {
-        if let Some(Slot::Open(channel) | Slot::Publishing(channel, _)) = self.channels.remove(&number) {
+        if let Some(Slot::Open(channel, _)) = self.channels.remove(&number) {
             channel.close(batch);
         }
     }
@@ -252,7 +246,7 @@ impl Running {
             return Err(WireError::new(ReplyCode::NOT_IMPLEMENTED, text).with_method(BASIC, 40));
         }
         let limit = self.shared.broker.limits.message_size_bytes;
-        let Some(Slot::Open(channel)) = self.channels.get_mut(&number) else { return Ok(0) };
+        let Some(Slot::Open(channel, expects)) = self.channels.get_mut(&number) else { return Ok(0) };
         if let Some((header, body, octets)) =
             whole_content(after, number, BASIC, self.limits.frame_max, limit)
         {
@@ -275,61 +269,50 @@ impl Running {
             mandatory: method.mandatory,
             immediate: method.immediate,
         };
-        if let Some(Slot::Open(channel)) = self.channels.remove(&number) {
-            let assembler = Assembler::start(waiting, BASIC).of_method(40);
-            self.channels.insert(number, Slot::Publishing(channel, assembler));
-        }
+        *expects = Expects::Content(Assembler::start(waiting, BASIC).of_method(40));
         Ok(0)
     }
 
     /// A header or body frame.
     fn content(&mut self, frame: &RawFrame<'_>, batch: &mut Batch) -> Result<(), WireError> {
         let number = frame.channel;
-        match self.channels.remove(&number) {
-            Some(Slot::Publishing(channel, assembler)) => {
-                let limit = self.shared.broker.limits.message_size_bytes;
-                if let Some(refusal) = oversized(frame, limit) {
-                    self.channels.insert(number, Slot::Open(channel));
-                    return self.failed(number, (refusal, (BASIC, 40)), batch);
-                }
-                let progress = match frame.kind {
-                    FRAME_HEADER => assembler.header(frame.payload, BODY_MAX_BYTES)?,
-                    _ => assembler.body(frame.payload)?,
-                };
-                match progress {
-                    Progress::More(assembler) => {
-                        self.channels.insert(number, Slot::Publishing(channel, assembler));
-                        Ok(())
-                    }
-                    Progress::Done(content) => self.publish_assembled(channel, number, &content, batch),
-                }
-            }
-            Some(Slot::Closing) => {
-                self.channels.insert(number, Slot::Closing);
+        let expects = match self.channels.get_mut(&number) {
+            Some(Slot::Open(_, expects)) => expects,
+            Some(Slot::Closing) => return Ok(()),
+            None if number == 0 => return Err(frame.unexpected()),
+            None => return Err(content::expected_method()),
+        };
+        let Expects::Content(assembler) = std::mem::replace(expects, Expects::Method) else {
+            return Err(content::expected_method());
+        };
+        if let Some(refusal) = oversized(frame, self.shared.broker.limits.message_size_bytes) {
+            return self.failed(number, (refusal, (BASIC, 40)), batch);
+        }
+        let progress = match frame.kind {
+            FRAME_HEADER => assembler.header(frame.payload, BODY_MAX_BYTES)?,
+            _ => assembler.body(frame.payload)?,
+        };
+        match progress {
+            Progress::More(assembler) => {
+                *expects = Expects::Content(assembler);
                 Ok(())
             }
-            Some(open @ Slot::Open(_)) => {
-                self.channels.insert(number, open);
-                Err(content::expected_method())
-            }
-            None => Err(WireError::new(ReplyCode::CHANNEL_ERROR, "expected 'channel.open'")),
+            Progress::Done(content) => self.publish_assembled(number, &content, batch),
         }
     }
 
     fn publish_assembled(
         &mut self,
-        mut channel: Channel,
         number: u16,
         content: &Content<PublishMethod>,
         batch: &mut Batch,
     ) -> Result<(), WireError> {
+        let Some(channel) = self.channel(number) else { return Ok(()) };
         let PublishMethod { exchange, routing_key, mandatory, immediate } = &content.method;
         let message =
             MessageView { exchange, routing_key, properties: content.properties(), body: &content.body };
         let publish = Publish { message, mandatory: *mandatory, immediate: *immediate };
-        let published = channel.publish(publish, batch);
-        self.channels.insert(number, Slot::Open(channel));
-        match published {
+        match channel.publish(publish, batch) {
             Ok(()) => Ok(()),
             Err(refusal) => self.failed(number, (refusal, (BASIC, 40)), batch),
         }
@@ -406,14 +389,7 @@ fn oversized(frame: &RawFrame<'_>, limit: u64) -> Option<Refusal> {
     })
 }
 
-fn blame(method: &Method<'_>, text: impl Into<std::borrow::Cow<'static, str>>) -> WireError {
-    blame_with(ReplyCode::CHANNEL_ERROR, method, text)
-}
-
-fn blame_with(
-    code: ReplyCode,
-    method: &Method<'_>,
-    text: impl Into<std::borrow::Cow<'static, str>>,
-) -> WireError {
-    WireError::new(code, text).with_method(method.class_id(), method.method_id())
+/// 504: a method that has no place in this state.
+fn blame(method: &Method<'_>, text: &'static str) -> WireError {
+    WireError::new(ReplyCode::CHANNEL_ERROR, text).with_method(method.class_id(), method.method_id())
 }
