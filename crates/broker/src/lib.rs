@@ -37,5 +37,5 @@ pub use connection::{Connection, Resource};
 pub use deadlines::Deadlines;
 pub use error::{Blame, Refusal, Scope};
 pub use message::{Message, MessageView};
-pub use port::{Batch, ConnectionId, ConnectionPort, Delivery, Outlet, Verdict};
+pub use port::{Batch, Cancelled, ConnectionId, ConnectionPort, Delivery, Outlet, Verdict};
 pub use recover::{OpenFailed, Opened};

@@ -109,12 +109,16 @@ impl ConnectionPort {
     }
 }
 
+/// A consumer that is gone: its channel and its tag.
+pub type Cancelled = (Arc<ChannelPort>, Arc<str>);
+
 /// What one turn of work (all that one read returned) has set in motion.
 #[derive(Debug, Default)]
 pub struct Batch {
     touched: Vec<Arc<ConnectionPort>>,
     confirming: Vec<Arc<ChannelPort>>,
     buried: VecDeque<(Arc<Queue>, Dead)>,
+    cancelled: Vec<Cancelled>,
     /// When the batch began, ms since 1970.
     pub now_ms: u64,
     /// Something waits for the log: the committer must not dawdle.
@@ -145,11 +149,27 @@ impl Batch {
         self.buried.pop_front()
     }
 
+    /// Takes the news for consumers that are gone. They leave with the batch, behind the answer to whoever
+    /// caused them (RabbitMQ's order); whoever holds that answer back takes them first and sends them later.
+    pub fn take_cancelled(&mut self) -> Vec<Cancelled> {
+        std::mem::take(&mut self.cancelled)
+    }
+
+    /// Sends on what [`Self::take_cancelled`] took.
+    pub fn send_cancelled(&mut self, cancelled: Vec<Cancelled>) {
+        for (port, consumer_tag) in cancelled {
+            port.connection.outlet.consumer_cancelled(port.number, &consumer_tag);
+            port.connection.touch(self);
+        }
+    }
+
     /// Confirms what can be confirmed and lets everything leave that was appended to outlets.
     pub(crate) fn leave(&mut self, durable: u64) {
         for port in std::mem::take(&mut self.confirming) {
             port.confirm(durable, self);
         }
+        let cancelled = self.take_cancelled();
+        self.send_cancelled(cancelled);
         for port in self.touched.drain(..) {
             port.touched.store(false, Ordering::Release);
             port.outlet.flush();
@@ -310,9 +330,8 @@ impl ChannelPort {
     }
 
     /// Tells the client that a consumer is gone.
-    pub fn consumer_cancelled(&self, consumer_tag: &str, batch: &mut Batch) {
-        self.connection.outlet.consumer_cancelled(self.number, consumer_tag);
-        self.connection.touch(batch);
+    pub fn consumer_cancelled(self: &Arc<Self>, consumer_tag: &Arc<str>, batch: &mut Batch) {
+        batch.cancelled.push((self.clone(), consumer_tag.clone()));
     }
 
     /// A publish that will be confirmed once the log is durable past `position` (0 = at once, but never

@@ -31,6 +31,8 @@ enum Flow {
     Continue,
     /// Write what is left, then hang up.
     HangUp,
+    /// Write what is left, then let the peer hang up.
+    AwaitEnd,
     /// The peer is gone.
     Gone,
 }
@@ -108,6 +110,7 @@ impl Driver {
                     return Flow::Continue;
                 }
                 Step::Close => return Flow::HangUp,
+                Step::AwaitEnd => return Flow::AwaitEnd,
                 Step::AwaitDurable(position) => {
                     self.await_durable(position);
                     return Flow::Continue;
@@ -206,7 +209,7 @@ impl Driver {
         }
         if self.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
             tracing::debug!(closing = self.session.is_closing(), "client took too long");
-            return Flow::HangUp;
+            return Flow::Gone;
         }
         match self.heart.beat(self.outbox.sent_bytes(), !self.may_read()) {
             Beat::None => {}

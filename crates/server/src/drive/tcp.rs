@@ -17,8 +17,10 @@ use crate::shared::{Shared, is_loopback};
 const READ_BYTES: usize = 256 << 10;
 /// Reads before other connections of the thread have their turn.
 const READS_IN_A_ROW: usize = 8;
-/// How long a closing connection may take to write its last words.
-const LAST_WORDS_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a connection that is over may take to have our last words written.
+const LAST_WORDS_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long a client that said goodbye may take to close the socket before we do.
+const END_TIMEOUT: Duration = Duration::from_millis(500);
 
 thread_local! {
     static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
@@ -31,9 +33,8 @@ pub(crate) async fn serve_tcp(socket: TcpStream, shared: Arc<Shared>) {
     let outbox = Outbox::new(Some(socket.clone()));
     let mut driver = Driver::new(shared, outbox.clone(), loopback);
     let flow = drive(&mut driver, &socket).await;
-    if flow == Flow::HangUp {
-        let farewell = last_words(&socket, &outbox);
-        drop(tokio::time::timeout(LAST_WORDS_TIMEOUT, farewell).await); // nobody to tell
+    if flow != Flow::Gone {
+        say_goodbye(&socket, &outbox, flow == Flow::HangUp).await;
     }
 }
 
@@ -101,20 +102,45 @@ fn read_once(driver: &mut Driver, socket: &TcpStream) -> io::Result<Option<Step>
         scratch[..kept].copy_from_slice(&driver.partial);
         driver.heart.heard();
         driver.shared.received(count);
+        if !driver.session.is_running() {
+            acknowledge_at_once(socket);
+        }
         Ok(Some(driver.receive(&scratch[..kept + count])))
     })
 }
 
-/// Writes what is left and lets the peer hang up first, so that it reads our last words before a reset.
-async fn last_words(socket: &TcpStream, outbox: &Outbox) {
+/// Clients that leave Nagle's algorithm on (amqplib) send `tune-ok` and `open` in two writes, and the second waits
+/// for the first to be acknowledged, 40 ms by default. Not sticky, hence at every read of the handshake.
+fn acknowledge_at_once(socket: &TcpStream) {
+    if let Err(error) = rustix::net::sockopt::set_tcp_quickack(socket, true) {
+        tracing::debug!(%error, "no TCP_QUICKACK");
+    }
+}
+
+/// Writes what is left and reads until the client hangs up, so that no reset overtakes our last words; with
+/// `hang_up` it is told at once that nothing follows them. Whoever takes too long is cut off.
+async fn say_goodbye(socket: &TcpStream, outbox: &Outbox, hang_up: bool) {
+    if tokio::time::timeout(LAST_WORDS_TIMEOUT, write_rest(socket, outbox)).await.is_err() {
+        return;
+    }
+    if hang_up {
+        // An error means that the socket is gone, and then reading ends too.
+        let _ = rustix::net::shutdown(socket, rustix::net::Shutdown::Write);
+    }
+    let _ = tokio::time::timeout(END_TIMEOUT, read_to_end(socket)).await;
+}
+
+async fn write_rest(socket: &TcpStream, outbox: &Outbox) {
     while !outbox.is_empty() {
         if socket.writable().await.is_err() || outbox.resume() == Flushed::Closed {
             return;
         }
         outbox.flush();
     }
+}
+
+async fn read_to_end(socket: &TcpStream) {
     let mut discard = [0; 1024];
-    let _unlinked = rustix::net::shutdown(socket, rustix::net::Shutdown::Write);
     while socket.readable().await.is_ok() {
         match socket.try_read(&mut discard) {
             Ok(0) => return,

@@ -23,7 +23,7 @@ where
     let writing = tokio::spawn(write_all(writer, outbox.clone()));
     let mut driver = Driver::new(shared, outbox.clone(), peer_is_loopback);
     let flow = drive(&mut driver, &mut reader).await;
-    if flow == Flow::HangUp {
+    if flow != Flow::Gone {
         drop(tokio::time::timeout(LAST_WORDS_TIMEOUT, outbox.drained()).await); // nobody to tell
     }
     drop(driver);

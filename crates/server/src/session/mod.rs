@@ -36,6 +36,9 @@ pub(crate) enum Step {
     AwaitDurable(u64),
     /// What is in the outbox is written, then the socket is closed.
     Close,
+    /// What is in the outbox is written, then the client, who said goodbye, closes the socket. RabbitMQ leaves
+    /// that to it, and some clients take an end of file before their reader saw `close-ok` for an error.
+    AwaitEnd,
 }
 
 /// A client's connection.
@@ -96,7 +99,7 @@ impl Session {
             }
             Phase::Running(running) => {
                 let received = running.receive(rest, batch)?;
-                if let Received::Step(_, Step::Close) = received {
+                if let Received::Step(_, Step::AwaitEnd) = received {
                     self.end(batch);
                 }
                 Ok(received)
@@ -121,9 +124,11 @@ impl Session {
     /// The outcome of [`Step::AwaitDurable`]: what was held back leaves.
     pub(crate) fn made_durable(&mut self) {
         if let Phase::Running(running) = &mut self.phase {
-            running.release_held();
+            let mut batch = Batch::at(now_ms());
+            running.release_held(&mut batch);
+            self.outbox.flush();
+            self.shared.finish(&mut batch);
         }
-        self.outbox.flush();
     }
 
     /// Whether the handshake is over.
@@ -212,7 +217,10 @@ impl Session {
         }
     }
 
-    fn finish(&self, batch: &mut Batch) {
+    fn finish(&mut self, batch: &mut Batch) {
+        if let Phase::Running(running) = &mut self.phase {
+            running.hold_cancelled(batch);
+        }
         self.shared.finish(batch);
         self.outbox.flush();
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use leveret_broker::ops::publish::Publish;
-use leveret_broker::{Batch, Channel, Connection, MessageView, Refusal, Scope};
+use leveret_broker::{Batch, Cancelled, Channel, Connection, MessageView, Refusal, Scope};
 use leveret_wire::method::{
     BasicPublish, ChannelClose, ChannelCloseOk, ChannelOpenOk, ConnectionBlocked, ConnectionCloseOk,
     ConnectionUnblocked, ConnectionUpdateSecretOk,
@@ -35,8 +35,14 @@ pub(super) struct Running {
     channels: HashMap<u16, Slot>,
     publishes: bool,
     told_blocked: bool,
-    /// Replies that must not leave before the log is durable past a position.
-    held: Option<(u64, Vec<u8>)>,
+    held: Option<Held>,
+}
+
+/// A reply that must not leave before the log is durable past `position`, and what must not overtake it.
+struct Held {
+    position: u64,
+    octets: Vec<u8>,
+    cancelled: Vec<Cancelled>,
 }
 
 /// One channel number in use.
@@ -108,7 +114,7 @@ impl Running {
             _ => return Err(frame.unknown()),
         };
         Ok(match &self.held {
-            Some((position, _)) => Received::Step(octets + more, Step::AwaitDurable(*position)),
+            Some(held) => Received::Step(octets + more, Step::AwaitDurable(held.position)),
             None => Received::Frame(octets + more),
         })
     }
@@ -150,7 +156,7 @@ impl Running {
         match method {
             Method::ConnectionClose(_) => {
                 self.outbox.send(0, &Method::ConnectionCloseOk(ConnectionCloseOk));
-                Ok(Handled::Step(Step::Close))
+                Ok(Handled::Step(Step::AwaitEnd))
             }
             Method::ConnectionCloseOk(_) => Ok(Handled::Frames(0)),
             // Passwords do not expire, so there is nothing to renew; RabbitMQ's internal backend agrees alike.
@@ -325,14 +331,22 @@ impl Running {
         }
         let mut octets = Vec::new();
         match leveret_wire::write_method(&mut octets, number, method) {
-            Ok(()) => self.held = Some((position, octets)),
+            Ok(()) => self.held = Some(Held { position, octets, cancelled: Vec::new() }),
             Err(error) => tracing::error!(%error, method = method.name(), "method could not be encoded"),
         }
     }
 
-    pub(super) fn release_held(&mut self) {
-        if let Some((_, octets)) = self.held.take() {
-            self.outbox.send_raw(&octets);
+    /// Keeps the news about ended consumers behind a reply that is held back.
+    pub(super) fn hold_cancelled(&mut self, batch: &mut Batch) {
+        if let Some(held) = &mut self.held {
+            held.cancelled.extend(batch.take_cancelled());
+        }
+    }
+
+    pub(super) fn release_held(&mut self, batch: &mut Batch) {
+        if let Some(held) = self.held.take() {
+            self.outbox.send_raw(&held.octets);
+            batch.send_cancelled(held.cancelled);
         }
     }
 
