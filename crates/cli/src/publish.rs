@@ -22,6 +22,8 @@ const PERSISTENT: u8 = 2;
 
 /// Publish a message, or every line of stdin as one; exit 0 when the broker has confirmed
 #[derive(clap::Args)]
+#[command(override_usage = "leveret publish [OPTIONS] QUEUE [BODY | -]
+       leveret publish [OPTIONS] --exchange NAME [--key KEY] [BODY | -]")]
 pub(crate) struct Arguments {
     #[command(flatten)]
     url: BrokerUrl,
@@ -47,8 +49,8 @@ pub(crate) struct Arguments {
     /// Publish every line of stdin as a message of its own
     #[arg(long)]
     lines: bool,
-    /// QUEUE (not with --key or --exchange), then the body; `-` or nothing reads stdin
-    #[arg(value_name = "QUEUE] [BODY | -", num_args = 0..=2)]
+    /// The queue (not with --key or --exchange), then the body; `-` or nothing reads stdin
+    #[arg(value_name = "QUEUE BODY", num_args = 0..=2)]
     operands: Vec<String>,
 }
 
