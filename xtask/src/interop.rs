@@ -17,7 +17,7 @@ mod toolchain;
 
 use crate::workspace_root;
 use anyhow::{Context, Result, bail, ensure};
-use broker::{Address, Broker, Peer};
+use broker::{Address, Broker, Peer, Server};
 use execute::Outcome;
 use plan::{Needs, Program};
 use std::path::{Path, PathBuf};
@@ -53,11 +53,13 @@ struct Options {
     only: Vec<String>,
     address: Option<Address>,
     peer: Peer,
+    /// A build of Leveret to run instead of making one.
+    binary: Option<PathBuf>,
 }
 
 impl Options {
     fn parse(args: &[String]) -> Result<Options> {
-        let mut options = Options { only: Vec::new(), address: None, peer: Peer::Leveret };
+        let mut options = Options { only: Vec::new(), address: None, peer: Peer::Leveret, binary: None };
         let mut args = args.iter();
         while let Some(arg) = args.next() {
             let mut value = || args.next().with_context(|| format!("{arg} needs a value"));
@@ -65,9 +67,10 @@ impl Options {
                 "--only" => options.only.extend(value()?.split(',').map(str::to_owned)),
                 "--url" => options.address = Some(Address::parse(value()?)?),
                 "--against" => options.peer = Peer::parse(value()?)?,
+                "--binary" => options.binary = Some(std::path::absolute(value()?)?),
                 unknown => bail!(
-                    "unknown argument `{unknown}`; there are --only NAME[,NAME…], --url amqp://HOST:PORT and \
-                     --against rabbitmq|leveret"
+                    "unknown argument `{unknown}`; there are --only NAME[,NAME…], --url amqp://HOST:PORT, \
+                     --against rabbitmq|leveret and --binary PATH"
                 ),
             }
         }
@@ -98,9 +101,12 @@ impl Options {
         if let Some(address) = &self.address {
             return Ok(Target::Foreign(address.clone()));
         }
-        self.peer.prepare(&folders.root)?;
-        let broker = Broker::start(self.peer, "shared", folders)?;
-        Ok(Target::Shared { peer: self.peer, broker })
+        let server = match &self.binary {
+            Some(binary) => Server { peer: Peer::Leveret, binary: binary.clone() },
+            None => Server::prepare(self.peer, &folders.root)?,
+        };
+        let broker = Broker::start(&server, "shared", folders)?;
+        Ok(Target::Shared { server, broker })
     }
 }
 
@@ -109,7 +115,7 @@ enum Target {
     /// A broker somebody else runs.
     Foreign(Address),
     /// One of ours for all programs; those that restart theirs get another of the same kind.
-    Shared { peer: Peer, broker: Broker },
+    Shared { server: Server, broker: Broker },
 }
 
 impl Target {
@@ -167,8 +173,8 @@ fn run_one(program: &Program, target: &Target, toolchains: &Toolchains, folders:
     let attempt = || -> Result<Outcome> {
         let mut command = toolchains.command(program)?;
         match (program.needs, target) {
-            (Needs::OwnBroker, Target::Shared { peer, .. }) => {
-                let broker = Broker::start(*peer, program.name, folders)?;
+            (Needs::OwnBroker, Target::Shared { server, .. }) => {
+                let broker = Broker::start(server, program.name, folders)?;
                 broker.address().export(&mut command);
                 broker.export_control(&mut command);
                 let outcome = execute::run(program, command, &folders.logs);

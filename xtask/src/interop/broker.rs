@@ -22,22 +22,40 @@ impl Peer {
         }
     }
 
-    /// Builds or installs the broker.
-    pub(crate) fn prepare(self, root: &Path) -> Result<()> {
-        match self {
-            Peer::Leveret => {
-                let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-                quiet(Command::new(cargo).current_dir(root).args(["build", "--release", "-p", "leveret-cli"]))
-            }
-            Peer::RabbitMq => quiet(Command::new(self.script(root)).arg("version")),
-        }
-    }
-
     fn script(self, root: &Path) -> PathBuf {
         root.join("interop").join(match self {
             Peer::Leveret => "leveret.sh",
             Peer::RabbitMq => "rabbitmq.sh",
         })
+    }
+}
+
+/// A kind of broker that is ready to be started.
+pub(crate) struct Server {
+    pub(crate) peer: Peer,
+    /// Leveret's program; RabbitMQ's is where Debian puts it.
+    pub(crate) binary: PathBuf,
+}
+
+impl Server {
+    /// Builds or installs the broker.
+    ///
+    /// # Errors
+    /// When that fails.
+    pub(crate) fn prepare(peer: Peer, root: &Path) -> Result<Server> {
+        match peer {
+            Peer::Leveret => {
+                let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+                quiet(Command::new(cargo).current_dir(root).args([
+                    "build",
+                    "--release",
+                    "-p",
+                    "leveret-cli",
+                ]))?;
+            }
+            Peer::RabbitMq => quiet(Command::new(peer.script(root)).arg("version"))?,
+        }
+        Ok(Server { peer, binary: super::target_directory(root).join("release").join("leveret") })
     }
 }
 
@@ -97,14 +115,16 @@ pub(crate) struct Broker {
 
 impl Broker {
     /// Starts a broker called `name`, whose files are in the folder of that name.
-    pub(crate) fn start(peer: Peer, name: &str, folders: &Folders) -> Result<Broker> {
+    ///
+    /// # Errors
+    /// When it does not serve in time.
+    pub(crate) fn start(server: &Server, name: &str, folders: &Folders) -> Result<Broker> {
         let [port, management_port, distribution_port, mapper_port] = free_ports()?;
-        let binary = super::target_directory(&folders.root).join("release").join("leveret");
         let mut broker = Broker {
-            script: peer.script(&folders.root),
+            script: server.peer.script(&folders.root),
             directory: folders.brokers.join(name),
             address: Address::loopback(port, management_port),
-            binary,
+            binary: server.binary.clone(),
             running: false,
         };
         let mut command = broker.control("start");
