@@ -1,5 +1,7 @@
 //! The real binary, as a user or a script runs it.
 
+#![allow(clippy::unwrap_used)] // tests may, helpers of tests included
+
 mod demo;
 mod messages;
 mod program;
