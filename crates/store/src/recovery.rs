@@ -155,28 +155,35 @@ impl LogScan {
             }
             files.insert(number, file);
         }
-        self.check_checkpoint(files.keys().next_back())?;
-        let mut expected = self.checkpoint.settled_through + 1;
+        self.check_checkpoint(files.keys().next(), files.keys().next_back())?;
+        let mut expected = self.checkpoint.settled_through.saturating_add(1);
         for (number, file) in files {
             if number.0 <= self.checkpoint.settled_through {
                 continue;
             }
-            for missing in expected..number.0 {
-                self.add_damage(log_path(LogFileNumber(missing)), 0, Vec::new(), "the file is missing");
+            if expected < number.0 {
+                let what = format!("{} log files are missing from here on", number.0 - expected);
+                self.add_damage(log_path(LogFileNumber(expected)), 0, Vec::new(), &what);
             }
-            expected = number.0 + 1;
+            expected = number.0.saturating_add(1);
             self.read_file(number, file)?;
         }
         Ok(())
     }
 
     /// The log says how new the checkpoint must at least be, and the checkpoint that there must be a log.
-    fn check_checkpoint(&self, newest: Option<&LogFileNumber>) -> Result<(), OpenError> {
+    fn check_checkpoint(
+        &self,
+        oldest: Option<&LogFileNumber>,
+        newest: Option<&LogFileNumber>,
+    ) -> Result<(), OpenError> {
         let settled_through = self.checkpoint.settled_through;
-        if self.headers.values().any(|header| header.settled_through > settled_through) {
+        let never_written = settled_through == 0;
+        let outdated = self.headers.values().any(|header| header.settled_through > settled_through);
+        if outdated || never_written && oldest.is_some_and(|oldest| oldest.0 > 1) {
             return Err(checkpoint::damaged("missing, or older than the log"));
         }
-        if settled_through > 0 && newest.is_none_or(|newest| newest.0 <= settled_through) {
+        if !never_written && newest.is_none_or(|newest| newest.0 <= settled_through) {
             return Err(OpenError::Damaged {
                 file: LOG_DIR.to_owned(),
                 what: "the newest log files are missing",
@@ -186,9 +193,9 @@ impl LogScan {
     }
 
     fn read_file(&mut self, number: LogFileNumber, file: Box<dyn DiskFile>) -> Result<(), OpenError> {
-        let later = std::ops::Bound::Excluded(number);
-        let next = self.headers.range((later, std::ops::Bound::Unbounded)).next();
-        let limit = next.map(|(_, header)| header.previous_end);
+        // Only the very next file knows where this one ended.
+        let next = self.headers.get(&LogFileNumber(number.0.saturating_add(1)));
+        let limit = next.map(|header| header.previous_end);
         let damage_before = self.damage.len() + self.bad_messages.len();
         let start = self.start_of(number, &*file, limit)?;
         let (seed, path) = (self.seed, log_path(number));
@@ -345,12 +352,16 @@ impl LogScan {
     fn next_start(&self) -> Position {
         let settled = self.checkpoint.segments.values().map(|row| row.entry.max_id).max().unwrap_or(0);
         let headers = self.headers.values().map(|header| header.start).max().unwrap_or(0);
-        self.end.max(settled).max(headers) + RUN_GAP
+        self.end.max(settled).max(headers).saturating_add(RUN_GAP)
     }
 
-    fn next_number(&self) -> LogFileNumber {
+    fn next_number(&self) -> Result<LogFileNumber, OpenError> {
         let newest = self.logs.last().map_or(self.checkpoint.settled_through, |log| log.number.0);
-        LogFileNumber(newest + 1)
+        let next = newest.checked_add(1).map(LogFileNumber);
+        next.ok_or_else(|| OpenError::Damaged {
+            file: LOG_DIR.to_owned(),
+            what: "no log file number is left",
+        })
     }
 }
 
@@ -365,7 +376,7 @@ struct Opening {
 impl Opening {
     fn finish(mut self) -> Result<(Store, Recovery), OpenError> {
         let queues = self.scan.finish_queues(self.guard.raw());
-        let (start, number) = (self.scan.next_start(), self.scan.next_number());
+        let (start, number) = (self.scan.next_start(), self.scan.next_number()?);
         let recovery = Recovery {
             meta: self.scan.meta.clone(),
             queues,

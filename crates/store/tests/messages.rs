@@ -1,66 +1,12 @@
 //! What was appended is found again: before a commit, after it, after a restart, after settling.
 #![allow(clippy::unwrap_used)] // the helpers of tests are tests
 
+mod support;
+
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
-use leveret_store::{
-    Disk, LogSpan, MemDisk, MessageId, MetaChange, Options, Place, QueueId, RecoveredQueue, Recovery,
-    Segments, Store, TxPublish,
-};
-
-const Q1: QueueId = QueueId(1);
-const Q2: QueueId = QueueId(2);
-
-fn open(disk: &MemDisk) -> (Store, Recovery) {
-    let options = Options { log_file_bytes: 4096, segment_bytes: 2048, gather_bytes: 1 << 20 };
-    Store::open(Arc::new(disk.clone()), options).unwrap()
-}
-
-fn publish(store: &Store, queues: &[QueueId], payload: &[u8]) -> MessageId {
-    store.publish(queues, false, &[7; 16], &[payload]).unwrap()
-}
-
-/// All living messages of a queue, oldest first: segments, then log.
-fn drain(store: &Store, queue: &mut RecoveredQueue) -> Vec<Vec<u8>> {
-    let mut payloads = Vec::new();
-    while let Some((_, payload)) = queue.segments.next(store).unwrap() {
-        payloads.push(payload);
-    }
-    payloads.extend(queue.log.iter().map(|message| store.read(message.place, queue.id).unwrap()));
-    payloads
-}
-
-fn contents(store: &Store, recovery: &mut Recovery) -> BTreeMap<QueueId, Vec<Vec<u8>>> {
-    assert_eq!(recovery.damage, []);
-    let queues = recovery.queues.iter_mut();
-    queues.map(|queue| (queue.id, drain(store, queue))).filter(|(_, payloads)| !payloads.is_empty()).collect()
-}
-
-/// Messages still in the log, and the settled ones.
-type QueueState = (Vec<(MessageId, u32)>, Segments);
-
-/// Settles everything that lies in rotated files, as a broker with these queues would.
-fn settle_all(store: &Store, queues: &mut BTreeMap<QueueId, QueueState>) {
-    store.rotate();
-    store.commit().unwrap();
-    while let Some(LogSpan { number, end, .. }) = store.file_to_settle() {
-        for (queue, (alive, segments)) in queues.iter_mut() {
-            let mut writer = store.block_writer(*queue, false, number, &segments.tail());
-            alive.retain(|(id, len)| {
-                if *id >= end {
-                    return true;
-                }
-                let payload = store.read(Place::Log { id: *id, len: *len }, *queue).unwrap();
-                writer.push(id.0, *id, &[7; 16], &payload);
-                false
-            });
-            segments.add(writer.finish().unwrap());
-            segments.flush_acks(store, number).unwrap();
-        }
-        store.retire(number).unwrap();
-    }
-}
+use leveret_store::{Disk, MemDisk, MetaChange, Place, Segments, TxPublish};
+use support::{Q1, Q2, contents, open, publish, settle_all};
 
 #[test]
 fn a_message_is_readable_wherever_it_is() {
