@@ -1,45 +1,92 @@
-//! Declaration arguments: which are valid, and when two declarations mean the same.
+//! Arguments of declarations and consumers: which are valid, and when two declarations mean the same.
 //!
-//! The texts are RabbitMQ's (`rabbit_amqqueue:check_arguments`, `rabbit_misc:assert_args_equivalence`), Erlang
-//! terms included, because clients match on them.
+//! The texts are RabbitMQ 4's (`rabbit_amqqueue:check_declare_arguments`, `rabbit_misc:assert_args_equivalence`),
+//! Erlang terms included, because clients match on them.
 
 use leveret_wire::{FieldTable, FieldValue};
 
 use crate::error::Refusal;
 use crate::queue::{Limits, Overflow};
 
-/// Timers of RabbitMQ fit 32 bits of milliseconds.
-const TIMER_MAX_MS: i64 = 0xFFFF_FFFF;
+/// The longest time to live: ten years.
+pub(crate) const EXPIRY_MAX_MS: i64 = 315_360_000_000;
 const PRIORITY_MAX: i64 = 255;
 
 type Check = fn(&FieldValue, &FieldTable) -> Result<(), String>;
 
-/// The arguments that a classic queue knows. Others are kept, mean nothing and are never compared.
+/// The arguments that a classic queue knows, in the order in which RabbitMQ checks them. Others are kept, mean
+/// nothing and are never compared.
 const QUEUE_ARGUMENTS: &[(&str, Check)] = &[
+    ("x-queue-type", |value, _| queue_type(value)),
+    ("x-expires", |value, _| integer(value).and_then(|n| not_zero(n).and_then(expiry))),
+    ("x-message-ttl", |value, _| integer(value).and_then(expiry)),
     ("x-dead-letter-exchange", |value, _| long_string(value)),
     ("x-dead-letter-routing-key", dead_letter_key),
-    ("x-expires", |value, _| integer(value).and_then(|n| not_zero(n).and_then(timer))),
-    ("x-max-length", |value, _| integer(value).map(drop)),
-    ("x-max-length-bytes", |value, _| integer(value).map(drop)),
-    ("x-max-priority", |value, _| integer(value).and_then(priority)),
-    ("x-message-ttl", |value, _| integer(value).and_then(timer)),
-    ("x-overflow", |value, _| {
-        one_of(value, &["drop-head", "reject-publish", "reject-publish-dlx"], "invalid_overflow")
-    }),
-    ("x-queue-master-locator", |value, _| long_string(value)),
-    ("x-queue-mode", |value, _| one_of(value, &["default", "lazy"], "invalid_queue_mode")),
-    ("x-queue-type", |value, _| queue_type(value)),
+    ("x-max-length", |value, _| natural(value).map(drop)),
+    ("x-max-length-bytes", |value, _| natural(value).map(drop)),
+    ("x-max-priority", |value, _| natural(value).and_then(priority)),
+    ("x-overflow", |value, _| overflow(value)),
+    ("x-queue-version", |value, _| natural(value).and_then(queue_version)),
     ("x-single-active-consumer", |value, _| boolean(value)),
+    // These meant something once, or do on more than one node.
+    ("x-queue-mode", |_, _| Ok(())),
+    ("x-queue-master-locator", |_, _| Ok(())),
+    ("x-queue-leader-locator", |_, _| Ok(())),
 ];
+
+/// What only quorum queues and streams know. RabbitMQ refuses it elsewhere, since it would not do what was
+/// asked for.
+const FOREIGN_QUEUE_ARGUMENTS: &[&str] = &[
+    "x-consumer-disconnected-timeout",
+    "x-consumer-timeout",
+    "x-dead-letter-strategy",
+    "x-delayed-retry-max",
+    "x-delayed-retry-min",
+    "x-delayed-retry-type",
+    "x-delivery-limit",
+    "x-initial-cluster-size",
+    "x-max-age",
+    "x-max-in-memory-bytes",
+    "x-max-in-memory-length",
+    "x-quorum-initial-group-size",
+    "x-stream-filter-size-bytes",
+    "x-stream-max-segment-size-bytes",
+];
+
+const FOREIGN_CONSUMER_ARGUMENTS: &[&str] =
+    &["x-consumer-timeout", "x-stream-filter", "x-stream-match-unfiltered", "x-stream-offset"];
 
 /// Checks the arguments of a new queue. `described` is `queue 'q' in vhost '/'`.
 pub(crate) fn check_queue(arguments: &FieldTable, described: &str) -> Result<(), Refusal> {
     for (key, check) in QUEUE_ARGUMENTS {
-        let Some(value) = arguments.get(key) else { continue };
-        check(value, arguments)
-            .map_err(|term| Refusal::precondition(format!("invalid arg '{key}' for {described}: {term}")))?;
+        if let Some(value) = arguments.get(key) {
+            check(value, arguments).map_err(|term| invalid(key, described, &term))?;
+        }
     }
-    Ok(())
+    refuse_foreign(FOREIGN_QUEUE_ARGUMENTS, arguments, described)
+}
+
+/// Checks the arguments of a consumer of `described` and answers its priority.
+pub(crate) fn consumer_priority(arguments: &FieldTable, described: &str) -> Result<i64, Refusal> {
+    let priority = match arguments.get("x-priority") {
+        Some(value) => integer(value).map_err(|term| invalid("x-priority", described, &term))?,
+        None => 0,
+    };
+    refuse_foreign(FOREIGN_CONSUMER_ARGUMENTS, arguments, described)?;
+    Ok(priority)
+}
+
+fn invalid(key: &str, described: &str, term: &str) -> Refusal {
+    Refusal::precondition(format!("invalid arg '{key}' for {described}: {term}"))
+}
+
+fn refuse_foreign(foreign: &[&str], arguments: &FieldTable, described: &str) -> Result<(), Refusal> {
+    match arguments.0.iter().find(|(key, _)| foreign.contains(&key.as_str())) {
+        None => Ok(()),
+        Some((key, _)) => Err(Refusal::precondition(format!(
+            "invalid arg '{key}' for {described} of queue type rabbit_classic_queue"
+        ))),
+    }
 }
 
 /// The limits that a queue's arguments set. They have been checked.
@@ -55,6 +102,8 @@ pub(crate) fn limits(arguments: &FieldTable) -> Limits {
         overflow,
         message_ttl_ms: number("x-message-ttl"),
         buries: arguments.get("x-dead-letter-exchange").is_some(),
+        single_active_consumer: arguments.get("x-single-active-consumer").and_then(FieldValue::as_bool)
+            == Some(true),
     }
 }
 
@@ -97,7 +146,7 @@ fn same(key: &str, current: &FieldTable, received: &FieldTable, described: &str)
     }
 }
 
-/// All integer types (and decimals) are one class.
+/// All integer types are one class.
 fn equal(a: &FieldValue, b: &FieldValue) -> bool {
     match (a.as_i64(), b.as_i64()) {
         (Some(a), Some(b)) => a == b,
@@ -109,6 +158,7 @@ fn bare(value: &FieldValue) -> String {
     match value {
         FieldValue::LongString(text) => String::from_utf8_lossy(text).into_owned(),
         FieldValue::Bool(flag) => flag.to_string(),
+        FieldValue::Void => "undefined".into(),
         other => other.as_i64().map_or_else(|| format!("{other:?}"), |number| number.to_string()),
     }
 }
@@ -125,7 +175,14 @@ fn unacceptable(value: &FieldValue) -> String {
 }
 
 fn integer(value: &FieldValue) -> Result<i64, String> {
-    let number = value.as_i64().ok_or_else(|| unacceptable(value))?;
+    value.as_i64().ok_or_else(|| format!("\"expected integer, got {}\"", value.type_name()))
+}
+
+fn natural(value: &FieldValue) -> Result<i64, String> {
+    integer(value).and_then(not_negative)
+}
+
+fn not_negative(number: i64) -> Result<i64, String> {
     if number < 0 { Err(format!("{{value_negative,{number}}}")) } else { Ok(number) }
 }
 
@@ -133,12 +190,21 @@ fn not_zero(number: i64) -> Result<i64, String> {
     if number == 0 { Err("{value_zero,0}".into()) } else { Ok(number) }
 }
 
-fn timer(number: i64) -> Result<(), String> {
-    if number > TIMER_MAX_MS { Err(format!("{{value_too_big,{number}}}")) } else { Ok(()) }
+/// A time to live in milliseconds; the refusal is an Erlang term.
+pub(crate) fn expiry(number: i64) -> Result<(), String> {
+    match not_negative(number)? {
+        0..=EXPIRY_MAX_MS => Ok(()),
+        _ => Err(format!("{{value_too_large,{number}}}")),
+    }
 }
 
 fn priority(number: i64) -> Result<(), String> {
     if number > PRIORITY_MAX { Err(format!("{{max_value_exceeded,{number}}}")) } else { Ok(()) }
+}
+
+/// The version of RabbitMQ's own files; clients name the one that is left.
+fn queue_version(number: i64) -> Result<(), String> {
+    if number == 2 { Ok(()) } else { Err(format!("\"unsupported queue version '{number}'\"")) }
 }
 
 fn long_string(value: &FieldValue) -> Result<(), String> {
@@ -160,14 +226,15 @@ fn dead_letter_key(value: &FieldValue, arguments: &FieldTable) -> Result<(), Str
     Ok(())
 }
 
-fn one_of(value: &FieldValue, allowed: &[&str], otherwise: &str) -> Result<(), String> {
+fn overflow(value: &FieldValue) -> Result<(), String> {
     long_string(value)?;
     match value.as_str() {
-        Some(text) if allowed.contains(&text) => Ok(()),
-        _ => Err(otherwise.into()),
+        Some("drop-head" | "reject-publish" | "reject-publish-dlx") => Ok(()),
+        _ => Err("invalid_overflow".into()),
     }
 }
 
+/// Quorum queues and streams are refused, not replaced by something weaker.
 fn queue_type(value: &FieldValue) -> Result<(), String> {
     long_string(value)?;
     match value.as_str() {
@@ -190,28 +257,35 @@ mod tests {
 
     #[test]
     fn invalid_arguments_are_named() {
-        let check = |pairs: &[(&str, FieldValue)], expected: Option<&str>| {
-            let refusal = check_queue(&table(pairs), "queue 'q' in vhost '/'").err();
-            assert_eq!(refusal.map(|r| r.explanation).as_deref(), expected);
+        let check = |key: &str, value: FieldValue, expected: Option<&str>| {
+            let refusal = check_queue(&table(&[(key, value)]), "Q").err();
+            let expected = expected.map(|term| format!("invalid arg '{key}' for Q{term}"));
+            assert_eq!(refusal.map(|r| r.explanation), expected);
         };
-        check(&[("x-message-ttl", FieldValue::I32(0))], None);
-        check(&[("x-unknown", FieldValue::Void)], None);
-        check(
-            &[("x-expires", FieldValue::I32(0))],
-            Some("invalid arg 'x-expires' for queue 'q' in vhost '/': {value_zero,0}"),
-        );
-        check(
-            &[("x-max-length", text("many"))],
-            Some("invalid arg 'x-max-length' for queue 'q' in vhost '/': {unacceptable_type,longstr}"),
-        );
-        check(
-            &[("x-dead-letter-routing-key", text("k"))],
-            Some(
-                "invalid arg 'x-dead-letter-routing-key' for queue 'q' in vhost '/': \
-                 routing_key_but_no_dlx_defined",
-            ),
-        );
-        check(&[("x-queue-mode", text("lazy"))], None);
+        check("x-message-ttl", FieldValue::I32(0), None);
+        check("x-message-ttl", FieldValue::I64(EXPIRY_MAX_MS), None);
+        check("x-message-ttl", FieldValue::I64(EXPIRY_MAX_MS + 1), Some(": {value_too_large,315360000001}"));
+        check("x-unknown", FieldValue::Void, None);
+        check("x-expires", FieldValue::I32(0), Some(": {value_zero,0}"));
+        check("x-max-length", text("many"), Some(": \"expected integer, got longstr\""));
+        check("x-dead-letter-routing-key", text("k"), Some(": routing_key_but_no_dlx_defined"));
+        check("x-queue-mode", text("lazy"), None);
+        check("x-queue-type", text("quorum"), Some(": \"unsupported queue type 'quorum'\""));
+        check("x-delivery-limit", FieldValue::I32(3), Some(" of queue type rabbit_classic_queue"));
+    }
+
+    #[test]
+    fn a_consumer_has_a_priority() {
+        let check = |key: &str, value: FieldValue, expected: Result<i64, &str>| {
+            let priority = consumer_priority(&table(&[(key, value)]), "Q").map_err(|r| r.explanation);
+            assert_eq!(priority, expected.map_err(str::to_owned));
+        };
+        check("x-else", FieldValue::Void, Ok(0));
+        check("x-priority", FieldValue::I8(-5), Ok(-5));
+        let text_given = "invalid arg 'x-priority' for Q: \"expected integer, got longstr\"";
+        check("x-priority", text("high"), Err(text_given));
+        let foreign = "invalid arg 'x-stream-offset' for Q of queue type rabbit_classic_queue";
+        check("x-stream-offset", text("first"), Err(foreign));
     }
 
     #[test]

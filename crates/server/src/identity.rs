@@ -11,12 +11,13 @@ const PRODUCT: &str = "RabbitMQ";
 /// The series whose channel-wide prefetch and shared transient queues we keep.
 const COMPATIBLE_VERSION: &str = "3.13.7";
 
-/// `consumer_priorities` is missing until the broker has them.
-const CAPABILITIES: [&str; 8] = [
+/// What a client may count on.
+const CAPABILITIES: [&str; 9] = [
     "authentication_failure_close",
     "basic.nack",
     "connection.blocked",
     "consumer_cancel_notify",
+    "consumer_priorities",
     "direct_reply_to",
     "exchange_exchange_bindings",
     "per_consumer_qos",
@@ -30,6 +31,7 @@ pub(crate) fn server_properties() -> FieldTable {
     FieldTable(vec![
         ("capabilities".into(), FieldValue::Table(FieldTable(capabilities))),
         ("cluster_name".into(), text("leveret@localhost")),
+        ("copyright".into(), text("Copyright (c) The Leveret contributors")),
         ("information".into(), text("Leveret, compatible with RabbitMQ")),
         ("leveret_version".into(), text(env!("CARGO_PKG_VERSION"))),
         ("platform".into(), text("Leveret")),

@@ -2,8 +2,12 @@
 
 use std::sync::Arc;
 
+use leveret_wire::FieldTable;
+
 use super::queue::generated_name;
 use super::reply_to::is_reply_to;
+use super::settle::ignore_gone;
+use crate::arguments::consumer_priority;
 use crate::channel::{Channel, Subscription, clean_name};
 use crate::connection::Resource;
 use crate::error::Refusal;
@@ -23,6 +27,8 @@ pub struct Consume<'a> {
     pub no_ack: bool,
     /// Nobody else may consume.
     pub exclusive: bool,
+    /// Arguments; `x-priority` is known.
+    pub arguments: FieldTable,
 }
 
 impl Channel {
@@ -39,13 +45,13 @@ impl Channel {
         let queue = self.usable_queue(&name)?;
         let mut life = queue.lock();
         let state = life.alive(&queue)?;
-        let exclusive_exists = state.consumers().any_exclusive();
-        if exclusive_exists || consume.exclusive && !state.consumers().is_empty() {
+        let priority = consumer_priority(&consume.arguments, &queue.described())?;
+        if state.consumers().refuses(consume.exclusive) {
             return Err(Refusal::access(format!("{} in exclusive use", queue.described())));
         }
         let consumer =
             Consumer::new(tag.clone(), consume.no_ack, consume.exclusive, self.prefetch, self.port.clone());
-        let key = state.add_consumer(consumer);
+        let key = state.add_consumer(consumer.with_priority(priority));
         drop(life);
         self.consumers.insert(tag.clone(), Subscription { queue, key });
         Ok(tag)
@@ -69,8 +75,12 @@ impl Channel {
 
     pub(crate) fn end_subscription(&self, subscription: &Subscription, batch: &mut Batch) {
         let queue = &subscription.queue;
-        if let Some(state) = queue.lock().rule() {
+        let removed = self.connection.broker.with_queue(queue, batch, |state, _, _| {
             state.remove_consumer(subscription.key);
+            Ok(())
+        });
+        if let Err(refusal) = ignore_gone(removed) {
+            tracing::error!(%refusal, queue = %queue.name, "another consumer could not take over");
         }
         self.connection.broker.remove_if_abandoned(&self.connection.vhost, queue, batch);
     }
@@ -87,12 +97,12 @@ impl Channel {
             return Err(Refusal::not_implemented(format!("prefetch_size!=0 ({size_bytes})")));
         }
         let count = u32::from(count);
-        if global {
-            let resumed = self.port.limit(count);
-            self.connection.broker.resume(resumed, batch);
-        } else {
+        if !global {
             self.prefetch = count;
         }
+        // RabbitMQ: a limit for single consumers ends the one for the channel.
+        let resumed = self.port.limit(if global { count } else { 0 });
+        self.connection.broker.resume(resumed, batch);
         Ok(())
     }
 

@@ -115,7 +115,7 @@ impl Channel {
 }
 
 /// A message of a queue that was deleted needs no settling.
-fn ignore_gone(settled: Result<(), Refusal>) -> Result<(), Refusal> {
+pub(crate) fn ignore_gone(settled: Result<(), Refusal>) -> Result<(), Refusal> {
     match settled {
         Err(refusal) if refusal.code == leveret_wire::ReplyCode::NOT_FOUND => Ok(()),
         other => other,

@@ -82,6 +82,8 @@ pub struct Limits {
     pub message_ttl_ms: Option<u64>,
     /// Messages given up are sent on (`x-dead-letter-exchange`), so their content is wanted.
     pub buries: bool,
+    /// At most one consumer is served at a time (`x-single-active-consumer`).
+    pub single_active_consumer: bool,
 }
 
 /// What gives way when a queue is full.
@@ -141,7 +143,7 @@ impl<P> QueueState<P> {
             limits,
             ready,
             unacked: HashMap::new(),
-            consumers: Consumers::default(),
+            consumers: Consumers::new(limits.single_active_consumer),
             next_pos,
             had_consumer: false,
             expires,
@@ -397,7 +399,7 @@ impl<P> QueueState<P> {
         self.consumers.add(consumer)
     }
 
-    /// Removes a consumer. What it has unacknowledged stays so.
+    /// Removes a consumer; [`Self::pump`] afterwards. What it has unacknowledged stays so.
     pub fn remove_consumer(&mut self, key: ConsumerKey) -> Option<Consumer<P>> {
         self.consumers.remove(key)
     }

@@ -149,6 +149,7 @@ impl Running {
                     consumer_tag: consume.consumer_tag,
                     no_ack: consume.no_ack,
                     exclusive: consume.exclusive,
+                    arguments: consume.arguments.to_table(),
                 })?;
                 if !consume.nowait {
                     let ok = BasicConsumeOk { consumer_tag: &consumer_tag };
