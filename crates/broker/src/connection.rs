@@ -6,9 +6,10 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::broker::Broker;
 use crate::error::{Refusal, exchange_in, queue_in};
+use crate::exchange::ExchangeKind;
 use crate::port::{Batch, ConnectionPort};
 use crate::users::{Operation, User};
-use crate::vhost::{Queue, VHost};
+use crate::vhost::{Exchange, Queue, VHost};
 
 /// What an operation is about to touch.
 #[derive(Clone, Copy, Debug)]
@@ -97,6 +98,29 @@ impl Connection {
         }
         let user = &user.name;
         Err(Refusal::access(format!("{} access to {described} refused for user '{user}'", operation.name())))
+    }
+
+    /// May this connection's user publish to (`Write`) or bind (`Read`) a routing key of that exchange? Only
+    /// topic exchanges restrict keys; the exchange itself must be allowed as well.
+    pub fn authorize_topic(
+        &self,
+        operation: Operation,
+        exchange: &Exchange,
+        routing_key: &str,
+    ) -> Result<(), Refusal> {
+        if exchange.spec.kind != ExchangeKind::Topic {
+            return Ok(());
+        }
+        let user = self.user()?;
+        if user.allows_topic(&self.vhost.name, &exchange.name, operation, routing_key) {
+            return Ok(());
+        }
+        Err(Refusal::access(format!(
+            "{} access to topic '{routing_key}' in {} refused for user '{}'",
+            operation.name(),
+            exchange_in(&exchange.name, &self.vhost.name),
+            user.name
+        )))
     }
 
     /// Whether any permission on the queue's name is held (passive declare, CVE-2026-57221).

@@ -134,6 +134,11 @@ impl<D: Clone + Eq + Hash> Bindings<D> {
         was_there
     }
 
+    /// Whether there is such a binding.
+    pub fn contains(&self, destination: &D, key: &str, arguments: &FieldTable) -> bool {
+        self.registry.contains(destination, key, arguments)
+    }
+
     /// Removes all bindings to a destination and returns their keys and arguments.
     pub fn remove_destination(&mut self, destination: &D) -> Vec<(String, FieldTable)> {
         let removed = self.registry.remove_destination(destination);

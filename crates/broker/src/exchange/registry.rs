@@ -48,6 +48,13 @@ impl<D: Clone + Eq + Hash> Registry<D> {
         true
     }
 
+    pub(super) fn contains(&self, destination: &D, key: &str, arguments: &FieldTable) -> bool {
+        let arguments = &canonical(arguments);
+        self.by_destination
+            .get(destination)
+            .is_some_and(|bindings| bindings.contains_key(&IdentityRef { key, arguments }))
+    }
+
     /// False if it was not there.
     pub(super) fn remove(&mut self, destination: &D, key: &str, arguments: &FieldTable) -> bool {
         let Some(bindings) = self.by_destination.get_mut(destination) else { return false };

@@ -1,12 +1,10 @@
 //! Binding queues and exchanges to exchanges, and unbinding them.
 
-use std::sync::Arc;
-
 use leveret_store::MetaChange;
 use leveret_wire::FieldTable;
 
 use super::exchange::default_exchange;
-use super::reply_to::is_reply_to;
+use super::reply_to::{REPLY_TO, is_reply_to};
 use crate::channel::{Channel, clean_name};
 use crate::connection::{Connection, Resource};
 use crate::error::Refusal;
@@ -33,24 +31,16 @@ impl Channel {
     pub fn bind_queue(&self, bind: Bind<'_>) -> Result<(), Refusal> {
         let (destination, routing_key) = self.binding_names(&bind)?;
         let bind = Bind { destination: &destination, routing_key: &routing_key, ..bind };
-        let queue = self.authorized_queue(&bind)?;
-        self.connection.bind(&bind, Destination::Queue(queue))
+        self.connection.authorize_queue_binding(&bind)?;
+        self.connection.bind(&bind, Resource::Queue(bind.destination))
     }
 
     /// `queue.unbind`. What is not there needs no unbinding.
     pub fn unbind_queue(&self, bind: Bind<'_>) -> Result<(), Refusal> {
         let (destination, routing_key) = self.binding_names(&bind)?;
         let bind = Bind { destination: &destination, routing_key: &routing_key, ..bind };
-        match self.authorized_queue(&bind) {
-            Ok(queue) => self.connection.unbind(&bind, &Destination::Queue(queue)),
-            Err(refusal) if refusal.code == leveret_wire::ReplyCode::NOT_FOUND => Ok(()),
-            Err(refusal) => Err(refusal),
-        }
-    }
-
-    fn authorized_queue(&self, bind: &Bind<'_>) -> Result<Arc<crate::vhost::Queue>, Refusal> {
-        self.connection.authorize_binding(bind, Resource::Queue(bind.destination))?;
-        self.usable_queue(bind.destination)
+        self.connection.authorize_queue_binding(&bind)?;
+        self.connection.unbind(&bind, Resource::Queue(bind.destination))
     }
 
     /// RabbitMQ: with both names empty the routing key is the name of the last declared queue.
@@ -65,41 +55,41 @@ impl Channel {
 impl Connection {
     /// `exchange.bind`.
     pub fn bind_exchange(&self, bind: Bind<'_>) -> Result<(), Refusal> {
-        let destination = self.authorized_exchange(&bind)?;
-        self.bind(&bind, Destination::Exchange(destination))
+        self.authorize_binding(&bind, Resource::Exchange(bind.destination))?;
+        self.bind(&bind, Resource::Exchange(bind.destination))
     }
 
     /// `exchange.unbind`. What is not there needs no unbinding.
     pub fn unbind_exchange(&self, bind: Bind<'_>) -> Result<(), Refusal> {
-        match self.authorized_exchange(&bind) {
-            Ok(destination) => self.unbind(&bind, &Destination::Exchange(destination)),
-            Err(refusal) if refusal.code == leveret_wire::ReplyCode::NOT_FOUND => Ok(()),
-            Err(refusal) => Err(refusal),
-        }
+        self.authorize_binding(&bind, Resource::Exchange(bind.destination))?;
+        self.unbind(&bind, Resource::Exchange(bind.destination))
     }
 
-    fn authorized_exchange(&self, bind: &Bind<'_>) -> Result<Arc<Exchange>, Refusal> {
-        if bind.destination.is_empty() {
-            return Err(default_exchange());
+    /// Addresses of direct reply-to cannot be bound; the name under which requesters consume is no queue at all.
+    fn authorize_queue_binding(&self, bind: &Bind<'_>) -> Result<(), Refusal> {
+        if is_reply_to(bind.destination) && bind.destination != REPLY_TO {
+            return Err(Refusal::access("cannot bind or unbind to a volatile (direct reply-to) queue"));
         }
-        self.authorize_binding(bind, Resource::Exchange(bind.destination))?;
-        self.vhost.existing_exchange(bind.destination)
+        self.authorize_binding(bind, Resource::Queue(bind.destination))
     }
 
     /// Binding writes to the destination and reads from the source.
     fn authorize_binding(&self, bind: &Bind<'_>, destination: Resource<'_>) -> Result<(), Refusal> {
-        if bind.source.is_empty() {
+        self.authorize(Operation::Write, destination)?;
+        if bind.source.is_empty() || matches!(destination, Resource::Exchange("")) {
             return Err(default_exchange());
         }
-        if is_reply_to(bind.destination) {
-            return Err(Refusal::access("cannot bind or unbind to a volatile (direct reply-to) queue"));
+        self.authorize(Operation::Read, Resource::Exchange(bind.source))?;
+        match self.vhost.exchange(bind.source) {
+            Some(source) => self.authorize_topic(Operation::Read, &source, bind.routing_key),
+            None => Ok(()),
         }
-        self.authorize(Operation::Write, destination)?;
-        self.authorize(Operation::Read, Resource::Exchange(bind.source))
     }
 
-    fn bind(&self, bind: &Bind<'_>, destination: Destination) -> Result<(), Refusal> {
+    fn bind(&self, bind: &Bind<'_>, destination: Resource<'_>) -> Result<(), Refusal> {
+        // Both ends are looked up under this lock: neither can be deleted before the binding is logged.
         let _change = self.vhost.change();
+        let destination = self.existing_destination(destination)?;
         let source = self.vhost.existing_exchange(bind.source)?;
         Bindings::<Destination>::check(source.spec.kind, &bind.arguments)
             .map_err(|bad| Refusal::precondition(bad.to_string()))?;
@@ -114,17 +104,41 @@ impl Connection {
         Ok(self.broker.log_meta(&changes)?)
     }
 
-    fn unbind(&self, bind: &Bind<'_>, destination: &Destination) -> Result<(), Refusal> {
+    fn existing_destination(&self, resource: Resource<'_>) -> Result<Destination, Refusal> {
+        let destination = match resource {
+            Resource::Queue(name) => Destination::Queue(self.vhost.existing_queue(name)?),
+            Resource::Exchange(name) => Destination::Exchange(self.vhost.existing_exchange(name)?),
+        };
+        self.check_owner(&destination)?;
+        Ok(destination)
+    }
+
+    /// 405 for a queue that belongs to another connection.
+    fn check_owner(&self, destination: &Destination) -> Result<(), Refusal> {
+        match destination {
+            Destination::Queue(queue) => queue.check_owner(self.port.id),
+            Destination::Exchange(_) => Ok(()),
+        }
+    }
+
+    fn unbind(&self, bind: &Bind<'_>, destination: Resource<'_>) -> Result<(), Refusal> {
         let _change = self.vhost.change();
         let Some(source) = self.vhost.exchange(bind.source) else { return Ok(()) };
+        let destination = match destination {
+            Resource::Queue(name) => self.vhost.queue(name).map(Destination::Queue),
+            Resource::Exchange(name) => self.vhost.exchange(name).map(Destination::Exchange),
+        };
+        let Some(destination) = destination else { return Ok(()) };
         let mut bindings = source.bindings.write();
-        if !bindings.remove(destination, bind.routing_key, &bind.arguments) {
+        if !bindings.contains(&destination, bind.routing_key, &bind.arguments) {
             return Ok(());
         }
+        self.check_owner(&destination)?;
+        bindings.remove(&destination, bind.routing_key, &bind.arguments);
         let abandoned = source.spec.auto_delete && bindings.is_empty();
         drop(bindings);
         self.vhost.changed();
-        let changes: Vec<_> = deletion(&self.vhost, &source, destination, bind.routing_key, &bind.arguments)
+        let changes: Vec<_> = deletion(&self.vhost, &source, &destination, bind.routing_key, &bind.arguments)
             .into_iter()
             .collect();
         self.broker.log_meta(&changes)?;

@@ -14,6 +14,7 @@ use leveret_store::{Place, QueueId};
 use leveret_wire::{FieldValue, RawProperties, ReplyCode};
 
 use super::reply_to::{REPLY_TO, is_reply_to};
+use crate::arguments::expiry;
 use crate::broker::{Broker, Carrier, Logged, quarantine};
 use crate::channel::{Channel, Mode};
 use crate::connection::Resource;
@@ -87,7 +88,8 @@ impl Channel {
 
     fn accept(&mut self, publish: Publish<'_>, batch: &mut Batch) -> Result<(), Refusal> {
         if let Mode::Tx(_) = self.mode {
-            self.check_exchange(publish.message.exchange)?;
+            let copies = Copies::of(publish.message.properties)?.unwrap_or_default();
+            self.target(&publish.message, &copies)?;
             return self.publish_in_tx(&publish);
         }
         let position = match self.publish_now(&publish, batch) {
@@ -127,7 +129,7 @@ impl Channel {
     ) -> Result<Routed, Refusal> {
         let message = &publish.message;
         if message.exchange.is_empty() && is_reply_to(message.routing_key) {
-            self.check_exchange(message.exchange)?;
+            self.target(message, &Copies::default())?;
             self.reply_directly(publish, batch);
             return Ok(Routed::default());
         }
@@ -148,8 +150,7 @@ impl Channel {
     }
 
     fn route_copies(&self, message: &MessageView<'_>, copies: &Copies) -> Result<Routed, Refusal> {
-        self.check_exchange(message.exchange)?;
-        let exchange = self.connection.vhost.existing_exchange(message.exchange)?;
+        let exchange = self.target(message, copies)?;
         let queues = self.connection.vhost.route(&exchange, *message, copies).into();
         let properties = if copies.bcc.is_empty() { None } else { Some(without_bcc(message.properties)?) };
         Ok(Routed { queues, properties })
@@ -166,8 +167,7 @@ impl Channel {
         {
             return Ok(Routed { queues: route.queues.clone(), properties: None });
         }
-        self.check_exchange(message.exchange)?;
-        let exchange = vhost.existing_exchange(message.exchange)?;
+        let exchange = self.target(message, &Copies::default())?;
         let queues: Arc<[_]> = self.connection.vhost.route(&exchange, *message, &Copies::default()).into();
         self.last_route = (!exchange.routes_by_headers()).then(|| Route {
             exchange: exchange.name.clone(),
@@ -178,14 +178,19 @@ impl Channel {
         Ok(Routed { queues, properties: None })
     }
 
-    fn check_exchange(&self, name: &str) -> Result<(), Refusal> {
-        let exchange = self.connection.vhost.existing_exchange(name)?;
-        self.connection.authorize(Operation::Write, Resource::Exchange(name))?;
+    /// The exchange that a message is published to, if this user may do that with these keys.
+    fn target(&self, message: &MessageView<'_>, copies: &Copies) -> Result<Arc<Exchange>, Refusal> {
+        let (connection, name) = (&self.connection, message.exchange);
+        connection.authorize(Operation::Write, Resource::Exchange(name))?;
+        let exchange = connection.vhost.existing_exchange(name)?;
         if exchange.spec.internal {
-            let described = exchange_in(name, &self.connection.vhost.name);
+            let described = exchange_in(name, &connection.vhost.name);
             return Err(Refusal::access(format!("cannot publish to internal {described}")));
         }
-        Ok(())
+        for key in copies.keys(message.routing_key) {
+            connection.authorize_topic(Operation::Write, &exchange, key)?;
+        }
+        Ok(exchange)
     }
 
     fn check_content(&self, publish: &Publish<'_>) -> Result<(), Refusal> {
@@ -315,10 +320,6 @@ impl VHost {
         message: MessageView<'_>,
         copies: &Copies,
     ) -> Vec<Arc<Queue>> {
-        let keys = || {
-            let extra = copies.cc.iter().chain(&copies.bcc).map(String::as_str);
-            std::iter::once(message.routing_key).chain(extra)
-        };
         let mut queues = Vec::new();
         let mut seen = HashSet::new();
         let mut todo = vec![exchange.clone()];
@@ -327,7 +328,7 @@ impl VHost {
                 continue;
             }
             let mut found = false;
-            for key in keys() {
+            for key in copies.keys(message.routing_key) {
                 found |= self.route_one(&exchange, key, message.properties, &mut queues, &mut todo);
             }
             if !found
@@ -380,6 +381,11 @@ impl Exchange {
 }
 
 impl Copies {
+    /// All keys by which a message is routed.
+    fn keys<'a>(&'a self, routing_key: &'a str) -> impl Iterator<Item = &'a str> {
+        std::iter::once(routing_key).chain(self.cc.iter().chain(&self.bcc).map(String::as_str))
+    }
+
     /// The `CC` and `BCC` headers, if there are any.
     pub(crate) fn of(properties: RawProperties<'_>) -> Result<Option<Self>, Refusal> {
         let Some(headers) = properties.headers() else { return Ok(None) };
@@ -391,18 +397,17 @@ impl Copies {
     }
 }
 
+/// The keys in a header. What is no text in its array means nothing, as in RabbitMQ.
 fn routing_keys(header: &str, value: Option<FieldValue>) -> Result<Vec<String>, Refusal> {
-    let invalid = |term: String| Refusal::precondition(format!("invalid message: {term}"));
     match value {
         None => Ok(Vec::new()),
-        Some(FieldValue::Array(keys)) => keys
-            .iter()
-            .map(|key| match key.as_str() {
-                Some(text) => Ok(text.to_owned()),
-                None => Err(invalid(format!("{{unacceptable_type_in_header,\"{header}\"}}"))),
-            })
-            .collect(),
-        Some(_) => Err(invalid(format!("{{unacceptable_type_in_header,\"{header}\"}}"))),
+        Some(FieldValue::Array(keys)) => {
+            Ok(keys.iter().filter_map(FieldValue::as_str).map(str::to_owned).collect())
+        }
+        Some(other) => Err(Refusal::precondition(format!(
+            "invalid message: {{unacceptable_type_in_header,\"{header}\",{}}}",
+            other.type_name()
+        ))),
     }
 }
 
@@ -414,12 +419,22 @@ fn without_bcc(properties: RawProperties<'_>) -> Result<Vec<u8>, Refusal> {
     properties.encode().map_err(|error| Refusal::internal(error.to_string()))
 }
 
+/// RabbitMQ reads as many digits as there are and names what it finds behind them.
 fn check_expiration(expiration: &[u8]) -> Result<(), Refusal> {
     let text = String::from_utf8_lossy(expiration);
-    match text.parse::<u64>() {
-        Ok(ms) if ms <= 0xFFFF_FFFF && !text.starts_with('+') => Ok(()),
-        Ok(ms) => Err(Refusal::precondition(format!("invalid expiration '{text}': {{value_too_big,{ms}}}"))),
-        Err(_) => Err(Refusal::precondition(format!("invalid expiration '{text}': no_integer"))),
+    let invalid = |term: String| Refusal::precondition(format!("invalid expiration '{text}': {term}"));
+    let unsigned = text.strip_prefix(['+', '-']).unwrap_or(&text);
+    let digits = unsigned.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, rest) = text.split_at(text.len() - unsigned.len() + digits);
+    if digits == 0 {
+        return Err(invalid("no_integer".into()));
+    }
+    if !rest.is_empty() {
+        return Err(invalid(format!("{{leftover_string,{rest:?}}}")));
+    }
+    match number.parse::<i64>() {
+        Ok(number) => expiry(number).map_err(invalid),
+        Err(_) => Err(invalid(format!("{{value_too_large,{number}}}"))),
     }
 }
 
