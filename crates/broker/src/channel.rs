@@ -78,17 +78,21 @@ impl Channel {
         }
     }
 
-    /// Closes the channel: its consumers end, what it has not settled goes back, in order (RabbitMQ does this
-    /// before it answers `channel.close-ok`).
+    /// Closes the channel: what it has not settled goes back, in order, and its consumers end (RabbitMQ does
+    /// this before it answers `channel.close-ok`). In this order, so that whoever takes over from a single
+    /// active consumer gets the oldest message first.
     pub fn close(mut self, batch: &mut Batch) {
         self.port.close();
-        self.mode = Mode::Plain;
-        let unsettled = self.port.settle_all();
+        let mut unsettled = match std::mem::take(&mut self.mode) {
+            Mode::Tx(transaction) => transaction.into_settled(),
+            Mode::Plain | Mode::Confirm => Vec::new(),
+        };
+        unsettled.append(&mut self.port.settle_all());
+        self.requeue(unsettled, batch);
         for (_, subscription) in std::mem::take(&mut self.consumers) {
             self.end_subscription(&subscription, batch);
         }
         self.forget_direct_reply();
-        self.requeue(unsettled, batch);
     }
 
     /// The queue that `name` means: an empty name is the last one declared on this channel.

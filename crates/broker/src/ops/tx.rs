@@ -35,6 +35,11 @@ impl Transaction {
     pub(crate) fn settle(&mut self, settled: Vec<Outstanding>, settlement: Settlement) {
         self.settled.push((settled, settlement));
     }
+
+    /// The deliveries whose settlement nobody committed.
+    pub(crate) fn into_settled(self) -> Vec<Outstanding> {
+        self.settled.into_iter().flat_map(|(settled, _)| settled).collect()
+    }
 }
 
 impl Channel {
@@ -61,10 +66,8 @@ impl Channel {
 
     /// `tx.rollback`: publishes are forgotten, settlements undone; nothing is requeued.
     pub fn rollback(&mut self) -> Result<(), Refusal> {
-        let transaction = self.take_transaction()?;
-        for (settled, _) in transaction.settled {
-            self.port.restore(settled);
-        }
+        let settled = self.take_transaction()?.into_settled();
+        self.port.restore(settled);
         Ok(())
     }
 
@@ -73,6 +76,23 @@ impl Channel {
         let transaction = self.take_transaction()?;
         let broker = self.connection.broker.clone();
         let _in_flight = broker.in_flight.read();
+        match self.commit_publishes(&transaction, batch) {
+            Ok(position) => {
+                self.commit_settlements(transaction.settled, batch)?;
+                batch.urgent |= position > 0;
+                Ok(position)
+            }
+            Err(refusal) => {
+                // The channel will be closed, and what nobody has settled goes back.
+                self.port.restore(transaction.into_settled());
+                Err(refusal)
+            }
+        }
+    }
+
+    /// Logs the transaction and gives its messages to their queues.
+    fn commit_publishes(&mut self, transaction: &Transaction, batch: &mut Batch) -> Result<u64, Refusal> {
+        let broker = self.connection.broker.clone();
         let mut routes = Vec::new();
         let routed = self.route_all(&transaction.publishes, &mut routes, batch)?;
         let (ids, position) = self.log_transaction(&routed, &transaction.settled)?;
@@ -86,7 +106,15 @@ impl Channel {
                 return Err(refusal);
             }
         }
-        for (settled, settlement) in transaction.settled {
+        Ok(position)
+    }
+
+    fn commit_settlements(
+        &mut self,
+        settled: Vec<(Vec<Outstanding>, Settlement)>,
+        batch: &mut Batch,
+    ) -> Result<(), Refusal> {
+        for (settled, settlement) in settled {
             match settlement {
                 Settlement::Requeue => self.requeue(settled, batch),
                 Settlement::Ack => self.finish(&settled, batch, false)?,
@@ -94,8 +122,7 @@ impl Channel {
                 Settlement::Discard => self.apply(settled, Settlement::Discard, batch)?,
             }
         }
-        batch.urgent |= position > 0;
-        Ok(position)
+        Ok(())
     }
 
     pub(crate) fn publish_in_tx(&mut self, publish: &Publish<'_>) -> Result<(), Refusal> {
