@@ -7,7 +7,7 @@
 use std::fmt;
 
 use leveret_store::StoreFailed;
-use leveret_wire::{EncodeError, ReplyCode};
+use leveret_wire::{EncodeError, ReplyCode, WireError};
 
 /// How much has to be closed because of a [`Refusal`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,15 +93,9 @@ impl Refusal {
         }
     }
 
-    /// The reply text for the wire: at most 255 octets, cut at a character.
+    /// The reply text for the wire: at most 255 octets, cut at a character and marked by three dots.
     pub fn reply_text(&self) -> String {
-        let mut text = self.to_string();
-        let mut end = text.len().min(255);
-        while !text.is_char_boundary(end) {
-            end -= 1;
-        }
-        text.truncate(end);
-        text
+        WireError::new(self.code, self.explanation.clone()).reply_text()
     }
 }
 

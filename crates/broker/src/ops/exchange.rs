@@ -38,15 +38,13 @@ impl Connection {
     /// Declares an exchange, or checks that it is what was asked for.
     pub fn declare_exchange(&self, declare: DeclareExchange<'_>) -> Result<(), Refusal> {
         let name = clean_name(declare.name);
+        if declare.passive {
+            return self.look_up_exchange(&name);
+        }
+        let kind = exchange_kind(declare.kind)?;
         if name.is_empty() {
             return Err(default_exchange());
         }
-        if declare.passive {
-            self.vhost.existing_exchange(&name)?;
-            return self.authorize_any(Resource::Exchange(&name));
-        }
-        let kind = ExchangeKind::parse(declare.kind)
-            .ok_or_else(|| Refusal::precondition(format!("unknown exchange type '{}'", declare.kind)))?;
         self.authorize(Operation::Configure, Resource::Exchange(&name))?;
         let spec = ExchangeSpec {
             kind,
@@ -60,6 +58,14 @@ impl Connection {
             Some(existing) => same_exchange(&existing, &spec, &self.vhost),
             None => self.create_exchange(&name, spec),
         }
+    }
+
+    fn look_up_exchange(&self, name: &str) -> Result<(), Refusal> {
+        if name.is_empty() {
+            return Err(default_exchange());
+        }
+        self.vhost.existing_exchange(name)?;
+        self.authorize_any(Resource::Exchange(name))
     }
 
     fn create_exchange(&self, name: &str, spec: ExchangeSpec) -> Result<(), Refusal> {
@@ -151,6 +157,12 @@ impl Broker {
         }
         Ok(())
     }
+}
+
+fn exchange_kind(name: &str) -> Result<ExchangeKind, Refusal> {
+    let refused = if name.is_empty() { "invalid" } else { "unknown" };
+    ExchangeKind::parse(name)
+        .ok_or_else(|| Refusal::precondition(format!("{refused} exchange type '{name}'")))
 }
 
 /// The refusal of anything that would change the default exchange.

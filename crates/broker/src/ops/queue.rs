@@ -56,7 +56,7 @@ impl Channel {
         }
         let queue = if declare.passive {
             self.connection.authorize_any(Resource::Queue(&name))?;
-            self.usable_queue(self.queue_name(&name)?)?
+            self.usable_queue(&name)?
         } else {
             self.connection.declare_queue(&name, declare)?
         };
@@ -102,6 +102,9 @@ impl Connection {
     fn declare_queue(&self, name: &str, declare: DeclareQueue<'_>) -> Result<Arc<Queue>, Refusal> {
         let generated = if name.is_empty() { generated_name("amq.gen-")? } else { String::new() };
         let name = if name.is_empty() { &generated } else { name };
+        if generated.is_empty() && name.starts_with("amq.") {
+            return Err(Refusal::access(format!("queue name '{name}' contains reserved prefix 'amq.*'")));
+        }
         self.authorize(Operation::Configure, Resource::Queue(name))?;
         let spec = QueueSpec {
             durable: declare.durable && !declare.exclusive,
@@ -113,9 +116,6 @@ impl Connection {
         if let Some(existing) = self.vhost.queue(name) {
             same_queue(&existing, &spec, self.port.id)?;
             return Ok(existing);
-        }
-        if generated.is_empty() && name.starts_with("amq.") {
-            return Err(Refusal::access(format!("queue name '{name}' contains reserved prefix 'amq.*'")));
         }
         self.check_dead_letters(name, &spec)?;
         check_queue(&spec.arguments, &queue_in(name, &self.vhost.name))?;
