@@ -33,7 +33,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { message_size_bytes: 16 << 20, resident_bytes: 16 << 20, consumers_per_channel: 10_000 }
+        Self { message_size_bytes: 16 << 20, resident_bytes: 8 << 20, consumers_per_channel: 10_000 }
     }
 }
 

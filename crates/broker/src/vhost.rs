@@ -312,9 +312,11 @@ impl VHost {
         self.changed();
     }
 
-    /// All queues.
+    /// All queues, in the order they were made.
     pub fn queues(&self) -> Vec<Arc<Queue>> {
-        self.queues.read().values().cloned().collect()
+        let mut queues: Vec<_> = self.queues.read().values().cloned().collect();
+        queues.sort_unstable_by_key(|queue| queue.id);
+        queues
     }
 }
 

@@ -1,5 +1,6 @@
 //! Simulator, faulty disk, raw client and supervisors; for tests only.
 
+pub mod broker_sim;
 pub mod conformance;
 pub mod faulty_disk;
 pub mod rabbitmq;
@@ -7,3 +8,4 @@ pub mod random;
 pub mod raw_client;
 pub mod scenario;
 pub mod store_sim;
+pub mod supervisor;
