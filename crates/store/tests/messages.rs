@@ -4,8 +4,9 @@
 mod support;
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 
-use leveret_store::{Disk, MemDisk, MetaChange, Place, Segments, TxPublish};
+use leveret_store::{Disk, MemDisk, MetaChange, Place, Segments, TxPublish, Urgency};
 use support::{Q1, Q2, contents, open, publish, settle_all};
 
 #[test]
@@ -162,4 +163,27 @@ fn transient_messages_are_gone_after_a_restart() {
     let (store, mut recovery) = open(&disk);
     assert_eq!(contents(&store, &mut recovery), BTreeMap::new());
     assert_eq!(disk.list("t").unwrap(), Vec::<String>::new());
+}
+
+#[test]
+fn the_committer_is_woken_once_per_need() {
+    let disk = MemDisk::new();
+    let (store, _) = open(&disk);
+    let woken = Arc::new(Mutex::new(Vec::new()));
+    let wakes = woken.clone();
+    store.set_wake(Box::new(move |urgency| wakes.lock().unwrap().push(urgency)));
+    let id = publish(&store, &[Q1], b"somebody waits");
+    publish(&store, &[Q1], b"already woken");
+    store.ack(Q1, &[id]).unwrap();
+    store.commit().unwrap();
+    store.ack(Q1, &[id]).unwrap();
+    store.ack(Q1, &[id]).unwrap();
+    publish(&store, &[Q1], b"now it is urgent");
+    store.commit().unwrap();
+    // 1 MiB have gathered: urgent, although nobody waits for a transient message.
+    for _ in 0..9 {
+        store.publish(&[Q1], true, &[0; 16], &[&[0; 128 * 1024]]).unwrap();
+    }
+    use Urgency::{Now, Soon};
+    assert_eq!(*woken.lock().unwrap(), [Now, Soon, Now, Soon, Now]);
 }
