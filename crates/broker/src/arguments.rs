@@ -101,6 +101,7 @@ pub(crate) fn limits(arguments: &FieldTable) -> Limits {
         size_bytes: number("x-max-length-bytes"),
         overflow,
         message_ttl_ms: number("x-message-ttl"),
+        expires_ms: number("x-expires"),
         buries: arguments.get("x-dead-letter-exchange").is_some(),
         single_active_consumer: arguments.get("x-single-active-consumer").and_then(FieldValue::as_bool)
             == Some(true),

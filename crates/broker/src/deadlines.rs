@@ -58,11 +58,12 @@ impl Broker {
     /// Looks at the queues whose deadline has come.
     pub fn meet_deadlines(&self, batch: &mut Batch) {
         for queue in self.deadlines.take_due(batch.now_ms) {
-            let looked = self.with_queue(&queue, batch, |state, _, _| {
-                state.deadline_came();
-                Ok(())
-            });
-            drop(looked); // a queue that is gone has no deadlines
+            let now_ms = batch.now_ms;
+            let unused = self.with_queue(&queue, batch, |state, _, _| Ok(state.deadline_came(now_ms)));
+            // A queue that is gone has no deadlines.
+            if let (Ok(true), Some(vhost)) = (unused, self.vhost(&queue.vhost)) {
+                self.remove_unused(&vhost, &queue, batch);
+            }
         }
     }
 }

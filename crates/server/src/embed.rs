@@ -227,7 +227,11 @@ impl Builder {
         let Self { config, storage } = self;
         let disk: Arc<dyn Disk> = match storage {
             Storage::Disk(disk) => disk,
-            Storage::Directory(path) => Arc::new(RealDisk::new(&path)),
+            Storage::Directory(path) => {
+                // Before the disk is asked how large it is.
+                std::fs::create_dir_all(&path)?;
+                Arc::new(RealDisk::new(&path))
+            }
         };
         let listeners = Listeners::bind(&config).await?;
         let options = Options { log_file_bytes: log_file_bytes(&config, &*disk), ..Options::default() };

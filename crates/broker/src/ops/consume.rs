@@ -12,7 +12,7 @@ use crate::channel::{Channel, Subscription, clean_name};
 use crate::connection::Resource;
 use crate::error::Refusal;
 use crate::port::Batch;
-use crate::queue::Consumer;
+use crate::queue::{Consumer, Courier};
 use crate::users::Operation;
 use crate::vhost::Queue;
 
@@ -75,8 +75,9 @@ impl Channel {
 
     pub(crate) fn end_subscription(&self, subscription: &Subscription, batch: &mut Batch) {
         let queue = &subscription.queue;
-        let removed = self.connection.broker.with_queue(queue, batch, |state, _, _| {
+        let removed = self.connection.broker.with_queue(queue, batch, |state, carrier, _| {
             state.remove_consumer(subscription.key);
+            state.used(carrier.now_ms());
             Ok(())
         });
         if let Err(refusal) = ignore_gone(removed) {

@@ -7,6 +7,7 @@ use crate::connection::Resource;
 use crate::error::Refusal;
 use crate::message::Message;
 use crate::port::Batch;
+use crate::queue::Courier;
 use crate::users::Operation;
 
 /// `basic.get-ok`.
@@ -28,10 +29,10 @@ impl Channel {
         let name = clean_name(self.queue_name(queue)?).into_owned();
         self.connection.authorize(Operation::Read, Resource::Queue(&name))?;
         let queue = self.usable_queue(&name)?;
-        let fetched = self
-            .connection
-            .broker
-            .with_queue(&queue, batch, |state, carrier, aftermath| state.fetch(no_ack, carrier, aftermath))?;
+        let fetched = self.connection.broker.with_queue(&queue, batch, |state, carrier, aftermath| {
+            state.used(carrier.now_ms());
+            state.fetch(no_ack, carrier, aftermath)
+        })?;
         Ok(fetched.map(|fetched| Got {
             delivery_tag: self.port.fetched(&queue, fetched.pos, no_ack),
             redelivered: fetched.redelivered,

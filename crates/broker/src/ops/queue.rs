@@ -14,7 +14,7 @@ use crate::channel::{Channel, clean_name};
 use crate::connection::{Connection, Resource};
 use crate::error::{Refusal, queue_in};
 use crate::port::Batch;
-use crate::queue::{QueueState, Ready};
+use crate::queue::{Courier, QueueState, Ready};
 use crate::records::{Key, encode_queue};
 use crate::users::Operation;
 use crate::vhost::{Destination, Life, Queue, QueueSpec, VHost};
@@ -49,7 +49,11 @@ pub struct QueueOk {
 
 impl Channel {
     /// Declares a queue, or checks that it is what was asked for.
-    pub fn declare_queue(&mut self, declare: DeclareQueue<'_>) -> Result<QueueOk, Refusal> {
+    pub fn declare_queue(
+        &mut self,
+        declare: DeclareQueue<'_>,
+        batch: &mut Batch,
+    ) -> Result<QueueOk, Refusal> {
         let name = clean_name(declare.name).into_owned();
         if is_reply_to(&name) {
             return self.declare_reply_to(&name);
@@ -61,7 +65,7 @@ impl Channel {
             self.connection.declare_queue(&name, declare)?
         };
         self.last_queue = Some(queue.name.clone());
-        queue_ok(&queue)
+        self.connection.broker.queue_ok(&queue, batch)
     }
 
     /// Drops what waits in a queue; answers how many messages that were.
@@ -203,6 +207,23 @@ impl Broker {
         Ok(state.ready_len())
     }
 
+    /// What `declare-ok` says; being declared is being used.
+    fn queue_ok(&self, queue: &Arc<Queue>, batch: &mut Batch) -> Result<QueueOk, Refusal> {
+        self.with_queue(queue, batch, |state, carrier, aftermath| {
+            state.used(carrier.now_ms());
+            state.pump(carrier, aftermath)?;
+            let (messages, consumers) = (state.ready_len(), state.consumers().len() as u32);
+            Ok(QueueOk { name: queue.name.clone(), messages, consumers })
+        })
+    }
+
+    /// Removes a queue that nobody has used for too long.
+    pub(crate) fn remove_unused(&self, vhost: &VHost, queue: &Arc<Queue>, batch: &mut Batch) {
+        if let Err(refusal) = self.remove_queue(vhost, queue, batch) {
+            tracing::error!(%refusal, queue = %queue.name, "unused queue could not be removed");
+        }
+    }
+
     fn drop_files(&self, id: QueueId) {
         let store = self.store.clone();
         self.when_durable(self.topology_position(), move || {
@@ -224,16 +245,6 @@ impl Broker {
             tracing::error!(%refusal, queue = %queue.name, "auto-delete queue could not be removed");
         }
     }
-}
-
-fn queue_ok(queue: &Arc<Queue>) -> Result<QueueOk, Refusal> {
-    let mut life = queue.lock();
-    let state = life.alive(queue)?;
-    Ok(QueueOk {
-        name: queue.name.clone(),
-        messages: state.ready_len(),
-        consumers: state.consumers().len() as u32,
-    })
 }
 
 /// RabbitMQ's order of checks: exclusive, durable, auto_delete, arguments.

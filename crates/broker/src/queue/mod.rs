@@ -80,6 +80,8 @@ pub struct Limits {
     pub overflow: Overflow,
     /// How long a message may wait (`x-message-ttl`).
     pub message_ttl_ms: Option<u64>,
+    /// How long the queue stays without being used (`x-expires`).
+    pub expires_ms: Option<u64>,
     /// Messages given up are sent on (`x-dead-letter-exchange`), so their content is wanted.
     pub buries: bool,
     /// At most one consumer is served at a time (`x-single-active-consumer`).
@@ -127,6 +129,7 @@ pub struct QueueState<P> {
     /// Some message here has, or may have, a limited time to wait.
     expires: bool,
     deadline_ms: u64,
+    used_at_ms: u64,
 }
 
 impl<P> Default for QueueState<P> {
@@ -148,6 +151,7 @@ impl<P> QueueState<P> {
             had_consumer: false,
             expires,
             deadline_ms: NEVER_MS,
+            used_at_ms: NEVER_MS,
         }
     }
 
@@ -230,17 +234,35 @@ impl<P> QueueState<P> {
 
     /// When this queue has to be looked at although nobody uses it; `None`: never. Answered once for each time.
     pub fn new_deadline_ms(&mut self, store: &Store) -> Option<u64> {
-        if !self.expires {
+        let head = if self.expires { self.head_expires_at_ms(store).unwrap_or(NEVER_MS) } else { NEVER_MS };
+        let deadline = head.min(self.unused_until_ms());
+        if deadline >= self.deadline_ms {
             return None;
         }
-        let deadline = self.head_expires_at_ms(store).ok().filter(|at| *at < self.deadline_ms)?;
         self.deadline_ms = deadline;
         Some(deadline)
     }
 
-    /// The time that [`Self::new_deadline_ms`] named has come.
-    pub fn deadline_came(&mut self) {
+    /// The time that [`Self::new_deadline_ms`] named has come. Answers whether the queue itself is to go, because
+    /// nobody has used it for as long as `x-expires` says.
+    pub fn deadline_came(&mut self, now_ms: u64) -> bool {
         self.deadline_ms = NEVER_MS;
+        if self.used_at_ms == NEVER_MS {
+            self.used_at_ms = now_ms; // recovered: its time starts with the process
+        }
+        self.unused_until_ms() <= now_ms
+    }
+
+    /// Somebody declared the queue, fetched from it or stopped consuming from it: a use that `x-expires` counts from.
+    pub fn used(&mut self, now_ms: u64) {
+        self.used_at_ms = now_ms;
+    }
+
+    fn unused_until_ms(&self) -> u64 {
+        match self.limits.expires_ms {
+            Some(expires_ms) if self.consumers.is_empty() => self.used_at_ms.saturating_add(expires_ms),
+            _ => NEVER_MS,
+        }
     }
 
     fn give_up(

@@ -74,14 +74,17 @@ impl Running {
         let Some(channel) = self.channel(number) else { return Ok(()) };
         match method {
             Method::QueueDeclare(declare) => {
-                let declared = channel.declare_queue(DeclareQueue {
-                    name: declare.queue,
-                    passive: declare.passive,
-                    durable: declare.durable,
-                    exclusive: declare.exclusive,
-                    auto_delete: declare.auto_delete,
-                    arguments: declare.arguments.to_table(),
-                })?;
+                let declared = channel.declare_queue(
+                    DeclareQueue {
+                        name: declare.queue,
+                        passive: declare.passive,
+                        durable: declare.durable,
+                        exclusive: declare.exclusive,
+                        auto_delete: declare.auto_delete,
+                        arguments: declare.arguments.to_table(),
+                    },
+                    batch,
+                )?;
                 let ok = QueueDeclareOk {
                     queue: &declared.name,
                     message_count: count(declared.messages),

@@ -496,7 +496,8 @@ impl Life {
         let Client { connection, channel, .. } = &mut self.publisher;
         for queue in QUEUES {
             let durable = queue != TRANSIENT;
-            channel.declare_queue(DeclareQueue { passive: durable && !first, ..declare(queue, durable) })?;
+            let declare = DeclareQueue { passive: durable && !first, ..declare(queue, durable) };
+            channel.declare_queue(declare, &mut Batch::at(1))?;
         }
         connection.declare_exchange(fanout(!first))?;
         for queue in QUEUES {
