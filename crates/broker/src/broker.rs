@@ -1,7 +1,7 @@
 //! The broker: everything that all its connections share.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use hashbrown::HashMap;
 use leveret_store::{MessageId, MetaChange, Place, QueueId, ReadError, Store, StoreFailed};
@@ -68,6 +68,8 @@ pub struct Broker {
     meta_position: AtomicU64,
     /// Queues that have to be looked at although nobody uses them.
     pub deadlines: Deadlines,
+    /// No message is handed to a consumer any more.
+    stopping: AtomicBool,
     awaiting_confirms: Mutex<Vec<Arc<ChannelPort>>>,
     awaiting_durable: Mutex<Vec<(u64, OnDurable)>>,
 }
@@ -100,6 +102,7 @@ impl Broker {
             next_connection_id: AtomicU64::new(1),
             meta_position: AtomicU64::new(0),
             deadlines: Deadlines::default(),
+            stopping: AtomicBool::new(false),
             awaiting_confirms: Mutex::default(),
             awaiting_durable: Mutex::default(),
         }
@@ -152,6 +155,12 @@ impl Broker {
         let position = self.store.meta(changes)?;
         self.meta_position.fetch_max(position, Ordering::AcqRel);
         Ok(())
+    }
+
+    /// Hands no message to a consumer from now on: a stop must not chase messages around the connections that are
+    /// still open.
+    pub fn stop_deliveries(&self) {
+        self.stopping.store(true, Ordering::Release);
     }
 
     /// The store, for the committer and the settler.
@@ -364,6 +373,9 @@ impl Courier<Arc<ChannelPort>> for Carrier<'_> {
         redelivered: bool,
         message: MessageView<'_>,
     ) -> Handed {
+        if self.broker.stopping.load(Ordering::Relaxed) {
+            return Handed::NoRoom;
+        }
         consumer.port.deliver(self.queue, (consumer, key), (pos, redelivered), message, self.batch)
     }
 

@@ -153,6 +153,7 @@ impl Broker {
 
     /// Stops in order: clients are told, everything is synced, and the next start finds a clean directory.
     pub async fn stop(mut self) -> Result<(), CommitError> {
+        self.shared.broker.stop_deliveries();
         self.stop.send_replace(true);
         let deadline = tokio::time::Instant::now() + self.shared.config.drain_timeout;
         while self.shared.connections.load(Ordering::Relaxed) > 0 && tokio::time::Instant::now() < deadline {

@@ -51,8 +51,8 @@ pub(crate) struct Session {
 enum Phase {
     Greeting(Greeting),
     Running(Box<Running>),
-    /// We have said `connection.close`; only its answer counts.
-    Closing,
+    /// We have said `connection.close`; only its answer counts, and at a shutdown late settlements.
+    Closing(Option<Box<Running>>),
     Closed,
 }
 
@@ -104,7 +104,7 @@ impl Session {
                 }
                 Ok(received)
             }
-            Phase::Closing => receive_closing(rest, &self.outbox),
+            Phase::Closing(late) => receive_closing(rest, late.as_deref_mut(), &self.outbox, batch),
             Phase::Closed => Ok(Received::Step(rest.len(), Step::Close)),
         }
     }
@@ -138,7 +138,7 @@ impl Session {
 
     /// Whether we wait for the client's `close-ok`.
     pub(crate) fn is_closing(&self) -> bool {
-        matches!(self.phase, Phase::Closing)
+        matches!(self.phase, Phase::Closing(_))
     }
 
     /// The heartbeat interval in seconds; 0: none.
@@ -174,7 +174,15 @@ impl Session {
     pub(crate) fn force_close(&mut self, reason: &str) -> Step {
         let mut batch = Batch::at(now_ms());
         let text = format!("broker forced connection closure with reason '{reason}'");
-        let step = self.refuse(&ReplyCode::CONNECTION_FORCED, &text, NO_METHOD, &mut batch);
+        let phase = std::mem::replace(&mut self.phase, Phase::Closed);
+        let step = if let Phase::Running(running) = phase {
+            self.say_close(ReplyCode::CONNECTION_FORCED, &text, NO_METHOD);
+            self.phase = Phase::Closing(Some(running));
+            Step::More
+        } else {
+            self.phase = phase;
+            self.refuse(&ReplyCode::CONNECTION_FORCED, &text, NO_METHOD, &mut batch)
+        };
         self.finish(&mut batch);
         step
     }
@@ -188,31 +196,30 @@ impl Session {
     }
 
     /// Says `connection.close` and ends everything the connection had.
-    fn refuse(
-        &mut self,
-        code: &ReplyCode,
-        text: &str,
-        (class_id, method_id): (u16, u16),
-        batch: &mut Batch,
-    ) -> Step {
+    fn refuse(&mut self, code: &ReplyCode, text: &str, method: (u16, u16), batch: &mut Batch) -> Step {
         let said = match &self.phase {
             Phase::Greeting(greeting) => greeting.may_be_told(),
             Phase::Running(_) => true,
-            Phase::Closing | Phase::Closed => false,
+            Phase::Closing(_) | Phase::Closed => false,
         };
         self.end(batch);
         if !said {
             return Step::Close;
         }
-        let reply_text = Refusal::new(*code, text).reply_text();
-        let close = ConnectionClose { reply_code: code.0, reply_text: &reply_text, class_id, method_id };
-        self.outbox.send(0, &Method::ConnectionClose(close));
-        self.phase = Phase::Closing;
+        self.say_close(*code, text, method);
+        self.phase = Phase::Closing(None);
         Step::More
     }
 
+    fn say_close(&self, code: ReplyCode, text: &str, (class_id, method_id): (u16, u16)) {
+        let reply_text = Refusal::new(code, text).reply_text();
+        let close = ConnectionClose { reply_code: code.0, reply_text: &reply_text, class_id, method_id };
+        self.outbox.send(0, &Method::ConnectionClose(close));
+    }
+
     fn end(&mut self, batch: &mut Batch) {
-        if let Phase::Running(running) = std::mem::replace(&mut self.phase, Phase::Closed) {
+        let phase = std::mem::replace(&mut self.phase, Phase::Closed);
+        if let Phase::Running(running) | Phase::Closing(Some(running)) = phase {
             running.close(batch);
         }
     }
@@ -248,14 +255,23 @@ enum Received {
     Incomplete,
 }
 
-/// After our `connection.close` everything is discarded but its answer and the client's own close.
-fn receive_closing(rest: &[u8], outbox: &Outbox) -> Result<Received, WireError> {
+/// After our `connection.close` everything is discarded but its answer and the client's own close. At a shutdown
+/// (`late`) the client has done nothing wrong: what it settled before it read our word still counts (P3).
+fn receive_closing(
+    rest: &[u8],
+    late: Option<&mut Running>,
+    outbox: &Outbox,
+    batch: &mut Batch,
+) -> Result<Received, WireError> {
     let (frame, octets) = match split_frame(rest, 0) {
         Ok(Some(split)) => split,
         Ok(None) => return Ok(Received::Incomplete),
         // What follows a broken frame cannot be cut into frames; the connection's task gives up after a while.
         Err(_) => return Ok(Received::Frame(rest.len())),
     };
+    if let Some(running) = late {
+        running.settle_late(&frame, batch);
+    }
     match control_method(&frame) {
         Some(Method::ConnectionCloseOk(_)) => Ok(Received::Step(octets, Step::Close)),
         Some(Method::ConnectionClose(_)) => {

@@ -205,6 +205,17 @@ impl Running {
         }
     }
 
+    /// Settlements that were on their way when the broker began to stop.
+    pub(super) fn settle_late(&mut self, frame: &RawFrame<'_>, batch: &mut Batch) {
+        let method = (frame.kind == FRAME_METHOD).then(|| Method::decode(frame.payload));
+        if let Some(Ok(method @ (Method::BasicAck(_) | Method::BasicNack(_) | Method::BasicReject(_)))) =
+            method
+            && let Err(refusal) = self.dispatch(frame.channel, &method, batch)
+        {
+            tracing::debug!(%refusal, "late settlement");
+        }
+    }
+
     pub(super) fn channel(&mut self, number: u16) -> Option<&mut Channel> {
         match self.channels.get_mut(&number) {
             Some(Slot::Open(channel, _)) => Some(channel),
