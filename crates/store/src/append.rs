@@ -1,5 +1,7 @@
 //! Appends: everything that becomes a record of the log. Any thread, one short lock, one copy.
 
+use std::sync::atomic::Ordering;
+
 use crate::error::StoreFailed;
 use crate::meta::{self, MetaChange};
 use crate::place::{Attributes, MessageId, Position, QueueId};
@@ -144,6 +146,7 @@ impl Store {
         for record in records {
             gather.append(record);
         }
+        self.appended.store(gather.next_position(), Ordering::Release);
         Ok((first, gather.wake_up(urgency, self.options.gather_bytes)))
     }
 

@@ -49,6 +49,7 @@ impl<'a> BlockWriter<'a> {
         settled: LogFileNumber,
         tail: &SegmentTail,
     ) -> Self {
+        store.folders.lock().begin_writing(queue);
         let (segment, next_number) = match tail.last {
             Some((number, entry)) if u64::from(entry.len) < store.options.segment_bytes => {
                 (OpenSegment { number, entry, file: None, created: false }, tail.next_number)
@@ -105,17 +106,22 @@ impl<'a> BlockWriter<'a> {
     pub fn finish(mut self) -> Result<NewBlocks, CommitError> {
         self.write_block();
         self.close_segment();
-        if let Some(error) = self.failed {
+        if let Some(error) = self.failed.take() {
             return Err(error);
         }
+        let store = self.store;
+        let folders = store.folders.lock();
+        let touched =
+            if folders.is_dropped(self.queue) { Vec::new() } else { std::mem::take(&mut self.touched) };
         if !self.transient {
             let mut table = self.store.table.lock();
-            for (number, entry) in &self.touched {
+            for (number, entry) in &touched {
                 let key = SegmentKey { queue: self.queue, number: *number, transient: false };
                 table.stage(self.settled, key, StagedChange::Blocks(*entry));
             }
         }
-        Ok(NewBlocks { queue: self.queue, touched: self.touched })
+        drop(folders);
+        Ok(NewBlocks { queue: self.queue, touched })
     }
 
     fn key(&self) -> SegmentKey {
@@ -130,11 +136,32 @@ impl<'a> BlockWriter<'a> {
         }
     }
 
-    /// Runs one step unless an earlier one failed.
+    /// Runs one step unless an earlier one failed or the queue was dropped meanwhile: its folder may be gone,
+    /// which must not look like a failing disk.
     fn attempt(&mut self, step: impl FnOnce(&mut Self) -> Result<(), CommitError>) {
-        if self.failed.is_none() {
-            self.failed = step(self).err();
+        let mut folders = self.store.folders.lock();
+        if self.failed.is_some() || folders.is_dropped(self.queue) {
+            return;
         }
+        if self.continues_dropped_segment() {
+            folders.drop_queue(self.queue);
+            return;
+        }
+        self.failed = step(self).err();
+    }
+
+    /// The queue was dropped between [`Segments::tail`](crate::Segments::tail) and the first write.
+    fn continues_dropped_segment(&self) -> bool {
+        let continues = self.segment.entry.count > 0 && self.segment.file.is_none();
+        if !continues {
+            return false;
+        }
+        let key = self.key();
+        if self.transient {
+            let found = self.store.guard.raw().open(&key.path());
+            return found.is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound);
+        }
+        !self.store.table.lock().knows(key)
     }
 
     fn write_block(&mut self) {
@@ -195,6 +222,12 @@ impl<'a> BlockWriter<'a> {
             }
             Ok(())
         });
+    }
+}
+
+impl Drop for BlockWriter<'_> {
+    fn drop(&mut self) {
+        self.store.folders.lock().end_writing(self.queue);
     }
 }
 

@@ -26,11 +26,6 @@ impl Gather {
         Self { buffer: vec![0; BATCH_HEADER_BYTES], start, records: 0, woken: None }
     }
 
-    /// End of the log stream as appended so far.
-    pub(crate) fn end(&self) -> Position {
-        if self.records == 0 { self.start } else { self.next_position() }
-    }
-
     pub(crate) fn is_empty(&self) -> bool {
         self.records == 0
     }

@@ -43,6 +43,7 @@ mod log_reader;
 mod mem_disk;
 mod meta;
 mod place;
+mod queue_folders;
 mod read;
 mod real_disk;
 mod record;

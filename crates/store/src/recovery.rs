@@ -22,6 +22,7 @@ use crate::log_file::{LOG_DIR, LogFile, LogHeader, log_path, parse_log_name};
 use crate::log_reader::{self, LogItem, LogRecord};
 use crate::meta::{self, MetaMap};
 use crate::place::{LogFileNumber, MessageId, Position, QueueId};
+use crate::queue_folders::QueueFolders;
 use crate::recovered_queue::{QueueLog, RecoveredQueue};
 use crate::segment::{parse_queue_dir, parse_segment_name, queue_dir, queues_dir};
 use crate::segment_files::SegmentFiles;
@@ -406,10 +407,12 @@ impl Opening {
             logs: RwLock::new(scan.logs.into_iter().map(Arc::new).collect()),
             spare: Mutex::new(None),
             rotation_wanted: AtomicBool::new(false),
+            appended: AtomicU64::new(start),
             durable: AtomicU64::new(start),
             settled_through: AtomicU32::new(settled_through),
             meta: Mutex::new(scan.meta),
             table: Mutex::new(SegmentTable::new(scan.checkpoint.segments)),
+            folders: Mutex::new(QueueFolders::default()),
             settler: Mutex::new(()),
             segment_files: SegmentFiles::default(),
             wake: OnceLock::new(),

@@ -89,6 +89,11 @@ impl SegmentTable {
         }
     }
 
+    /// Whether a segment counts, or will when its log file is retired.
+    pub(crate) fn knows(&self, key: SegmentKey) -> bool {
+        self.rows.contains_key(&(key.queue, key.number)) || self.staged.iter().any(|change| change.1 == key)
+    }
+
     /// Forgets a queue; returns whether it had anything.
     pub(crate) fn drop_queue(&mut self, queue: QueueId) -> bool {
         let before = self.rows.len() + self.staged.len();

@@ -66,18 +66,29 @@ impl Store {
         Ok(())
     }
 
-    /// Forgets a queue and removes its files. Call when the change that deletes the queue is durable.
+    /// Forgets a queue and removes its files. Call when the change that deletes the queue is durable. A settle
+    /// that is copying the queue meanwhile simply copies nothing.
     ///
     /// # Errors
     /// As for [`Store::commit`]; the files are then removed by a later call, or never read again.
     pub fn drop_queue(&self, queue: QueueId, transient: bool) -> Result<(), CommitError> {
-        // Said in the log before the files go, or the checkpoint would miss them after a crash.
-        if !transient && self.table.lock().drop_queue(queue) {
+        if self.forget_segments(queue, transient) {
+            // Said in the log before the files go, or the checkpoint would miss them after a crash.
             self.append_drop(queue)?;
             self.commit()?;
         }
-        self.remove_queue_dir(queue, transient);
+        let mut folders = self.folders.lock();
+        folders.drop_queue(queue);
+        self.table.lock().drop_queue(queue);
+        remove_dir_quietly(self.guard.raw(), &queue_dir(queue, transient));
         Ok(())
+    }
+
+    /// Whether the queue had anything that a checkpoint could mention.
+    fn forget_segments(&self, queue: QueueId, transient: bool) -> bool {
+        let mut folders = self.folders.lock();
+        folders.drop_queue(queue);
+        !transient && self.table.lock().drop_queue(queue)
     }
 
     /// What the checkpoint says once `file` is settled.
@@ -100,10 +111,6 @@ impl Store {
     fn remove_segment(&self, key: SegmentKey) {
         self.segment_files.forget(key);
         self.guard.remove_quietly(&key.path());
-    }
-
-    pub(crate) fn remove_queue_dir(&self, queue: QueueId, transient: bool) {
-        remove_dir_quietly(self.guard.raw(), &queue_dir(queue, transient));
     }
 }
 

@@ -13,6 +13,7 @@ use crate::guard::GuardedDisk;
 use crate::log_file::LogFile;
 use crate::meta::MetaMap;
 use crate::place::Position;
+use crate::queue_folders::QueueFolders;
 use crate::segment_files::SegmentFiles;
 use crate::segment_table::SegmentTable;
 
@@ -59,10 +60,13 @@ pub struct Store {
     pub(crate) logs: RwLock<Vec<Arc<LogFile>>>,
     pub(crate) spare: Mutex<Option<SpareFile>>,
     pub(crate) rotation_wanted: AtomicBool,
+    /// End of what was appended; changed under the append lock, read without it.
+    pub(crate) appended: AtomicU64,
     pub(crate) durable: AtomicU64,
     pub(crate) settled_through: AtomicU32,
     pub(crate) meta: Mutex<MetaMap>,
     pub(crate) table: Mutex<SegmentTable>,
+    pub(crate) folders: Mutex<QueueFolders>,
     /// One settle at a time changes the checkpoint.
     pub(crate) settler: Mutex<()>,
     pub(crate) segment_files: SegmentFiles,
@@ -91,7 +95,7 @@ impl Store {
 
     /// End of the log stream in memory; equal to [`Store::durable`] when all is durable.
     pub fn appended(&self) -> Position {
-        self.gather.lock().end()
+        self.appended.load(Ordering::Acquire)
     }
 
     /// Bytes that are not durable yet, for back-pressure.

@@ -187,3 +187,53 @@ fn the_committer_is_woken_once_per_need() {
     use Urgency::{Now, Soon};
     assert_eq!(*woken.lock().unwrap(), [Now, Soon, Now, Soon, Now]);
 }
+
+/// Settles one message of queue 1, then settles again and drops the queue when so many were pushed, or, for
+/// `None`, before the writer is taken.
+fn check_drop_while_settling(transient: bool, pushed_before: Option<u64>) {
+    let disk = MemDisk::new();
+    let (store, _) = open(&disk);
+    let mut segments = Segments::new(Q1, transient);
+    for round in 0..2 {
+        let id = store.publish(&[Q1], transient, &[0; 16], &[&[1; 100]]).unwrap();
+        let other = publish(&store, &[Q2], b"x");
+        store.rotate();
+        store.commit().unwrap();
+        let number = store.file_to_settle().unwrap().number;
+        let tail = segments.tail();
+        if round == 1 && pushed_before.is_none() {
+            store.drop_queue(Q1, transient).unwrap();
+        }
+        let mut writer = store.block_writer(Q1, transient, number, &tail);
+        for at in 0..60 {
+            if round == 1 && pushed_before == Some(at) {
+                store.drop_queue(Q1, transient).unwrap();
+            }
+            writer.push(at, id, &[0; 16], &[1; 100]);
+        }
+        segments.add(writer.finish().unwrap());
+        segments.flush_acks(&store, number).unwrap();
+        if pushed_before.is_some() {
+            assert_eq!(segments.ready_len(), 60, "something was added for the dropped queue");
+        }
+        let mut writer = store.block_writer(Q2, false, number, &Segments::new(Q2, false).tail());
+        writer.push(1, other, &[0; 16], b"x");
+        drop(writer.finish().unwrap());
+        store.retire(number).unwrap();
+    }
+    drop(store);
+    let (store, mut recovery) = open(&disk);
+    let mut left = contents(&store, &mut recovery);
+    // A writer taken after the drop may revive the queue's files; its caller no longer knows the queue.
+    left.remove(&Q1).inspect(|_| assert!(pushed_before.is_none()));
+    assert_eq!(left.into_keys().collect::<Vec<_>>(), [Q2]);
+}
+
+#[test]
+fn a_queue_may_be_dropped_while_it_is_settled() {
+    for transient in [false, true] {
+        for pushed_before in [None, Some(0), Some(1), Some(30), Some(59)] {
+            check_drop_while_settling(transient, pushed_before);
+        }
+    }
+}
