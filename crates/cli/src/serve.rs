@@ -11,6 +11,7 @@ mod certificate;
 mod open_files;
 
 use std::io::{self, Write};
+use std::net::{Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
 use anyhow::Context;
@@ -34,7 +35,8 @@ pub(crate) struct Arguments {
     /// Where the data is kept; made if it is missing [default: ./leveret-data]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<String>,
-    /// Where AMQP is spoken; may be repeated [default: 127.0.0.1:5672]
+    /// Where AMQP is spoken; may be repeated [default: 127.0.0.1:5672, and [::1]:5672 where
+    /// there is IPv6]
     #[arg(long, value_name = "HOST:PORT")]
     listen: Vec<String>,
     /// Where AMQP is spoken over TLS; may be repeated
@@ -100,7 +102,21 @@ fn read_settings(arguments: &Arguments, log: Option<&str>) -> Result<Settings, C
         given.push(from_set_flag(text)?);
     }
     given.extend(flags(arguments, log));
-    Settings::overlay(given)
+    let is_default = !given.iter().any(|given| given.key == "listen");
+    let mut settings = Settings::overlay(given)?;
+    if is_default && has_ipv6_loopback() {
+        let ports: Vec<u16> = settings.broker.listen.iter().map(SocketAddr::port).collect();
+        settings
+            .broker
+            .listen
+            .extend(ports.iter().map(|port| SocketAddr::from((Ipv6Addr::LOCALHOST, *port))));
+    }
+    Ok(settings)
+}
+
+/// Clients that look up `localhost` may get the IPv6 address first, Node's among them.
+fn has_ipv6_loopback() -> bool {
+    std::net::TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok()
 }
 
 fn flags<'a>(arguments: &'a Arguments, log: Option<&'a str>) -> impl Iterator<Item = Given> + 'a {
