@@ -4,6 +4,7 @@ mod bench;
 mod codegen;
 mod interop;
 mod mutants;
+mod reliability;
 mod tidy;
 
 use anyhow::{Context, Result};
@@ -36,6 +37,11 @@ const COMMANDS: &[Command] = &[
         name: "mutants",
         about: "takes a sync or a checksum away and demands that the simulation notices",
         run: mutants::run,
+    },
+    Command {
+        name: "reliability",
+        about: "[--quick] [--kills n] [--only x]  kill -9, full disks and failing flushes: nothing confirmed is lost",
+        run: reliability::run,
     },
     Command { name: "tidy", about: "style, borders between crates, leftovers", run: tidy::run },
 ];

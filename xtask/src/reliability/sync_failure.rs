@@ -1,0 +1,245 @@
+//! A flush that fails (P1): nothing is confirmed on its strength, it is not tried again, the process ends.
+//!
+//! `strace` lets the N-th `fdatasync` of a serving broker fail with EIO. The publisher sends one message at a time, so
+//! a confirm that arrives after the failure can only be one for the failed batch.
+//!
+//! ```text
+//!   publish ──► fdatasync ──► confirm ──► publish ──► fdatasync = EIO ──► exit, not 0, within 1 s
+//!                  1 … N-1                                   N
+//! ```
+
+use anyhow::{Context, Result, ensure};
+use leveret_testkit::random::Random;
+use leveret_testkit::supervisor::Server;
+use leveret_wire::method::{BasicPublish, QueueDeclare};
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use super::Plan;
+use super::client::{CALL_TIMEOUT, Client, Ended, Event};
+use super::message::Message;
+use super::site::Site;
+use super::verdict::Verdict;
+use crate::workspace_root;
+
+const QUEUE: &str = "reliability.sync";
+const NUMBERS_MAX: u64 = 200;
+const BODY_BYTES: usize = 512;
+const EXIT_MAX: Duration = Duration::from_secs(1);
+/// Beyond that the broker is taken to live on.
+const PATIENCE: Duration = Duration::from_secs(5);
+const ATTACH_MAX: Duration = Duration::from_secs(20);
+
+pub(super) fn run(site: &Site, plan: &Plan, verdict: &mut Verdict) -> Result<()> {
+    let installed = Command::new(workspace_root().join("interop/packages.sh")).arg("strace").status()?;
+    ensure!(installed.success(), "strace is missing and cannot be installed");
+    let mut random = Random::new(plan.seed);
+    let mut story =
+        Story { seed: plan.seed, last_id: 0, confirmed: BTreeSet::new(), slowest: Duration::ZERO };
+    let rounds = plan.rounds(5, 200);
+    for round in 1..=rounds {
+        let number = if plan.quick { 1 + random.below(NUMBERS_MAX) } else { round };
+        story.round(site, number, verdict).with_context(|| format!("fdatasync number {number}"))?;
+    }
+    let Story { confirmed, slowest, .. } = story;
+    verdict.fact(format!(
+        "{rounds} failed flushes, {} messages confirmed before them; the slowest exit took {} ms",
+        confirmed.len(),
+        slowest.as_millis()
+    ));
+    Ok(())
+}
+
+struct Story {
+    seed: u64,
+    last_id: u64,
+    confirmed: BTreeSet<u64>,
+    slowest: Duration,
+}
+
+impl Story {
+    fn round(&mut self, site: &Site, number: u64, verdict: &mut Verdict) -> Result<()> {
+        let server = site.start().context("failed start")?;
+        let mut client = Client::open(server.address())?;
+        client.call(QueueDeclare { queue: QUEUE, durable: true, ..Default::default() })?;
+        client.select_confirms()?;
+        let tracer = Tracer::attach(&server, number, site.folder())?;
+        let last_confirm = self.publish_until_the_end(&mut client, number)?;
+        let status = server.wait(PATIENCE)?;
+        let exited_at = since_epoch();
+        let trace = tracer.finish()?;
+        let Some(failed_at) = trace.failed_at else {
+            anyhow::bail!("the broker ended before its flush failed");
+        };
+        let took = exited_at.saturating_sub(failed_at);
+        self.slowest = self.slowest.max(took);
+        let code = status.and_then(|status| status.code());
+        verdict.demand(
+            code.is_some_and(|code| code != 0),
+            "did not end with an error",
+            format!("{status:?}"),
+        );
+        verdict.demand(took <= EXIT_MAX, "ended late", format!("{took:?} after the failure"));
+        verdict.demand(last_confirm < failed_at, "confirmed without a flush", format!("fdatasync {number}"));
+        verdict.demand(!trace.tried_again, "a failed flush was tried again", format!("fdatasync {number}"));
+        self.look_up(site, verdict)
+    }
+
+    /// Publishes one by one; returns when the last confirm came, as time since the epoch.
+    fn publish_until_the_end(&mut self, client: &mut Client, number: u64) -> Result<Duration> {
+        let mut last_confirm = Duration::ZERO;
+        for _ in 0..10 * number + 100 {
+            self.last_id += 1;
+            let message = Message::new(self.seed, self.last_id);
+            let publish = BasicPublish { routing_key: QUEUE, ..Default::default() };
+            client.publish(publish, &message.properties(), &message.body_of(BODY_BYTES))?;
+            client.flush()?;
+            match client.next(PATIENCE) {
+                Ok(Some(Event::Confirm { kept: true, .. })) => {
+                    last_confirm = since_epoch();
+                    self.confirmed.insert(message.id);
+                }
+                Ok(Some(Event::Confirm { kept: false, .. }) | None) | Err(_) => return Ok(last_confirm),
+                Ok(Some(other)) => anyhow::bail!("{other:?} instead of a confirm"),
+            }
+        }
+        anyhow::bail!("fdatasync {number} never came")
+    }
+
+    /// Everything confirmed so far is there; messages stay in the queue from round to round.
+    fn look_up(&self, site: &Site, verdict: &mut Verdict) -> Result<()> {
+        let server = site.start().context("failed start")?;
+        let mut client = Client::open(server.address())?;
+        let count = client.call(QueueDeclare { queue: QUEUE, passive: true, ..Default::default() })?;
+        let mut found = BTreeSet::new();
+        for _ in 0..count {
+            client.get(QUEUE)?;
+            client.flush()?;
+            match client.next(CALL_TIMEOUT)?.ok_or(Ended::Silent)? {
+                Event::Delivery(delivery) => found.extend(Message::id_of(&delivery.message_id)),
+                other => anyhow::bail!("{other:?} in answer to a get"),
+            }
+        }
+        for lost in self.confirmed.difference(&found) {
+            verdict.fault("confirmed and lost", format!("message {lost:x}"));
+        }
+        server.kill()?;
+        Ok(())
+    }
+}
+
+fn since_epoch() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+/// `strace` on a running broker.
+struct Tracer {
+    child: Child,
+    output: PathBuf,
+}
+
+/// What it saw.
+#[derive(Debug, PartialEq)]
+struct Trace {
+    /// Since the epoch.
+    failed_at: Option<Duration>,
+    tried_again: bool,
+}
+
+impl Tracer {
+    fn attach(server: &Server, number: u64, folder: &Path) -> Result<Tracer> {
+        let output = folder.join("strace.log");
+        let child = Command::new("strace")
+            .args(["-f", "-ttt", "-e", "trace=fdatasync", "-e"])
+            .arg(format!("inject=fdatasync:error=EIO:when={number}"))
+            .arg("-o")
+            .arg(&output)
+            .args(["-p", &server.pid().to_string()])
+            .stdin(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .context("strace")?;
+        let tracer = Tracer { child, output };
+        let deadline = Instant::now() + ATTACH_MAX;
+        while !is_traced(server.pid())? {
+            ensure!(Instant::now() < deadline, "strace did not attach in {ATTACH_MAX:?}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(tracer)
+    }
+
+    /// Waits for its end, which follows the broker's.
+    fn finish(mut self) -> Result<Trace> {
+        self.child.wait()?;
+        Ok(Trace::parse(&std::fs::read_to_string(&self.output)?))
+    }
+}
+
+impl Drop for Tracer {
+    fn drop(&mut self) {
+        let _it_may_be_gone_already = self.child.kill().and_then(|()| self.child.wait());
+    }
+}
+
+/// Whether every thread of the process has a tracer.
+fn is_traced(pid: u32) -> Result<bool> {
+    for task in std::fs::read_dir(format!("/proc/{pid}/task")).context("the broker is gone")? {
+        let status = std::fs::read_to_string(task?.path().join("status"))?;
+        if status.lines().any(|line| line.strip_prefix("TracerPid:").is_some_and(|pid| pid.trim() == "0")) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+impl Trace {
+    /// Lines are `TID SECONDS.MICROS fdatasync(FD) = …`, or such a call in two halves.
+    fn parse(output: &str) -> Trace {
+        let mut lines = output.lines().filter(|line| line.contains("fdatasync(")).map(SyncCall::parse);
+        let failed = lines.by_ref().flatten().find(|call| call.injected);
+        let tried_again =
+            failed.as_ref().is_some_and(|failed| lines.flatten().any(|call| call.file == failed.file));
+        Trace { failed_at: failed.map(|call| call.at), tried_again }
+    }
+}
+
+struct SyncCall {
+    at: Duration,
+    file: u32,
+    injected: bool,
+}
+
+impl SyncCall {
+    fn parse(line: &str) -> Option<SyncCall> {
+        let seconds = line.split_whitespace().nth(1)?.parse().ok()?;
+        let digits = line.split_once("fdatasync(")?.1;
+        let end = digits.find(|digit: char| !digit.is_ascii_digit())?;
+        let injected = line.contains("(INJECTED)");
+        Some(SyncCall {
+            at: Duration::try_from_secs_f64(seconds).ok()?,
+            file: digits[..end].parse().ok()?,
+            injected,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn traces_are_read() {
+        let check = |output: &str, failed_at: Option<f64>, tried_again| {
+            let failed_at = failed_at.map(Duration::from_secs_f64);
+            assert_eq!(Trace::parse(output), Trace { failed_at, tried_again }, "{output}");
+        };
+        let good = "77 100.5 fdatasync(9) = 0\n";
+        let bad = "77 101.25 fdatasync(9)    = -1 EIO (Input/output error) (INJECTED)\n";
+        check(good, None, false);
+        check(&format!("{good}{bad}77 101.3 +++ exited with 1 +++\n"), Some(101.25), false);
+        check(&format!("{bad}78 102 fdatasync(10 <unfinished ...>\n"), Some(101.25), false);
+        check(&format!("{good}{bad}{good}"), Some(101.25), true);
+    }
+}
