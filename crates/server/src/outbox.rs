@@ -146,6 +146,11 @@ impl Outbox {
         self.unsent_bytes.load(Ordering::Relaxed) == 0
     }
 
+    /// Whether nothing more will be written.
+    pub(crate) fn is_closed(&self) -> bool {
+        matches!(self.buffer.lock().state, Writing::Closed)
+    }
+
     /// Nothing more will be written.
     pub(crate) fn close(&self) {
         let mut buffer = self.buffer.lock();

@@ -27,7 +27,11 @@ where
         drop(tokio::time::timeout(LAST_WORDS_TIMEOUT, outbox.drained()).await); // nobody to tell
     }
     drop(driver);
-    writing.abort();
+    outbox.filled.notify_one();
+    let abort = writing.abort_handle();
+    if tokio::time::timeout(LAST_WORDS_TIMEOUT, writing).await.is_err() {
+        abort.abort();
+    }
 }
 
 async fn drive<S: AsyncRead>(driver: &mut Driver, reader: &mut ReadHalf<S>) -> Flow {
@@ -64,6 +68,11 @@ async fn write_all<S: AsyncWrite>(mut writer: WriteHalf<S>, outbox: Arc<Outbox>)
                 return;
             }
             outbox.written(octets.len());
+        }
+        if outbox.is_closed() {
+            // TLS: `close_notify`, so that the client knows that nothing was cut off. It may be gone by now.
+            let _ = writer.shutdown().await;
+            return;
         }
     }
 }
