@@ -6,7 +6,7 @@
 use leveret_wire::{FieldTable, FieldValue};
 
 use crate::error::Refusal;
-use crate::queue::{Limits, Overflow};
+use crate::queue::{Level, Limits, Overflow};
 
 /// The longest time to live: ten years.
 pub(crate) const EXPIRY_MAX_MS: i64 = 315_360_000_000;
@@ -106,6 +106,12 @@ pub(crate) fn limits(arguments: &FieldTable) -> Limits {
         single_active_consumer: arguments.get("x-single-active-consumer").and_then(FieldValue::as_bool)
             == Some(true),
     }
+}
+
+/// The highest priority that a queue distinguishes; higher ones count as this one.
+pub(crate) fn max_level(arguments: &FieldTable) -> Level {
+    let priority = arguments.get("x-max-priority").and_then(FieldValue::as_i64).unwrap_or(0);
+    Level::try_from(priority).unwrap_or(0)
 }
 
 /// Compares the known arguments of an existing queue with those of another declaration.

@@ -12,11 +12,11 @@ use crate::error::Refusal;
 use crate::message::{Message, MessageView, ResidentBytes};
 use crate::port::{Batch, ChannelPort, ConnectionId};
 use crate::queue::{
-    Aftermath, Consumer, ConsumerKey, Content, Courier, Handed, Incoming, Pos, QueueState, Stored,
+    Aftermath, Consumer, ConsumerKey, Content, Courier, Ended, Handed, Incoming, Level, Pos, QueueState,
+    Stored,
 };
 use crate::records::Key;
 use crate::reply_token::ReplyTokens;
-use crate::stamp::Stamp;
 use crate::users::Users;
 use crate::vhost::{Life, Queue, VHost};
 
@@ -144,8 +144,9 @@ impl Broker {
         self.next_connection_id.fetch_add(1, Ordering::Relaxed)
     }
 
-    pub(crate) fn next_queue_id(&self) -> QueueId {
-        QueueId(self.next_queue_id.fetch_add(1, Ordering::Relaxed))
+    /// An id for a new queue, and the ones behind it for its further levels.
+    pub(crate) fn next_queue_id(&self, levels: u64) -> QueueId {
+        QueueId(self.next_queue_id.fetch_add(levels, Ordering::Relaxed))
     }
 
     pub(crate) fn log_meta(&self, changes: &[MetaChange]) -> Result<(), StoreFailed> {
@@ -284,11 +285,11 @@ impl Broker {
     pub(crate) fn log_ended(
         &self,
         queue: &Queue,
-        ended: &[MessageId],
+        ended: &[Ended],
         batch: &mut Batch,
     ) -> Result<(), StoreFailed> {
-        if !ended.is_empty() {
-            self.store.ack(queue.id, ended)?;
+        for run in ended.chunk_by(|a, b| a.level == b.level) {
+            self.store.ack(queue.store_id(run[0].level), run.iter().map(|ended| &ended.id))?;
             batch.logged = true;
         }
         Ok(())
@@ -354,10 +355,10 @@ impl<'a> Carrier<'a> {
     }
 
     /// Memory is short: the message waits in the log, without outliving the process.
-    fn put_aside(&mut self, view: MessageView<'_>, stamp: Stamp) -> Option<Content> {
-        let head = view.head();
-        let store = &self.broker.store;
-        let id = store.publish(&[self.queue.id], true, &stamp.encode(), &view.parts(&head)).ok()?;
+    fn put_aside(&mut self, incoming: &Incoming<'_>) -> Option<Content> {
+        let (view, queue) = (incoming.view, self.queue.store_id(incoming.level));
+        let (head, attributes) = (view.head(), incoming.stamp.encode());
+        let id = self.broker.store.publish(&[queue], true, &attributes, &view.parts(&head)).ok()?;
         self.batch.logged = true;
         let place = Place::Log { id, len: view.size_bytes() as u32 };
         Some(Content::Stored(Stored { id, place, durable: false, cached: None }))
@@ -387,15 +388,12 @@ impl Courier<Arc<ChannelPort>> for Carrier<'_> {
                 Content::Stored(Stored { id, place, durable: true, cached })
             }
             None if has_room => Content::Memory(self.copy(incoming)),
-            None => {
-                let view = incoming.view;
-                self.put_aside(view, incoming.stamp).unwrap_or_else(|| Content::Memory(self.copy(incoming)))
-            }
+            None => self.put_aside(incoming).unwrap_or_else(|| Content::Memory(self.copy(incoming))),
         }
     }
 
-    fn read(&self, place: Place) -> Result<Vec<u8>, ReadError> {
-        self.broker.store.read(place, self.queue.id)
+    fn read(&self, level: Level, place: Place) -> Result<Vec<u8>, ReadError> {
+        self.broker.store.read(place, self.queue.store_id(level))
     }
 
     fn store(&self) -> &Store {

@@ -2,18 +2,22 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use hashbrown::{HashMap, HashSet};
 use leveret_store::{
-    CommitError, Damage, Disk, MessageId, OpenError, Options, QueueId, RecoveredQueue, Recovery, Store,
+    CommitError, Damage, Disk, MessageId, OpenError, Options, QueueId, RecoveredMessage, RecoveredQueue,
+    Recovery, Store,
 };
 
-use crate::arguments::limits;
+use crate::arguments::{limits, max_level};
 use crate::broker::{Broker, Limits};
 use crate::error::Refusal;
 use crate::message::ResidentBytes;
-use crate::queue::{self, Content, Entry, QueueState, Ready, SeenBefore, Stored};
+use crate::queue::{
+    self, Content, Entry, Level, Levels, QueueState, Ready, SeenBefore, Stored, number_of, pos_at,
+};
 use crate::records::{BindingKey, Key, decode_arguments, decode_exchange, decode_queue};
 use crate::stamp::Stamp;
 use crate::users::Users;
@@ -85,11 +89,34 @@ impl Broker {
         let mut notes = Vec::new();
         for queue in self.vhosts().iter().flat_map(|vhost| vhost.queues()) {
             if let (true, Life::Alive(state)) = (queue.spec.durable, &*queue.lock()) {
-                notes.push((queue.id, encode_note(&state.seen_before())));
+                let note = |level| (queue.store_id(level), encode_note(&state.seen_before(level)));
+                notes.extend(state.levels().into_iter().map(note));
             }
         }
         self.store.close(&notes)
     }
+}
+
+/// What of a level is in the log, in order; `next_number` is the number of its first message.
+fn logged(
+    messages: &[RecoveredMessage],
+    (level, next_number): (Level, &mut u64),
+    seen: &SeenBefore,
+    queue_ttl_ms: Option<u64>,
+) -> VecDeque<Entry> {
+    let entry = |message: &RecoveredMessage| {
+        let RecoveredMessage { id, place, len, attributes } = *message;
+        let pos = pos_at(level, *next_number);
+        *next_number += 1;
+        Entry {
+            pos,
+            content: Content::Stored(Stored { id, place, durable: true, cached: None }),
+            size_bytes: len,
+            expires_at_ms: Stamp::decode(&attributes).expires_at_ms(queue_ttl_ms),
+            redelivered: seen.contains(id),
+        }
+    };
+    messages.iter().map(entry).collect()
 }
 
 /// A topology half read.
@@ -162,8 +189,9 @@ impl Rebuild {
             }
             Key::Queue(vhost, name) => {
                 let (id, spec) = decode_queue(value)?;
-                self.next_queue_id = self.next_queue_id.max(id.0 + 1);
-                let life = self.life(id, limits(&spec.arguments));
+                let ids = id.0..=id.0 + u64::from(max_level(&spec.arguments));
+                self.next_queue_id = self.next_queue_id.max(ids.end() + 1);
+                let life = self.life(ids, limits(&spec.arguments));
                 let vhost = self.vhosts.get(vhost)?;
                 vhost.add_queue(Queue::new(id, name.as_str().into(), vhost.name.clone(), spec, life));
             }
@@ -171,39 +199,31 @@ impl Rebuild {
         Some(())
     }
 
-    fn life(&mut self, id: QueueId, limits: queue::Limits) -> Life {
-        let content = self.content.remove(&id);
-        if let Some(what) = self.damaged.get(&id) {
+    /// The queue with these ids, one for each level.
+    fn life(&mut self, ids: RangeInclusive<u64>, limits: queue::Limits) -> Life {
+        if let Some(what) = ids.clone().find_map(|id| self.damaged.get(&QueueId(id))) {
             return Life::Damaged(what.clone());
         }
-        let seen = match &self.notes {
+        let found: Vec<_> = (0..=Level::MAX)
+            .zip(ids)
+            .filter_map(|(level, id)| Some((level, self.content.remove(&QueueId(id))?)))
+            .collect();
+        let last = found.iter().map(|(_, content)| number_of(content.last_pos)).max();
+        let mut next_number = last.unwrap_or(0) + 1;
+        let mut levels = Vec::with_capacity(found.len());
+        for (level, content) in found {
+            let seen = self.seen_before(content.id);
+            let tail = logged(&content.log, (level, &mut next_number), &seen, limits.message_ttl_ms);
+            levels.push((level, Ready::recovered(Some(content.segments), tail, seen)));
+        }
+        Life::Alive(QueueState::recovered(limits, Levels::recovered(levels), next_number))
+    }
+
+    fn seen_before(&self, id: QueueId) -> SeenBefore {
+        match &self.notes {
             Some(notes) => notes.get(&id).cloned().unwrap_or_default(),
             None => SeenBefore { below: self.next_id, also: Vec::new() },
-        };
-        let Some(content) = content else {
-            return Life::Alive(QueueState::recovered(limits, Ready::default(), 1));
-        };
-        let mut next_pos = content.last_pos + 1;
-        let mut tail = VecDeque::with_capacity(content.log.len());
-        for message in content.log {
-            let stored = Stored { id: message.id, place: message.place, durable: true, cached: None };
-            let redelivered = seen.contains(message.id);
-            let expires_at_ms = Stamp::decode(&message.attributes).expires_at_ms(limits.message_ttl_ms);
-            let content = Content::Stored(stored);
-            tail.push_back(Entry {
-                pos: next_pos,
-                content,
-                size_bytes: message.len,
-                expires_at_ms,
-                redelivered,
-            });
-            next_pos += 1;
         }
-        Life::Alive(QueueState::recovered(
-            limits,
-            Ready::recovered(Some(content.segments), tail, seen),
-            next_pos,
-        ))
     }
 
     fn bind(&self, key: &BindingKey) -> Option<()> {
@@ -219,9 +239,9 @@ impl Rebuild {
 
     /// A queue whose deletion was logged, but whose files were not removed any more.
     fn drop_orphans(&mut self) {
-        let known: HashSet<QueueId> =
-            self.vhosts.values().flat_map(|vhost| vhost.queues()).map(|queue| queue.id).collect();
-        for (id, _) in self.content.drain().filter(|(id, _)| !known.contains(id)) {
+        let queues = self.vhosts.values().flat_map(|vhost| vhost.queues());
+        let known: HashSet<u64> = queues.flat_map(|queue| queue.store_ids()).collect();
+        for (id, _) in self.content.drain().filter(|(id, _)| !known.contains(&id.0)) {
             if let Err(failed) = self.store.drop_queue(id, false) {
                 tracing::warn!(%failed, ?id, "files of a deleted queue could not be removed");
             }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use leveret_store::{CommitError, LogSpan, ReadError, Segments};
 
 use crate::broker::Broker;
-use crate::queue::Settling;
+use crate::queue::{Level, Settling};
 use crate::vhost::{Life, Queue};
 
 impl Broker {
@@ -20,29 +20,38 @@ impl Broker {
         // Whoever logged into this file has put it into its queues once this was locked.
         drop(self.in_flight.write());
         for queue in self.vhosts().iter().flat_map(|vhost| vhost.queues()) {
-            self.settle_queue(&queue, &span, true)?;
-            self.settle_queue(&queue, &span, false)?;
+            let levels = queue.lock().rule().map(|state| state.levels()).unwrap_or_default();
+            for (level, durable) in levels.into_iter().flat_map(|level| [(level, true), (level, false)]) {
+                self.settle_level(&queue, &span, level, durable)?;
+            }
         }
         self.store.retire(span.number)?;
         Ok(true)
     }
 
-    fn settle_queue(&self, queue: &Arc<Queue>, span: &LogSpan, durable: bool) -> Result<(), CommitError> {
+    fn settle_level(
+        &self,
+        queue: &Arc<Queue>,
+        span: &LogSpan,
+        level: Level,
+        durable: bool,
+    ) -> Result<(), CommitError> {
+        let id = queue.store_id(level);
         let (alive, tail) = match &mut *queue.lock() {
             Life::Alive(state) => {
-                let alive = state.alive_in(span, durable);
-                let segments = state.segments_mut(durable);
+                let alive = state.alive_in(span, level, durable);
+                let segments = state.segments_mut(level, durable);
                 if alive.is_empty() && segments.is_none() {
                     return Ok(());
                 }
-                (alive, segments.get_or_insert_with(|| Segments::new(queue.id, !durable)).tail())
+                (alive, segments.get_or_insert_with(|| Segments::new(id, !durable)).tail())
             }
             Life::Damaged(_) | Life::Gone => return Ok(()),
         };
-        let mut writer = self.store.block_writer(queue.id, !durable, span.number, &tail);
+        let mut writer = self.store.block_writer(id, !durable, span.number, &tail);
         let mut moved = BTreeMap::new();
         for settling in &alive {
-            match self.store.read(settling.place, queue.id) {
+            match self.store.read(settling.place, id) {
                 Ok(payload) => {
                     let place = writer.push(settling.pos, settling.id, &settling.stamp.encode(), &payload);
                     moved.insert(settling.id, place);
@@ -56,10 +65,10 @@ impl Broker {
         let blocks = writer.finish()?;
         let mut life = queue.lock();
         let Some(state) = life.rule() else { return Ok(()) };
-        let Some(segments) = state.segments_mut(durable) else { return Ok(()) };
+        let Some(segments) = state.segments_mut(level, durable) else { return Ok(()) };
         segments.add(blocks);
-        state.settled(durable, moved);
-        match state.segments_mut(durable) {
+        state.settled(level, durable, moved);
+        match state.segments_mut(level, durable) {
             Some(segments) => segments.flush_acks(&self.store, span.number),
             None => Ok(()),
         }

@@ -10,13 +10,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use hashbrown::HashMap;
 use leveret_store::QueueId;
-use leveret_wire::FieldTable;
+use leveret_wire::{FieldTable, RawProperties};
 use parking_lot::{Mutex, MutexGuard, RwLock};
 
+use crate::arguments::max_level;
 use crate::error::{Refusal, exchange_in, queue_in};
 use crate::exchange::{Bindings, ExchangeKind};
 use crate::port::{ChannelPort, ConnectionId};
-use crate::queue::QueueState;
+use crate::queue::{Level, QueueState};
 
 /// A virtual host.
 #[derive(Debug)]
@@ -129,7 +130,7 @@ pub struct QueueSpec {
 
 /// A queue: its rule behind its lock.
 pub struct Queue {
-    /// Names it in the store; never reused.
+    /// Names its lowest level in the store, and so the queue; never reused. Further levels have the ids behind.
     pub id: QueueId,
     /// Its name.
     pub name: Arc<str>,
@@ -137,6 +138,7 @@ pub struct Queue {
     pub vhost: Arc<str>,
     /// What it was declared as.
     pub spec: QueueSpec,
+    max_level: Level,
     state: Mutex<Life>,
 }
 
@@ -161,12 +163,28 @@ impl std::fmt::Debug for Queue {
 impl Queue {
     /// A queue with the given content.
     pub fn new(id: QueueId, name: Arc<str>, vhost: Arc<str>, spec: QueueSpec, life: Life) -> Arc<Self> {
-        Arc::new(Self { id, name, vhost, spec, state: Mutex::new(life) })
+        let max_level = max_level(&spec.arguments);
+        Arc::new(Self { id, name, vhost, spec, max_level, state: Mutex::new(life) })
     }
 
     /// Locks the rule. Order of locks: queue, then channel, then outlet; never two queues at once.
     pub fn lock(&self) -> MutexGuard<'_, Life> {
         self.state.lock()
+    }
+
+    /// The level on which a message with these properties waits.
+    pub fn level(&self, properties: RawProperties<'_>) -> Level {
+        if self.max_level == 0 { 0 } else { properties.priority().unwrap_or(0).min(self.max_level) }
+    }
+
+    /// What the store calls one of its levels.
+    pub fn store_id(&self, level: Level) -> QueueId {
+        QueueId(self.id.0 + u64::from(level))
+    }
+
+    /// What the store calls its levels.
+    pub fn store_ids(&self) -> std::ops::RangeInclusive<u64> {
+        self.id.0..=self.store_id(self.max_level).0
     }
 
     /// `queue 'q' in vhost '/'`.

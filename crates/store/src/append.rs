@@ -43,7 +43,11 @@ impl Store {
     ///
     /// # Errors
     /// As for [`Store::publish`].
-    pub fn ack(&self, queue: QueueId, ids: &[MessageId]) -> Result<Position, StoreFailed> {
+    pub fn ack<'a>(
+        &self,
+        queue: QueueId,
+        ids: impl IntoIterator<Item = &'a MessageId>,
+    ) -> Result<Position, StoreFailed> {
         let payload = encode_ids(ids);
         let parts: [&[u8]; 1] = [&payload];
         self.append(&PreparedRecord::control(self.seed, Kind::Ack, &[queue], &parts), Urgency::Soon)

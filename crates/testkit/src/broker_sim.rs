@@ -11,7 +11,7 @@
 //! | P3 | after a clean stop nothing settled comes back |
 //! | P4 | `redelivered` is never false for what was delivered before, nor for anything after an unclean stop |
 //! | P5 | no copy twice |
-//! | P6 | within a queue messages come in the order they were published, requeued ones aside |
+//! | P6 | within a queue and priority messages come in the order they were published, requeued ones aside |
 //! | P7 | bodies are what was published |
 
 mod client;

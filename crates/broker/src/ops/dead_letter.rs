@@ -21,7 +21,7 @@ impl Broker {
             if let Some(message) = &dead.message {
                 self.send_on(&queue, &dead, &message.view(), batch);
             }
-            let ended = self.log_ended(&queue, dead.id.as_slice(), batch);
+            let ended = self.log_ended(&queue, dead.ended.as_slice(), batch);
             if let Err(failed) = ended {
                 tracing::error!(%failed, queue = %queue.name, "end of a message could not be logged");
             }

@@ -259,10 +259,12 @@ impl Broker {
         let head = message.head();
         let (parts, attributes) = (message.parts(&head), stamp.encode());
         let id = match queues {
-            [queue] => self.store.publish(&[queue.id], false, &attributes, &parts),
+            [queue] => {
+                let id = queue.store_id(queue.level(message.properties));
+                self.store.publish(&[id], false, &attributes, &parts)
+            }
             queues => {
-                let durable = queues.iter().filter(|queue| queue.spec.durable);
-                let ids: Vec<QueueId> = durable.map(|queue| queue.id).collect();
+                let ids = durable_ids(queues, message.properties);
                 self.store.publish(&ids, false, &attributes, &parts)
             }
         }?;
@@ -277,10 +279,11 @@ impl Broker {
         (stamp, logged): (Stamp, Option<Logged>),
         batch: &mut Batch,
     ) -> Result<(), Undone> {
-        let mut incoming = Incoming { view: *message, stamp, logged: None, shared: None };
+        let mut incoming = Incoming { view: *message, stamp, level: 0, logged: None, shared: None };
         let mut refused = false;
         for queue in queues {
             incoming.logged = if queue.spec.durable { logged } else { None };
+            incoming.level = queue.level(message.properties);
             refused |= !self.offer_one(queue, &mut incoming, batch)?;
         }
         if refused { Err(Undone::NotTaken) } else { Ok(()) }
@@ -303,8 +306,8 @@ impl Broker {
             quarantine(&mut life, queue, damage, batch);
         }
         drop(life);
-        if let (Ok(false), Some((id, _))) = (&published, incoming.logged) {
-            aftermath.ended.push(id);
+        if let (Ok(false), Some(ended)) = (&published, incoming.ended()) {
+            aftermath.ended.push(ended);
         }
         self.settle_aftermath(queue, aftermath, deadline_ms, batch)?;
         Ok(matches!(published, Ok(true)))
@@ -436,6 +439,12 @@ fn check_expiration(expiration: &[u8]) -> Result<(), Refusal> {
         Ok(number) => expiry(number).map_err(invalid),
         Err(_) => Err(invalid(format!("{{value_too_large,{number}}}"))),
     }
+}
+
+/// What the store calls the durable ones of the queues that a message goes to.
+pub(crate) fn durable_ids(queues: &[Arc<Queue>], properties: RawProperties<'_>) -> Vec<QueueId> {
+    let durable = queues.iter().filter(|queue| queue.spec.durable);
+    durable.map(|queue| queue.store_id(queue.level(properties))).collect()
 }
 
 /// How long the publisher lets a message wait.

@@ -8,13 +8,13 @@ use leveret_store::{MessageId, MetaChange, QueueId};
 use leveret_wire::FieldTable;
 
 use super::reply_to::is_reply_to;
-use crate::arguments::{check_queue, inequivalent, limits, same_for_queue};
+use crate::arguments::{check_queue, inequivalent, limits, max_level, same_for_queue};
 use crate::broker::Broker;
 use crate::channel::{Channel, clean_name};
 use crate::connection::{Connection, Resource};
 use crate::error::{Refusal, queue_in};
 use crate::port::Batch;
-use crate::queue::{Courier, QueueState, Ready};
+use crate::queue::{Courier, QueueState};
 use crate::records::{Key, encode_queue};
 use crate::users::Operation;
 use crate::vhost::{Destination, Life, Queue, QueueSpec, VHost};
@@ -127,14 +127,13 @@ impl Connection {
     }
 
     fn create_queue(&self, name: &str, spec: QueueSpec) -> Result<Arc<Queue>, Refusal> {
-        let id = self.broker.next_queue_id();
+        let id = self.broker.next_queue_id(u64::from(max_level(&spec.arguments)) + 1);
         if spec.durable {
             let key = Key::Queue(self.vhost.name.to_string(), name.to_owned()).encode();
             self.broker.log_meta(&[MetaChange::Put(key, encode_queue(id, &spec)?)])?;
         }
         let exclusive = spec.owner.is_some();
-        let ready = Ready::default();
-        let life = Life::Alive(QueueState::recovered(limits(&spec.arguments), ready, 1));
+        let life = Life::Alive(QueueState::new(limits(&spec.arguments)));
         let queue = Queue::new(id, name.into(), self.vhost.name.clone(), spec, life);
         self.vhost.add_queue(queue.clone());
         if exclusive {
@@ -170,8 +169,10 @@ impl Broker {
         }
         let purged = state.purge();
         if queue.spec.durable {
-            let keep = state.unacked_ids();
-            self.store.purge(queue.id, MessageId(self.store.appended()), &keep)?;
+            for level in state.levels() {
+                let keep = state.unacked_ids(level);
+                self.store.purge(queue.store_id(level), MessageId(self.store.appended()), &keep)?;
+            }
         }
         Ok(purged)
     }
@@ -198,8 +199,8 @@ impl Broker {
         self.log_meta(&changes)?;
         batch.urgent |= !changes.is_empty();
         let Life::Alive(mut state) = life else { return Ok(0) };
-        if queue.spec.durable || state.segments_mut(false).is_some() {
-            self.drop_files(queue.id);
+        if queue.spec.durable || state.has_put_aside() {
+            self.drop_files(queue);
         }
         for consumer in state.remove_consumers() {
             consumer.port.consumer_cancelled(&consumer.tag, batch);
@@ -224,10 +225,10 @@ impl Broker {
         }
     }
 
-    fn drop_files(&self, id: QueueId) {
-        let store = self.store.clone();
+    fn drop_files(&self, queue: &Queue) {
+        let (store, ids) = (self.store.clone(), queue.store_ids());
         self.when_durable(self.topology_position(), move || {
-            for transient in [false, true] {
+            for (id, transient) in ids.flat_map(|id| [(QueueId(id), false), (QueueId(id), true)]) {
                 if let Err(failed) = store.drop_queue(id, transient) {
                     tracing::warn!(%failed, ?id, "files of a deleted queue could not be removed");
                 }

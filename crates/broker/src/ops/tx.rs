@@ -8,12 +8,13 @@ use std::sync::Arc;
 
 use leveret_store::{MessageId, Place, QueueId, TxPublish};
 
-use super::publish::{Publish, Routed, Undone, ttl_ms};
+use super::publish::{Publish, Routed, Undone, durable_ids, ttl_ms};
 use super::settle::Settlement;
 use crate::channel::{Channel, Mode};
 use crate::error::Refusal;
 use crate::message::{Message, MessageView};
 use crate::port::{Batch, Outstanding};
+use crate::queue::Ended;
 use crate::stamp::Stamp;
 use crate::vhost::Queue;
 
@@ -171,7 +172,8 @@ impl Channel {
         if logged.is_empty() && acks.is_empty() {
             return Ok((Vec::new(), 0));
         }
-        let queues: Vec<Vec<QueueId>> = logged.iter().map(|one| durable_ids(one.queues)).collect();
+        let queues: Vec<Vec<QueueId>> =
+            logged.iter().map(|one| durable_ids(one.queues, one.message.properties)).collect();
         let payloads: Vec<Vec<u8>> = logged.iter().map(|one| one.message.to_payload()).collect();
         let stamps: Vec<_> = logged.iter().map(|one| one.stamp.encode()).collect();
         let parts: Vec<[&[u8]; 1]> = payloads.iter().map(|payload| [payload.as_slice()]).collect();
@@ -199,10 +201,6 @@ impl Leaving<'_> {
     }
 }
 
-fn durable_ids(queues: &[Arc<Queue>]) -> Vec<QueueId> {
-    queues.iter().filter(|queue| queue.spec.durable).map(|queue| queue.id).collect()
-}
-
 /// What the log must forget, by queue.
 fn acknowledged(settled: &[(Vec<Outstanding>, Settlement)]) -> Vec<(QueueId, Vec<MessageId>)> {
     let over = settled.iter().filter(|(_, settlement)| *settlement == Settlement::Ack);
@@ -210,9 +208,10 @@ fn acknowledged(settled: &[(Vec<Outstanding>, Settlement)]) -> Vec<(QueueId, Vec
     for run in over.flat_map(|(settled, _)| settled.chunk_by(|a, b| Arc::ptr_eq(&a.queue, &b.queue))) {
         let mut life = run[0].queue.lock();
         let Some(state) = life.rule() else { continue };
-        let ids: Vec<MessageId> = run.iter().filter_map(|one| state.unacked_id(one.pos)).collect();
-        if !ids.is_empty() {
-            acks.push((run[0].queue.id, ids));
+        let ended: Vec<Ended> = run.iter().filter_map(|one| state.would_end(one.pos)).collect();
+        for level in ended.chunk_by(|a, b| a.level == b.level) {
+            let ids = level.iter().map(|ended| ended.id).collect();
+            acks.push((run[0].queue.store_id(level[0].level), ids));
         }
     }
     acks

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use leveret_store::{MessageId, Place};
 
+use super::levels::Level;
 use crate::message::{Message, MessageView};
 use crate::stamp::Stamp;
 
-/// Place in the order of one queue. Given out by the queue, growing, kept over a requeue.
+/// Place in the order of one queue. Given out by the queue, growing on each [`Level`], kept over a requeue.
 pub type Pos = u64;
 
 /// A message that a queue holds, ready or unacknowledged.
@@ -70,8 +71,8 @@ impl Entry {
 pub struct Dead {
     /// What it says; `None` when nobody wants to know.
     pub message: Option<Arc<Message>>,
-    /// Its id, when the log must be told.
-    pub id: Option<MessageId>,
+    /// What the log must be told.
+    pub ended: Option<Ended>,
     /// Why.
     pub reason: DeathReason,
 }
@@ -98,11 +99,20 @@ impl DeathReason {
     }
 }
 
+/// A durable message whose life ended: the log must be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// Names it in the log.
+    pub id: MessageId,
+    /// Where it waited.
+    pub level: Level,
+}
+
 /// How lives ended while a queue worked: what the log and other queues must be told.
 #[derive(Debug, Default)]
 pub struct Aftermath {
     /// Durable messages that are over.
-    pub ended: Vec<MessageId>,
+    pub ended: Vec<Ended>,
     /// Messages given up.
     pub dead: Vec<Dead>,
 }
@@ -114,8 +124,17 @@ pub struct Incoming<'a> {
     pub view: MessageView<'a>,
     /// When it was published and when its publisher gives it up.
     pub stamp: Stamp,
+    /// Its priority in this queue.
+    pub level: Level,
     /// Its id and place in the log, when it must outlive the process.
     pub logged: Option<(MessageId, Place)>,
     /// The copy that the queues share, once one of them needed it.
     pub shared: Option<Arc<Message>>,
+}
+
+impl Incoming<'_> {
+    /// What the log must be told when it ends at once.
+    pub fn ended(&self) -> Option<Ended> {
+        self.logged.map(|(id, _)| Ended { id, level: self.level })
+    }
 }

@@ -12,18 +12,20 @@
 
 mod consumers;
 mod entry;
+mod levels;
 mod ready;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use hashbrown::HashMap;
 use leveret_store::{LogSpan, MessageId, Place, ReadError, Segments, Store};
 
 pub use consumers::{Consumer, ConsumerKey, Consumers};
-pub use entry::{Aftermath, Content, Dead, DeathReason, Entry, Incoming, Pos, Stored};
+pub use entry::{Aftermath, Content, Dead, DeathReason, Ended, Entry, Incoming, Pos, Stored};
+pub use levels::{Level, Levels, level_of, number_of, pos_at};
 use ready::Taken;
 pub use ready::{Ready, SeenBefore};
 
@@ -57,7 +59,7 @@ pub trait Courier<P> {
     fn keep(&mut self, incoming: &mut Incoming<'_>, waits: bool) -> Content;
 
     /// Reads a stored message of this queue.
-    fn read(&self, place: Place) -> Result<Vec<u8>, ReadError>;
+    fn read(&self, level: Level, place: Place) -> Result<Vec<u8>, ReadError>;
 
     /// Where segments are read.
     fn store(&self) -> &Store;
@@ -120,11 +122,11 @@ struct Unacked {
 /// The rule of one queue. `P` is how messages reach a consumer.
 #[derive(Debug)]
 pub struct QueueState<P> {
-    ready: Ready,
+    ready: Levels,
     unacked: HashMap<Pos, Unacked>,
     consumers: Consumers<P>,
     limits: Limits,
-    next_pos: Pos,
+    next_number: u64,
     had_consumer: bool,
     /// Some message here has, or may have, a limited time to wait.
     expires: bool,
@@ -134,20 +136,25 @@ pub struct QueueState<P> {
 
 impl<P> Default for QueueState<P> {
     fn default() -> Self {
-        Self::recovered(Limits::default(), Ready::default(), 1)
+        Self::new(Limits::default())
     }
 }
 
 impl<P> QueueState<P> {
-    /// A queue as a restart found it; new messages are placed from `next_pos` on.
-    pub fn recovered(limits: Limits, ready: Ready, next_pos: Pos) -> Self {
+    /// A new queue.
+    pub fn new(limits: Limits) -> Self {
+        Self::recovered(limits, Levels::default(), 1)
+    }
+
+    /// A queue as a restart found it; new messages are numbered from `next_number` on.
+    pub fn recovered(limits: Limits, ready: Levels, next_number: u64) -> Self {
         let expires = limits.message_ttl_ms.is_some() || !ready.is_empty();
         Self {
             limits,
             ready,
             unacked: HashMap::new(),
             consumers: Consumers::new(limits.single_active_consumer),
-            next_pos,
+            next_number,
             had_consumer: false,
             expires,
             deadline_ms: NEVER_MS,
@@ -167,13 +174,13 @@ impl<P> QueueState<P> {
         if self.limits.overflow == Overflow::RejectPublish && self.is_full(0) {
             return Ok(false);
         }
-        let pos = self.next_pos;
-        self.next_pos += 1;
+        let pos = pos_at(incoming.level, self.next_number);
+        self.next_number += 1;
         // By the invariant a consumer in the ring means that nothing waits before this message.
         while let Some(key) = self.consumers.next() {
             match self.hand(key, pos, false, incoming.view, courier) {
                 Some(true) => {
-                    aftermath.ended.extend(incoming.logged.map(|(id, _)| id));
+                    aftermath.ended.extend(incoming.ended());
                     return Ok(true);
                 }
                 Some(false) => {
@@ -217,25 +224,22 @@ impl<P> QueueState<P> {
         Ok(())
     }
 
-    /// Gives up what has waited too long, from the head: what is behind a message without a limit waits with it,
-    /// as in RabbitMQ.
+    /// Gives up what has waited too long, from the head of each level: what is behind a message without a limit
+    /// waits with it, as in RabbitMQ.
     fn expire(&mut self, courier: &mut impl Courier<P>, aftermath: &mut Aftermath) -> Result<(), ReadError> {
-        while self.expires && self.head_expires_at_ms(courier.store())? <= courier.now_ms() {
-            let Some(taken) = self.ready.take(courier.store(), courier.resident())? else { break };
+        while self.expires
+            && let Some(taken) =
+                self.ready.take_expired(courier.now_ms(), courier.store(), courier.resident())?
+        {
             aftermath.dead.push(self.give_up(taken, DeathReason::Expired, courier)?);
         }
         Ok(())
     }
 
-    /// When the head expires.
-    fn head_expires_at_ms(&mut self, store: &Store) -> Result<u64, ReadError> {
-        Ok(self.ready.head_expires_at_ms(store)?.unwrap_or(NEVER_MS))
-    }
-
     /// When this queue has to be looked at although nobody uses it; `None`: never. Answered once for each time.
     pub fn new_deadline_ms(&mut self, store: &Store) -> Option<u64> {
-        let head = if self.expires { self.head_expires_at_ms(store).unwrap_or(NEVER_MS) } else { NEVER_MS };
-        let deadline = head.min(self.unused_until_ms());
+        let head = if self.expires { self.ready.next_expiry_ms(store).ok().flatten() } else { None };
+        let deadline = head.unwrap_or(NEVER_MS).min(self.unused_until_ms());
         if deadline >= self.deadline_ms {
             return None;
         }
@@ -276,7 +280,7 @@ impl<P> QueueState<P> {
             Some(message) => Some(message),
             None => Some(content_of(&entry, courier)?),
         };
-        Ok(Dead { message, id: self.end(&entry), reason })
+        Ok(Dead { message, ended: self.end(&entry), reason })
     }
 
     /// Whether the limits leave no room for one more message, or with `over` 1 whether they are exceeded.
@@ -362,7 +366,7 @@ impl<P> QueueState<P> {
 
     /// A delivered message is done with. Unknown positions (the queue was purged of them by its deletion) are
     /// nothing to do.
-    pub fn ack(&mut self, pos: Pos) -> Option<MessageId> {
+    pub fn ack(&mut self, pos: Pos) -> Option<Ended> {
         let Unacked { entry, holder } = self.unacked.remove(&pos)?;
         if let Some(key) = holder {
             self.consumers.released(key);
@@ -396,14 +400,14 @@ impl<P> QueueState<P> {
     }
 
     /// Tells the segments that an entry is over, and answers what the log must be told.
-    fn end(&mut self, entry: &Entry) -> Option<MessageId> {
-        let stored = entry.stored()?;
+    fn end(&mut self, entry: &Entry) -> Option<Ended> {
+        let (stored, level) = (entry.stored()?, level_of(entry.pos));
         if let Place::Segment { .. } = stored.place
-            && let Some(segments) = self.ready.segments_mut(stored.durable)
+            && let Some(segments) = self.ready.segments_mut(level, stored.durable)
         {
             segments.ack(stored.place);
         }
-        stored.durable.then_some(stored.id)
+        stored.durable.then_some(Ended { id: stored.id, level })
     }
 
     /// Drops everything that waits; answers how many messages that were.
@@ -461,51 +465,69 @@ impl<P> QueueState<P> {
         self.ready.size_bytes()
     }
 
-    /// Ids of unacknowledged durable messages: what a purge must keep and a clean stop must note as delivered.
-    pub fn unacked_ids(&self) -> Vec<MessageId> {
-        let durable = |unacked: &Unacked| Some(unacked.entry.stored().filter(|s| s.durable)?.id);
-        self.unacked.values().filter_map(durable).collect()
+    /// Ids of a level's unacknowledged durable messages: what a purge must keep and a clean stop must note as
+    /// delivered.
+    pub fn unacked_ids(&self, level: Level) -> Vec<MessageId> {
+        let of_level = self.unacked.iter().filter(|(pos, _)| level_of(**pos) == level);
+        of_level.filter_map(|(_, unacked)| durable_id(&unacked.entry)).collect()
     }
 
-    /// The id of one unacknowledged durable message.
-    pub fn unacked_id(&self, pos: Pos) -> Option<MessageId> {
-        Some(self.unacked.get(&pos)?.entry.stored().filter(|stored| stored.durable)?.id)
+    /// What the log must be told when an unacknowledged message is acknowledged.
+    pub fn would_end(&self, pos: Pos) -> Option<Ended> {
+        let id = durable_id(&self.unacked.get(&pos)?.entry)?;
+        Some(Ended { id, level: level_of(pos) })
     }
 
-    /// Which durable messages were delivered before, for the note of a clean stop.
-    pub fn seen_before(&self) -> SeenBefore {
-        let mut seen = self.ready.seen_before().clone();
-        let returned = self.ready.indexed().filter(|entry| entry.redelivered);
+    /// The levels on which something waits, waited, or is unacknowledged.
+    pub fn levels(&self) -> BTreeSet<Level> {
+        let unacked = self.unacked.keys().map(|pos| level_of(*pos));
+        self.ready.all().map(|(level, _)| level).chain(unacked).collect()
+    }
+
+    /// Which durable messages of a level were delivered before, for the note of a clean stop.
+    pub fn seen_before(&self, level: Level) -> SeenBefore {
+        let ready = self.ready.level(level);
+        let mut seen = ready.map(|ready| ready.seen_before().clone()).unwrap_or_default();
+        let returned = ready.into_iter().flat_map(Ready::indexed).filter(|entry| entry.redelivered);
         seen.also.extend(returned.filter_map(|entry| Some(entry.stored()?.id)));
-        seen.also.extend(self.unacked_ids());
+        seen.also.extend(self.unacked_ids(level));
         seen.also.retain(|id| *id >= seen.below);
         seen.also.sort_unstable();
         seen.also.dedup();
         seen
     }
 
-    /// What of this queue lives in one log file, in the queue's order.
-    pub fn alive_in(&self, span: &LogSpan, durable: bool) -> Vec<Settling> {
-        let unacked = self.unacked.values().map(|unacked| &unacked.entry);
+    /// What of a level lives in one log file, in the queue's order.
+    pub fn alive_in(&self, span: &LogSpan, level: Level, durable: bool) -> Vec<Settling> {
+        let unacked = self.unacked.iter().filter(|(pos, _)| level_of(**pos) == level);
+        let unacked = unacked.map(|(_, unacked)| &unacked.entry);
+        let indexed = self.ready.level(level).into_iter().flat_map(Ready::indexed);
         let mut alive: Vec<Settling> =
-            self.ready.indexed().chain(unacked).filter_map(|entry| settling(entry, span, durable)).collect();
+            indexed.chain(unacked).filter_map(|entry| settling(entry, span, durable)).collect();
         alive.sort_unstable_by_key(|settling| settling.pos);
         alive
     }
 
-    /// The segment files for durable or put-aside messages.
-    pub fn segments_mut(&mut self, durable: bool) -> &mut Option<Segments> {
-        self.ready.segments_mut(durable)
+    /// Whether messages were put aside to save memory.
+    pub fn has_put_aside(&self) -> bool {
+        self.ready.all().any(|(_, ready)| ready.has_put_aside())
+    }
+
+    /// The segment files of a level, for durable or put-aside messages.
+    pub fn segments_mut(&mut self, level: Level, durable: bool) -> &mut Option<Segments> {
+        self.ready.segments_mut(level, durable)
     }
 
     /// What [`Self::alive_in`] answered has been copied to `moved` and is in the segments now.
-    pub fn settled(&mut self, durable: bool, mut moved: BTreeMap<MessageId, Place>) {
-        for id in self.ready.settle_tail(&moved) {
+    pub fn settled(&mut self, level: Level, durable: bool, mut moved: BTreeMap<MessageId, Place>) {
+        let ready = self.ready.level_mut(level);
+        for id in ready.settle_tail(&moved) {
             moved.remove(&id);
         }
-        let mut held = self.ready.relocate_returned(&moved);
-        held.extend(self.unacked.values_mut().filter_map(|u| ready::relocate(&mut u.entry, &moved)));
-        let Some(segments) = self.ready.segments_mut(durable) else { return };
+        let mut held = ready.relocate_returned(&moved);
+        let unacked = self.unacked.iter_mut().filter(|(pos, _)| level_of(**pos) == level);
+        held.extend(unacked.filter_map(|(_, unacked)| ready::relocate(&mut unacked.entry, &moved)));
+        let Some(segments) = ready.segments_mut(durable) else { return };
         for id in held {
             if let Some(place) = moved.remove(&id) {
                 segments.hold(place);
@@ -530,6 +552,10 @@ pub struct Settling {
     pub stamp: Stamp,
 }
 
+fn durable_id(entry: &Entry) -> Option<MessageId> {
+    Some(entry.stored().filter(|stored| stored.durable)?.id)
+}
+
 fn settling(entry: &Entry, span: &LogSpan, durable: bool) -> Option<Settling> {
     let stored = entry.stored().filter(|stored| stored.durable == durable)?;
     let in_log = matches!(stored.place, Place::Log { .. });
@@ -543,7 +569,7 @@ fn content_of<P>(entry: &Entry, courier: &impl Courier<P>) -> Result<Arc<Message
         return Ok(message.clone());
     }
     let Some(stored) = entry.stored() else { return Err(ReadError::Missing) };
-    let payload = courier.read(stored.place)?;
+    let payload = courier.read(level_of(entry.pos), stored.place)?;
     Message::from_payload(payload, courier.resident()).map(Arc::new).ok_or(ReadError::Missing)
 }
 

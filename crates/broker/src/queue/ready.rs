@@ -1,4 +1,4 @@
-//! The messages of a queue that wait, in the queue's order.
+//! The messages that wait on one level of a queue, in the queue's order.
 //!
 //! They come from up to four sorted streams, and the lowest position of all goes first:
 //!
@@ -24,7 +24,7 @@ use crate::stamp::Stamp;
 /// What was read from disk together with its entry, so that it is not read twice.
 pub(super) type Taken = (Entry, Option<Arc<Message>>);
 
-/// The waiting messages of one queue.
+/// The waiting messages of one level.
 #[derive(Debug, Default)]
 pub struct Ready {
     returned: BTreeMap<Pos, Entry>,
@@ -179,6 +179,11 @@ impl Ready {
     /// The segment files for durable or put-aside messages.
     pub fn segments_mut(&mut self, durable: bool) -> &mut Option<Segments> {
         if durable { &mut self.settled } else { &mut self.aside }
+    }
+
+    /// Whether messages were put aside to save memory and settled.
+    pub fn has_put_aside(&self) -> bool {
+        self.aside.is_some()
     }
 
     /// Takes everything that waits out. Settled messages end with their segments; the others are answered.

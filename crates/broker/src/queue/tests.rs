@@ -37,7 +37,7 @@ impl Courier<()> for Recorder {
         Content::Memory(Arc::new(Message::copy_of(&incoming.view, &self.resident)))
     }
 
-    fn read(&self, place: Place) -> Result<Vec<u8>, ReadError> {
+    fn read(&self, _level: Level, place: Place) -> Result<Vec<u8>, ReadError> {
         self.store.read(place, leveret_store::QueueId(1))
     }
 
@@ -68,21 +68,25 @@ impl Story {
         let courier =
             Recorder { store, resident: ResidentBytes::default(), log: Vec::new(), full: false, now_ms: 1 };
         let limits = Limits { buries: true, ..Limits::default() };
-        Self {
-            queue: QueueState::recovered(limits, Ready::default(), 1),
-            courier,
-            keys: Vec::new(),
-            aftermath: Aftermath::default(),
-        }
+        Self { queue: QueueState::new(limits), courier, keys: Vec::new(), aftermath: Aftermath::default() }
     }
 
     /// `p BODY`, `c TAG PREFETCH` (or `c TAG no-ack`), `ack POS`, `requeue POS`, `get`, `cancel N`, `full`, `room N`,
-    /// `limit MESSAGES drop|reject`, `purge`, `ttl MS`, `wait MS`, `p BODY EXPIRATION`, `reject POS`.
+    /// `limit MESSAGES drop|reject`, `purge`, `ttl MS`, `wait MS`, `p BODY EXPIRATION`, `reject POS`,
+    /// `urgent BODY LEVEL`, `ack-urgent LEVEL NUMBER`, `requeue-urgent LEVEL NUMBER`.
     fn step(&mut self, step: &str) {
         let words: Vec<&str> = step.split(' ').collect();
         match words[..] {
-            ["p", body] => self.publish(body, None),
-            ["p", body, ttl] => self.publish(body, ttl.parse().ok()),
+            ["p", body] => self.publish(body, None, 0),
+            ["p", body, ttl] => self.publish(body, ttl.parse().ok(), 0),
+            ["urgent", body, level] => self.publish(body, None, level.parse().unwrap()),
+            ["ack-urgent", level, number] => {
+                let pos = pos_at(level.parse().unwrap(), number.parse().unwrap());
+                self.queue.ack(pos);
+            }
+            ["requeue-urgent", level, number] => {
+                self.queue.requeue(pos_at(level.parse().unwrap(), number.parse().unwrap()));
+            }
             ["c", tag, prefetch] => self.consume(tag, prefetch),
             ["ack", pos] => {
                 self.queue.ack(pos.parse().unwrap());
@@ -133,7 +137,7 @@ impl Story {
         }
     }
 
-    fn publish(&mut self, body: &str, ttl_ms: Option<u64>) {
+    fn publish(&mut self, body: &str, ttl_ms: Option<u64>, level: Level) {
         let view = MessageView {
             exchange: "",
             routing_key: "q",
@@ -141,7 +145,7 @@ impl Story {
             body: body.as_bytes(),
         };
         let stamp = Stamp::new(self.courier.now_ms, ttl_ms);
-        let mut incoming = Incoming { view, stamp, logged: None, shared: None };
+        let mut incoming = Incoming { view, stamp, level, logged: None, shared: None };
         if !self.queue.publish(&mut incoming, &mut self.courier, &mut self.aftermath).unwrap() {
             self.courier.log.push(format!("refused:{body}"));
         }
@@ -229,4 +233,21 @@ fn a_requeued_message_keeps_its_time() {
 #[test]
 fn a_rejected_message_is_a_dead_letter() {
     check(&["c a 1", "p 1", "p 2", "reject 1"], &["a:1", "a:2", "rejected:1"]);
+}
+
+#[test]
+fn what_is_more_urgent_goes_first() {
+    check(&["p 1", "urgent 2 9", "urgent 3 5", "urgent 4 9", "c a no-ack"], &["a:2", "a:4", "a:3", "a:1"]);
+    check(&["c a 1", "p 1", "urgent 2 3", "p 3", "ack 1", "ack-urgent 3 2"], &["a:1", "a:2", "a:3"]);
+    check(
+        &["urgent 1 4", "urgent 2 4", "get", "p 3", "requeue-urgent 4 1", "c a no-ack"],
+        &["get:1", "a:1!", "a:2", "a:3"],
+    );
+}
+
+#[test]
+fn limits_and_purges_concern_all_levels() {
+    check(&["limit 2 drop", "p 1", "urgent 2 7", "p 3", "c a no-ack"], &["maxlen:2", "a:1", "a:3"]);
+    check(&["p 1", "urgent 2 7", "purge", "get"], &["purged:2", "get:"]);
+    check(&["p 1 5", "urgent 2 7", "wait 5", "get"], &["expired:1", "get:2"]);
 }

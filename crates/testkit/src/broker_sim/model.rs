@@ -36,8 +36,21 @@ pub(super) enum Stop {
 #[derive(Debug, Default)]
 pub(super) struct Model {
     queues: BTreeMap<String, BTreeMap<u64, Copy>>,
-    /// The newest message each queue handed out for the first time.
-    newest: BTreeMap<String, u64>,
+    /// The newest message that each level of each queue handed out for the first time.
+    newest: BTreeMap<(String, u8), u64>,
+}
+
+/// The queue with priorities, and the highest it distinguishes.
+pub(super) const PRIORITIZED: (&str, u8) = ("d2", 2);
+
+/// The priority that a message is published with: 0 to 3.
+pub(super) fn priority(number: u64) -> u8 {
+    (number % 4) as u8
+}
+
+/// The priority that it has in a queue.
+pub(super) fn level(queue: &str, number: u64) -> u8 {
+    if queue == PRIORITIZED.0 { priority(number).min(PRIORITIZED.1) } else { 0 }
 }
 
 /// The number of a message, and octets that only it has.
@@ -86,7 +99,7 @@ impl Model {
             return Err(format!("P4: message {number} of {queue} came again without the flag"));
         }
         if !copy.requeued && !copy.delivered {
-            let newest = self.newest.entry(queue.to_owned()).or_default();
+            let newest = self.newest.entry((queue.to_owned(), level(queue, number))).or_default();
             if number < *newest {
                 return Err(format!("P6: message {number} of {queue} came after {newest}"));
             }

@@ -1,5 +1,6 @@
 //! One program: lives of a broker on one disk, random actions, checks after every step.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -13,10 +14,10 @@ use leveret_broker::{
     Batch, Broker, Channel, Connection, ConnectionPort, Limits, MessageView, Opened, Refusal, Verdict,
 };
 use leveret_store::{CommitError, Disk, Options};
-use leveret_wire::{FieldTable, Properties, RawProperties};
+use leveret_wire::{FieldTable, FieldValue, Properties, RawProperties};
 
 use super::client::{Event, Inbox};
-use super::model::{Model, Stop, body};
+use super::model::{Model, PRIORITIZED, Stop, body, level, priority};
 use super::{Coverage, Violation};
 use crate::faulty_disk::{Crash, FaultyDisk};
 use crate::random::Random;
@@ -179,7 +180,8 @@ impl Program {
                     return Err(format!("P4: {queue} gave a message after a crash without the flag"));
                 }
             }
-            if let Some(pair) = found.windows(2).find(|pair| pair[0] >= pair[1]) {
+            let order = |number: u64| (Reverse(level(queue, number)), number);
+            if let Some(pair) = found.windows(2).find(|pair| order(pair[0]) >= order(pair[1])) {
                 return Err(format!("P5, P6: {queue} holds {} before {}", pair[0], pair[1]));
             }
             self.coverage.recovered += found.len() as u64;
@@ -272,13 +274,19 @@ impl Program {
             life.unconfirmed.insert(life.next_confirm, number);
             life.next_confirm += 1;
             let (exchange, key) = if fan_out { (FANOUT, "") } else { ("", queue) };
-            self.send(life, exchange, key, &body, persistent)?;
+            self.send(life, (exchange, key), (number, &body), persistent)?;
         }
         Ok(())
     }
 
-    fn send(&self, life: &mut Life, exchange: &str, key: &str, body: &[u8], persistent: bool) -> Outcome<()> {
-        let properties = properties(persistent);
+    fn send(
+        &self,
+        life: &mut Life,
+        (exchange, key): (&str, &str),
+        (number, body): (u64, &[u8]),
+        persistent: bool,
+    ) -> Outcome<()> {
+        let properties = properties(number, persistent);
         let properties = RawProperties::from_validated(&properties);
         let message = MessageView { exchange, routing_key: key, properties, body };
         let mut batch = Batch::at(self.now_ms);
@@ -407,7 +415,7 @@ impl Program {
         for _ in 0..1 + self.random.below(4) {
             let (number, body, persistent) = self.new_message();
             let queue = QUEUES[self.random.below(4) as usize];
-            let properties = properties(persistent);
+            let properties = properties(number, persistent);
             let properties = RawProperties::from_validated(&properties);
             let message = MessageView { exchange: "", routing_key: queue, properties, body: &body };
             channel.publish(Publish { message, mandatory: false, immediate: false }, &mut batch)?;
@@ -540,13 +548,17 @@ fn open(disk: &FaultyDisk) -> Result<Arc<Broker>, leveret_broker::OpenFailed> {
     Ok(broker)
 }
 
-fn properties(persistent: bool) -> Vec<u8> {
+fn properties(number: u64, persistent: bool) -> Vec<u8> {
     let delivery_mode = Some(if persistent { 2 } else { 1 });
-    Properties { delivery_mode, ..Properties::default() }.encode().expect("a delivery mode has a form")
+    let properties = Properties { delivery_mode, priority: Some(priority(number)), ..Properties::default() };
+    properties.encode().expect("a delivery mode and a priority have a form")
 }
 
 fn declare(name: &str, durable: bool) -> DeclareQueue<'_> {
-    let arguments = FieldTable::default();
+    let mut arguments = FieldTable::default();
+    if name == PRIORITIZED.0 {
+        arguments.push("x-max-priority", FieldValue::U8(PRIORITIZED.1));
+    }
     DeclareQueue { name, passive: false, durable, exclusive: false, auto_delete: false, arguments }
 }
 
