@@ -78,7 +78,6 @@ async fn amqp_is_spoken_over_tls() {
 }
 
 #[tokio::test]
-#[ignore = "the broker ends TLS connections without close_notify"]
 async fn the_end_of_a_connection_is_authentic() {
     let secured = Secured::start().await;
     let mut stream = secured.connect().await;
