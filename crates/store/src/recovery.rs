@@ -87,13 +87,20 @@ impl Store {
     }
 }
 
-/// The folders every data directory has. Synced also when they exist: what a killed process renamed must be
-/// durable before anything is built on it.
+/// The folders every data directory has. Synced also when they exist: names that a killed process gave must be
+/// durable before anything is built on them.
 fn found_folders(guard: &GuardedDisk) -> Result<(), OpenError> {
-    for dir in [LOG_DIR, queues_dir(false), queues_dir(true)] {
+    guard.sync_dir("").map_err(open_error)?;
+    let names = guard.raw().list("")?;
+    let mut missing = vec![LOG_DIR, queues_dir(false), queues_dir(true)];
+    missing.retain(|dir| !names.iter().any(|name| name == dir));
+    for dir in &missing {
         guard.create_dir(dir).map_err(open_error)?;
     }
-    guard.sync_dir("").map_err(open_error)
+    if !missing.is_empty() {
+        guard.sync_dir("").map_err(open_error)?;
+    }
+    guard.sync_dir(LOG_DIR).map_err(open_error)
 }
 
 fn open_error(error: CommitError) -> OpenError {

@@ -94,13 +94,18 @@ impl SegmentTable {
         self.rows.contains_key(&(key.queue, key.number)) || self.staged.iter().any(|change| change.1 == key)
     }
 
-    /// Forgets a queue; returns whether it had anything.
-    pub(crate) fn drop_queue(&mut self, queue: QueueId) -> bool {
-        let before = self.rows.len() + self.staged.len();
+    /// Whether any checkpoint, also the one on disk, may know segments of a queue.
+    pub(crate) fn mentions(&self, queue: QueueId) -> bool {
+        let rows = self.rows.range((queue, 0)..=(queue, u32::MAX)).next().is_some();
+        let staged = self.staged.iter().any(|(_, key, _)| key.queue == queue);
+        rows || staged || self.unneeded.iter().any(|key| key.queue == queue)
+    }
+
+    /// Forgets a queue.
+    pub(crate) fn drop_queue(&mut self, queue: QueueId) {
         let numbers: Vec<_> = self.rows.range((queue, 0)..=(queue, u32::MAX)).map(|(at, _)| *at).collect();
         numbers.iter().for_each(|at| drop(self.rows.remove(at)));
         self.staged.retain(|(_, key, _)| key.queue != queue);
-        before != self.rows.len() + self.staged.len()
     }
 }
 
@@ -118,6 +123,6 @@ mod tests {
             table.apply_staged(LogFileNumber(file));
             assert_eq!((table.rows().len(), table.take_unneeded()), (rows, unneeded), "file {file}");
         }
-        assert!(!table.drop_queue(QueueId(1)));
+        assert!(!table.mentions(QueueId(1)));
     }
 }

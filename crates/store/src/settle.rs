@@ -6,11 +6,14 @@
 
 use std::sync::atomic::Ordering;
 
+use parking_lot::MutexGuard;
+
 use crate::block_writer::BlockWriter;
 use crate::checkpoint;
 use crate::error::CommitError;
 use crate::log_file::damaged_log_path;
 use crate::place::{LogFileNumber, LogSpan, QueueId};
+use crate::queue_folders::QueueFolders;
 use crate::segment::{SegmentKey, SegmentTail, queue_dir};
 use crate::segment_table::StagedChange;
 use crate::store::Store;
@@ -72,23 +75,26 @@ impl Store {
     /// # Errors
     /// As for [`Store::commit`]; the files are then removed by a later call, or never read again.
     pub fn drop_queue(&self, queue: QueueId, transient: bool) -> Result<(), CommitError> {
-        if self.forget_segments(queue, transient) {
-            // Said in the log before the files go, or the checkpoint would miss them after a crash.
+        let dir = queue_dir(queue, transient);
+        // Said in the log before the files go, or the checkpoint would miss them after a crash.
+        if !transient && self.table.lock().mentions(queue) {
             self.append_drop(queue)?;
+        }
+        drop(self.forget_segments(queue));
+        if !transient && !self.guard.raw().list(&dir).unwrap_or_default().is_empty() {
             self.commit()?;
         }
-        let mut folders = self.folders.lock();
-        folders.drop_queue(queue);
-        self.table.lock().drop_queue(queue);
-        remove_dir_quietly(self.guard.raw(), &queue_dir(queue, transient));
+        let _folders = self.forget_segments(queue);
+        remove_dir_quietly(self.guard.raw(), &dir);
         Ok(())
     }
 
-    /// Whether the queue had anything that a checkpoint could mention.
-    fn forget_segments(&self, queue: QueueId, transient: bool) -> bool {
+    /// Nobody writes for the queue any more, and the next checkpoint does not know it.
+    fn forget_segments(&self, queue: QueueId) -> MutexGuard<'_, QueueFolders> {
         let mut folders = self.folders.lock();
         folders.drop_queue(queue);
-        !transient && self.table.lock().drop_queue(queue)
+        self.table.lock().drop_queue(queue);
+        folders
     }
 
     /// What the checkpoint says once `file` is settled.
