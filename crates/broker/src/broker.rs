@@ -333,7 +333,7 @@ pub(crate) fn quarantine(life: &mut Life, queue: &Queue, damage: &ReadError, bat
             consumer.port.consumer_cancelled(&consumer.tag, batch);
         }
     }
-    *life = Life::Damaged(damage.to_string());
+    life.take_offline(damage.to_string());
 }
 
 /// Carries messages from a queue to its consumers, or to where they wait.

@@ -88,7 +88,7 @@ impl Broker {
         let _everything_has_arrived = self.in_flight.write();
         let mut notes = Vec::new();
         for queue in self.vhosts().iter().flat_map(|vhost| vhost.queues()) {
-            if let (true, Life::Alive(state)) = (queue.spec.durable, &*queue.lock()) {
+            if let (true, Some(state)) = (queue.spec.durable, queue.lock().content()) {
                 let note = |level| (queue.store_id(level), encode_note(&state.seen_before(level)));
                 notes.extend(state.levels().into_iter().map(note));
             }
@@ -201,9 +201,7 @@ impl Rebuild {
 
     /// The queue with these ids, one for each level.
     fn life(&mut self, ids: RangeInclusive<u64>, limits: queue::Limits) -> Life {
-        if let Some(what) = ids.clone().find_map(|id| self.damaged.get(&QueueId(id))) {
-            return Life::Damaged(what.clone());
-        }
+        let damage = ids.clone().find_map(|id| self.damaged.get(&QueueId(id)).cloned());
         let found: Vec<_> = (0..=Level::MAX)
             .zip(ids)
             .filter_map(|(level, id)| Some((level, self.content.remove(&QueueId(id))?)))
@@ -216,7 +214,11 @@ impl Rebuild {
             let tail = logged(&content.log, (level, &mut next_number), &seen, limits.message_ttl_ms);
             levels.push((level, Ready::recovered(Some(content.segments), tail, seen)));
         }
-        Life::Alive(QueueState::recovered(limits, Levels::recovered(levels), next_number))
+        let mut life = Life::Alive(QueueState::recovered(limits, Levels::recovered(levels), next_number));
+        if let Some(what) = damage {
+            life.take_offline(what);
+        }
+        life
     }
 
     fn seen_before(&self, id: QueueId) -> SeenBefore {

@@ -11,7 +11,7 @@ use leveret_store::{CommitError, LogSpan, ReadError, Segments};
 
 use crate::broker::Broker;
 use crate::queue::{Level, Settling};
-use crate::vhost::{Life, Queue};
+use crate::vhost::Queue;
 
 impl Broker {
     /// Settles the oldest full log file; `false` when there is none.
@@ -37,8 +37,8 @@ impl Broker {
         durable: bool,
     ) -> Result<(), CommitError> {
         let id = queue.store_id(level);
-        let (alive, tail) = match &mut *queue.lock() {
-            Life::Alive(state) => {
+        let (alive, tail) = match queue.lock().content() {
+            Some(state) => {
                 let alive = state.alive_in(span, level, durable);
                 let segments = state.segments_mut(level, durable);
                 if alive.is_empty() && segments.is_none() {
@@ -46,7 +46,7 @@ impl Broker {
                 }
                 (alive, segments.get_or_insert_with(|| Segments::new(id, !durable)).tail())
             }
-            Life::Damaged(_) | Life::Gone => return Ok(()),
+            None => return Ok(()),
         };
         let mut writer = self.store.block_writer(id, !durable, span.number, &tail);
         let mut moved = BTreeMap::new();
@@ -56,15 +56,13 @@ impl Broker {
                     let place = writer.push(settling.pos, settling.id, &settling.stamp.encode(), &payload);
                     moved.insert(settling.id, place);
                 }
-                Err(damage) => {
-                    give_up(queue, settling, &damage);
-                    return Ok(());
-                }
+                // It stays where it is, in a log file that the store keeps.
+                Err(damage) => give_up(queue, settling, &damage),
             }
         }
         let blocks = writer.finish()?;
         let mut life = queue.lock();
-        let Some(state) = life.rule() else { return Ok(()) };
+        let Some(state) = life.content() else { return Ok(()) };
         let Some(segments) = state.segments_mut(level, durable) else { return Ok(()) };
         segments.add(blocks);
         state.settled(level, durable, moved);
@@ -79,5 +77,5 @@ impl Broker {
 fn give_up(queue: &Queue, settling: &Settling, damage: &ReadError) {
     tracing::error!(queue = %queue.name, vhost = %queue.vhost, id = settling.id.0, %damage,
         "queue taken offline: a logged message cannot be read; its log file is kept");
-    *queue.lock() = Life::Damaged(damage.to_string());
+    queue.lock().take_offline(damage.to_string());
 }

@@ -149,7 +149,7 @@ pub enum Life {
     Alive(QueueState<Arc<ChannelPort>>),
     /// A stored message of it cannot be read (file and offset are named): it takes and gives nothing, so that
     /// nothing is delivered out of order or silently missing. What is on disk is kept.
-    Damaged(String),
+    Damaged(String, Box<QueueState<Arc<ChannelPort>>>),
     /// It was deleted.
     Gone,
 }
@@ -215,15 +215,32 @@ impl Life {
     pub fn rule(&mut self) -> Option<&mut QueueState<Arc<ChannelPort>>> {
         match self {
             Self::Alive(state) => Some(state),
-            Self::Damaged(_) | Self::Gone => None,
+            Self::Damaged(..) | Self::Gone => None,
         }
+    }
+
+    /// What the queue holds, also while it is out of service: its readable messages move on with the log (P7).
+    pub fn content(&mut self) -> Option<&mut QueueState<Arc<ChannelPort>>> {
+        match self {
+            Self::Alive(state) => Some(state),
+            Self::Damaged(_, state) => Some(state),
+            Self::Gone => None,
+        }
+    }
+
+    /// Takes the queue out of service.
+    pub(crate) fn take_offline(&mut self, what: String) {
+        *self = match std::mem::replace(self, Self::Gone) {
+            Self::Alive(state) => Self::Damaged(what, Box::new(state)),
+            other => other,
+        };
     }
 
     /// The rule, or why there is none.
     pub fn alive(&mut self, queue: &Queue) -> Result<&mut QueueState<Arc<ChannelPort>>, Refusal> {
         match self {
             Self::Alive(state) => Ok(state),
-            Self::Damaged(what) => {
+            Self::Damaged(what, _) => {
                 Err(Refusal::internal(format!("{} is offline: {what}", queue.described())))
             }
             Self::Gone => Err(Refusal::not_found(format!("no {}", queue.described()))),

@@ -166,6 +166,11 @@ impl CommitLoop {
 
 fn settle_all(broker: &Broker, wake: &Committer) -> Result<(), StoreFailed> {
     while wake.sleep() {
+        // Ahead of the next rotation, so that no confirm waits for a file to be made.
+        match broker.store().prepare_next_file() {
+            Ok(()) | Err(CommitError::DiskFull) => {}
+            Err(CommitError::Failed(failed)) => return Err(failed),
+        }
         loop {
             match broker.settle_oldest() {
                 Ok(true) => {}

@@ -297,7 +297,7 @@ impl Broker {
     ) -> Result<bool, Refusal> {
         let mut life = queue.lock();
         // A queue deleted a moment ago counts as having taken the message; a damaged one must not.
-        let is_damaged = matches!(&*life, Life::Damaged(_));
+        let is_damaged = matches!(&*life, Life::Damaged(..));
         let Some(state) = life.rule() else { return Ok(!is_damaged) };
         let mut aftermath = Aftermath::default();
         let published = state.publish(incoming, &mut Carrier::new(self, queue, batch), &mut aftermath);
