@@ -15,6 +15,8 @@ use crate::shared::{Shared, is_loopback};
 
 /// Read at a time; everything one read returns is one batch.
 const READ_BYTES: usize = 256 << 10;
+/// Less than a segment: the client's kernel may hold back what follows.
+const SMALL_READ_BYTES: usize = 1400;
 /// Reads before other connections of the thread have their turn.
 const READS_IN_A_ROW: usize = 8;
 /// How long a connection that is over may take to have our last words written.
@@ -102,15 +104,17 @@ fn read_once(driver: &mut Driver, socket: &TcpStream) -> io::Result<Option<Step>
         scratch[..kept].copy_from_slice(&driver.partial);
         driver.heart.heard();
         driver.shared.received(count);
-        if !driver.session.is_running() {
+        let step = driver.receive(&scratch[..kept + count]);
+        if count < SMALL_READ_BYTES {
             acknowledge_at_once(socket);
         }
-        Ok(Some(driver.receive(&scratch[..kept + count])))
+        Ok(Some(step))
     })
 }
 
-/// Clients that leave Nagle's algorithm on (amqplib) send `tune-ok` and `open` in two writes, and the second waits
-/// for the first to be acknowledged, 40 ms by default. Not sticky, hence at every read of the handshake.
+/// Clients that leave Nagle's algorithm on (amqplib) send two small things in two writes, and the second waits for
+/// the first to be acknowledged, 40 ms by default. Not sticky, hence at every small read; nothing is sent when our
+/// answer has carried the acknowledgement already.
 fn acknowledge_at_once(socket: &TcpStream) {
     if let Err(error) = rustix::net::sockopt::set_tcp_quickack(socket, true) {
         tracing::debug!(%error, "no TCP_QUICKACK");
