@@ -19,12 +19,22 @@ alive() {
 
 serving() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 
+# A process that was killed is gone before its sockets are.
+wait_until_free() {
+  local i
+  for i in $(seq 50); do
+    serving "$1" || return 0
+    sleep 0.1
+  done
+  return 1
+}
+
 start() {
   local port=$1 dir pid deadline
   mkdir -p "$2/log" && dir=$(cd "$2" && pwd) || die "cannot create $2"
   [[ $port =~ ^[0-9]+$ ]] || usage
   alive "$dir/node.pid" && die "a server already runs in $dir (pid $(cat "$dir/node.pid"))"
-  serving "$port" && die "port $port is taken"
+  wait_until_free "$port" || die "port $port is taken"
   [ -x "${LEVERET:-}" ] || die "LEVERET must name the binary"
   "$LEVERET" serve --data-dir "$dir/data" --listen "127.0.0.1:$port" \
     --http "127.0.0.1:${MGMT_PORT:-$((port + 10000))}" </dev/null >>"$dir/log/server.log" 2>&1 &

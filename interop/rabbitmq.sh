@@ -88,12 +88,22 @@ ENV
 
 serving() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 
+# A process that was killed is gone before its sockets are.
+wait_until_free() {
+  local i
+  for i in $(seq 50); do
+    serving "$1" || return 0
+    sleep 0.1
+  done
+  return 1
+}
+
 start() {
   local port=$1 dir dist deadline
   mkdir -p "$2" && dir=$(cd "$2" && pwd) || die "cannot create $2"
   [[ $port =~ ^[0-9]+$ ]] || usage
   alive "$dir/node.pid" beam && die "a node already runs in $dir (pid $(cat "$dir/node.pid"))"
-  serving "$port" && die "port $port is taken"
+  wait_until_free "$port" || die "port $port is taken"
   install_server
   mkdir -p "$dir"/{data,log,conf}
   dist=${RABBITMQ_DIST_PORT:-$((port > 45535 ? port - 20000 : port + 20000))}

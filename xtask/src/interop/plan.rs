@@ -62,7 +62,7 @@ pub(crate) fn programs() -> Vec<Program> {
         shared("amqplib", Runner::Node("node/amqplib.js"), 90),
         shared("amqp-tools", Runner::Shell("c/amqp_tools.sh"), 60),
         shared("suite-py-amqp", Runner::Shell("suites/py-amqp.sh"), 180),
-        shared("suite-node-amqplib", Runner::Shell("suites/node-amqplib.sh"), 120),
+        shared("suite-node-amqplib", Runner::Shell("suites/node-amqplib.sh"), 150),
     ]
 }
 

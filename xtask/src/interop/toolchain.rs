@@ -9,6 +9,10 @@ use anyhow::{Context, Result, anyhow};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
+use std::time::Duration;
+
+/// What a suite keeps of its time for fetching itself, and for saying what it counted when its tests hang.
+const SUITE_RESERVE: Duration = Duration::from_secs(60);
 
 /// The languages' installations; each is made when the first program asks for it.
 pub(crate) struct Toolchains {
@@ -65,7 +69,7 @@ impl Toolchains {
         command
             .current_dir(&self.programs)
             .env("SUITES_CACHE", self.cache.join("suites"))
-            .env("SUITE_TIMEOUT", program.timeout.as_secs().to_string());
+            .env("SUITE_TIMEOUT", program.timeout.saturating_sub(SUITE_RESERVE).as_secs().to_string());
         Ok(command)
     }
 
