@@ -11,6 +11,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 const START_TIMEOUT: Duration = Duration::from_secs(120);
+const STDERR_FILE: &str = "stderr.log";
+const LAST_WORDS_LINES: usize = 20;
 const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 /// Start times are known this precisely.
 const START_POLL: Duration = Duration::from_millis(1);
@@ -71,6 +73,13 @@ impl Server {
             Peer::Relay => start_child(relay(address)?, address, &directory, begin)?,
         };
         Ok(Server { address, process, start_time, directory, handle })
+    }
+
+    /// The end of what it wrote to stderr, for a reader who asks why it failed.
+    pub(super) fn last_words(&self) -> String {
+        let log = std::fs::read_to_string(self.directory.join(STDERR_FILE)).unwrap_or_default();
+        let skipped = log.lines().count().saturating_sub(LAST_WORDS_LINES);
+        log.lines().skip(skipped).collect::<Vec<_>>().join("\n")
     }
 
     fn stop(&mut self) -> Result<()> {
@@ -136,7 +145,7 @@ fn start_child(
     directory: &Path,
     begin: Instant,
 ) -> Result<(Handle, Process, Duration)> {
-    let log = directory.join("stderr.log");
+    let log = directory.join(STDERR_FILE);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&log)?);
     let mut child = command.spawn().with_context(|| format!("{command:?}"))?;
     let start_time = wait_until_open(address, begin, &mut child, |_| false).or_else(|error| {

@@ -5,7 +5,7 @@ use super::flows::{consume, publish, publish_confirmed};
 use super::load::{Batch, Counters, Histogram, Persistence, Window, observe};
 use super::rpc;
 use super::server::{Peer, Server};
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::thread;
@@ -93,6 +93,10 @@ impl Workload {
     }
 
     pub(super) fn run(self, server: &Server, pace: Pace) -> Result<Vec<Metric>> {
+        self.load(server, pace).with_context(|| server.last_words())
+    }
+
+    fn load(self, server: &Server, pace: Pace) -> Result<Vec<Metric>> {
         match self {
             Workload::Throughput => throughput(server, pace.window()),
             Workload::Durable => durable(server, pace.window()),
