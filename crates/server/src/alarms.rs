@@ -4,7 +4,7 @@
 //! broker has no timer. An alarm goes on at the mark and off some way below it, so it does not flutter.
 
 use std::fs;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -18,11 +18,15 @@ const LOOK_AGAIN: Duration = Duration::from_millis(200);
 /// An alarm ends when usage is this share of the mark (RabbitMQ flutters at the mark itself).
 const CLEAR_SHARE: f64 = 0.9;
 
+/// Asks the log to let go of what nobody needs any more.
+type MakeRoom = Box<dyn Fn() + Send + Sync>;
+
 /// Looks at memory and disk.
 pub(crate) struct Watchdog {
     state: Mutex<State>,
     wake: Condvar,
     alarm: watch::Sender<Option<&'static str>>,
+    make_room: OnceLock<MakeRoom>,
     disk: Arc<dyn Disk>,
     memory_limit_bytes: u64,
     disk_free_bytes: u64,
@@ -70,11 +74,18 @@ impl Watchdog {
             state: Mutex::default(),
             wake: Condvar::new(),
             alarm,
+            make_room: OnceLock::new(),
             disk,
             memory_limit_bytes: memory as u64,
             // Room for the next log file and for what settling the current ones writes.
             disk_free_bytes: watermarks.disk_free_bytes.unwrap_or(2 * log_file_bytes),
         })
+    }
+
+    /// Sets what is called again and again while the disk is low. Files of messages that are over only go with the
+    /// log file that says so, and while publishers are blocked no log file would ever become full.
+    pub(crate) fn on_low_disk(&self, make_room: impl Fn() + Send + Sync + 'static) {
+        let _first = self.make_room.set(Box::new(make_room));
     }
 
     /// Asks for a look.
@@ -111,6 +122,9 @@ impl Watchdog {
                 state.low = low;
                 announce(low);
                 self.alarm.send_replace(low.reason());
+            }
+            if let (true, Some(make_room)) = (low.disk, self.make_room.get()) {
+                make_room();
             }
             if low.reason().is_some() {
                 self.wake.wait_for(&mut state, LOOK_AGAIN);

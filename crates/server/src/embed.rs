@@ -241,6 +241,11 @@ impl Builder {
         let Opened { broker, damage, clean, .. } =
             leveret_broker::Broker::open(disk, options, config.limits.clone()).map_err(StartError::Open)?;
         let committer = Arc::new(Committer::default());
+        let (store, wake) = (broker.store().clone(), committer.clone());
+        watchdog.on_low_disk(move || {
+            store.rotate();
+            wake.hurry();
+        });
         let (failure_tx, failure) = watch::channel(None);
         let disk = DiskThreads::start(&broker, committer.clone(), watchdog.clone(), move |failed| {
             tracing::error!(%failed, "the disk failed; nothing is confirmed any more");
