@@ -1,8 +1,8 @@
 //! A disk that is full (`docs/promises.md`, what happens instead): publishers wait, consumers go on, nothing is lost.
 //!
 //! ```text
-//!   64 MiB  |  the broker's own backlog fills it │ consumed │ a foreign file fills it │ consumed │ file gone │ kill
-//!  publishers      blocked                         go on      blocked ≤ 1 s, once       blocked    go on ≤ 5 s
+//!  64 MiB        the broker's own backlog fills it │ consumed │ a foreign file fills it │ consumed │ file gone   … kill
+//!  publishers            blocked                     go on       blocked ≤ 1 s, once      blocked    go on ≤ 5 s
 //! ```
 //!
 //! Passes if the broker lives, publishers are told in time, consumers empty the queue while publishers wait,
@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::Plan;
-use super::client::{CALL_TIMEOUT, Client, Ended, Event};
+use super::client::{CALL_TIMEOUT, Client, Delivery, Ended, Event};
 use super::load::Unconfirmed;
 use super::message::Message;
 use super::site::Site;
@@ -39,6 +39,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const QUIET_MS: u64 = 700;
 const TICK: Duration = Duration::from_millis(20);
 const GETS: usize = 64;
+/// Messages that wait while somebody consumes: far from filling the disk.
+const BACKLOG_MAX: usize = 1000;
 
 pub(super) fn run(site: &Site, plan: &Plan, verdict: &mut Verdict) -> Result<()> {
     let file_systems: &[FileSystem] =
@@ -74,7 +76,6 @@ struct Scene<'a> {
 struct Times {
     until_blocked: Duration,
     until_resumed: Duration,
-    consumed: u64,
 }
 
 impl Scene<'_> {
@@ -82,27 +83,29 @@ impl Scene<'_> {
         let mut server = site.start().context("failed start")?;
         let address = server.address();
         Client::open(address)?.call(QueueDeclare { queue: QUEUE, durable: true, ..Default::default() })?;
-        self.with_publishers(address, |scene| {
-            scene.own_backlog(address)?;
+        self.with_traffic(address, |scene| {
+            scene.own_backlog()?;
             for _ in 0..scene.rounds {
                 std::thread::sleep(Duration::from_millis(scene.random.below(QUIET_MS)));
-                scene.foreign_file(address)?;
+                scene.foreign_file()?;
             }
             scene.verdict.demand(server.is_running()?, "the broker ended", "on a full disk");
             Ok(())
         })?;
-        let filler = self.disk.fill()?;
+        let mut filler = self.disk.filler()?;
+        filler.grow()?;
         server.kill()?;
         filler.remove()?;
         let server = site.start().context("failed start after the kill")?;
-        self.traffic.consume(server.address())?;
+        self.traffic.stop.store(false, Ordering::Relaxed);
+        self.traffic.empty(&mut Client::open(server.address())?)?;
         server.kill()?;
         self.traffic.judge(self.verdict);
         self.verdict.fact(self.times.fact(self.rounds));
         Ok(())
     }
 
-    fn with_publishers(
+    fn with_traffic(
         &mut self,
         address: SocketAddr,
         during: impl FnOnce(&mut Self) -> Result<()>,
@@ -112,38 +115,47 @@ impl Scene<'_> {
             for _ in 0..PUBLISHERS {
                 scope.spawn(|| traffic.note_end(traffic.publish(address)));
             }
+            scope.spawn(|| traffic.note_end(traffic.consume(address)));
             let outcome = during(self);
             traffic.stop.store(true, Ordering::Relaxed);
             outcome
         })
     }
 
-    /// The broker fills the disk itself.
-    fn own_backlog(&mut self, address: SocketAddr) -> Result<()> {
+    /// The broker fills the disk itself, since nobody consumes.
+    fn own_backlog(&mut self) -> Result<()> {
         let blocked = self.traffic.wait(State::all_blocked);
         ensure!(blocked.is_some(), "publishers were never blocked by the broker's own backlog");
-        self.times.consumed += self.traffic.consume(address).context("consuming from a full disk")?;
+        self.traffic.consumes.store(true, Ordering::Relaxed);
+        let resumed = self.traffic.wait(|state| state.blocked == 0 || state.seen_empty);
+        ensure!(resumed.is_some(), "consumers do not empty the queue");
         let resumed = self.traffic.wait(|state| state.blocked == 0);
         self.resumed(resumed, "after the queue was empty");
         Ok(())
     }
 
-    /// Somebody else fills the disk.
-    fn foreign_file(&mut self, address: SocketAddr) -> Result<()> {
-        let told_before = self.traffic.told();
-        let filler = self.disk.fill()?;
+    /// Somebody else fills the disk, and takes what the broker frees too.
+    fn foreign_file(&mut self) -> Result<()> {
+        let told_before = self.traffic.with_state(|state| state.told);
+        let mut filler = self.disk.filler()?;
+        filler.grow()?;
         match self.traffic.wait(State::all_blocked) {
             Some(took) if took <= BLOCKED_MAX => {
                 self.times.until_blocked = self.times.until_blocked.max(took);
             }
             late => self.verdict.fault("blocked late", format!("{late:?} after the disk was full")),
         }
-        std::thread::sleep(FULL_TIME);
-        let told = self.traffic.told() - told_before;
-        let times = format!("{told} times in {FULL_TIME:?}, with {PUBLISHERS} publishers");
-        self.verdict.demand(told <= PUBLISHERS as u64, "the alarm flutters", times);
-        self.times.consumed += self.traffic.consume(address).context("consuming from a full disk")?;
-        let confirmed = self.traffic.confirmed();
+        self.traffic.with_state(|state| state.seen_empty = false);
+        let full_until = Instant::now() + FULL_TIME;
+        while Instant::now() < full_until {
+            filler.grow()?;
+            std::thread::sleep(TICK);
+        }
+        let (told, seen_empty, confirmed) =
+            self.traffic.with_state(|state| (state.told, state.seen_empty, state.confirmed.len()));
+        self.verdict.demand(seen_empty, "consumers do not empty the queue", "of a full disk");
+        let times = format!("{} times in {FULL_TIME:?}, with {PUBLISHERS} publishers", told - told_before);
+        self.verdict.demand(told - told_before <= PUBLISHERS as u64, "the alarm flutters", times);
         filler.remove()?;
         let resumed = self.traffic.wait(|state| state.blocked == 0 && state.confirmed.len() > confirmed);
         self.resumed(resumed, "after there was room");
@@ -153,7 +165,7 @@ impl Scene<'_> {
     fn resumed(&mut self, took: Option<Duration>, since: &str) {
         match took {
             Some(took) if took <= RESUMED_MAX => {
-                self.times.until_resumed = self.times.until_resumed.max(took)
+                self.times.until_resumed = self.times.until_resumed.max(took);
             }
             late => self.verdict.fault("publishing resumed late", format!("{late:?} {since}")),
         }
@@ -163,9 +175,8 @@ impl Scene<'_> {
 impl Times {
     fn fact(&self, rounds: u64) -> String {
         format!(
-            "{rounds} times full by a foreign file: blocked within {} ms, {} messages consumed meanwhile, publishing again within {} ms",
+            "full by its own backlog and {rounds} times by a foreign file: blocked within {} ms, publishing again within {} ms",
             self.until_blocked.as_millis(),
-            self.consumed,
             self.until_resumed.as_millis()
         )
     }
@@ -176,6 +187,7 @@ struct Traffic {
     seed: u64,
     last_id: AtomicU64,
     stop: AtomicBool,
+    consumes: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -187,25 +199,25 @@ struct State {
     told: u64,
     confirmed: BTreeSet<u64>,
     consumed: BTreeSet<u64>,
+    /// A consumer has found nothing in the queue.
+    seen_empty: bool,
     altered: u64,
     complaints: Vec<String>,
 }
 
 impl Traffic {
     fn new(seed: u64) -> Traffic {
-        Traffic { seed, last_id: AtomicU64::new(0), stop: AtomicBool::new(false), state: Mutex::default() }
+        Traffic {
+            seed,
+            last_id: AtomicU64::new(0),
+            stop: AtomicBool::new(false),
+            consumes: AtomicBool::new(false),
+            state: Mutex::default(),
+        }
     }
 
     fn with_state<T>(&self, use_it: impl FnOnce(&mut State) -> T) -> T {
         use_it(&mut self.state.lock().expect("no thread panics while it holds the state"))
-    }
-
-    fn told(&self) -> u64 {
-        self.with_state(|state| state.told)
-    }
-
-    fn confirmed(&self) -> usize {
-        self.with_state(|state| state.confirmed.len())
     }
 
     fn note_end(&self, end: Result<(), Ended>) {
@@ -232,7 +244,7 @@ impl Traffic {
         let mut unconfirmed = Unconfirmed::default();
         let mut blocked = false;
         while !self.stop.load(Ordering::Relaxed) {
-            while !blocked && unconfirmed.len() < IN_FLIGHT_MAX {
+            while !blocked && unconfirmed.len() < IN_FLIGHT_MAX && self.may_publish() {
                 let id = self.last_id.fetch_add(1, Ordering::Relaxed) + 1;
                 let message = Message::new(self.seed, id);
                 let publish = BasicPublish { routing_key: QUEUE, ..Default::default() };
@@ -275,12 +287,27 @@ impl Traffic {
         })
     }
 
-    /// Takes messages until the queue is empty; how many.
-    fn consume(&self, address: SocketAddr) -> Result<u64, Ended> {
+    /// Publishers keep a small backlog while somebody consumes.
+    fn may_publish(&self) -> bool {
+        let backlog = self.with_state(|state| state.confirmed.len().saturating_sub(state.consumed.len()));
+        backlog < BACKLOG_MAX || !self.consumes.load(Ordering::Relaxed)
+    }
+
+    fn consume(&self, address: SocketAddr) -> Result<(), Ended> {
         let mut client = Client::open(address)?;
-        let mut count = 0;
+        while !self.stop.load(Ordering::Relaxed) {
+            if self.consumes.load(Ordering::Relaxed) {
+                self.empty(&mut client)?;
+            }
+            std::thread::sleep(TICK);
+        }
+        Ok(())
+    }
+
+    /// Takes messages until the queue is empty.
+    fn empty(&self, client: &mut Client) -> Result<(), Ended> {
         let mut empty = false;
-        while !empty {
+        while !empty && !self.stop.load(Ordering::Relaxed) {
             (0..GETS).try_for_each(|_| client.get(QUEUE))?;
             client.flush()?;
             for _ in 0..GETS {
@@ -288,17 +315,15 @@ impl Traffic {
                     Event::NothingToGet => empty = true,
                     Event::Delivery(delivery) => {
                         client.ack(delivery.tag, false);
-                        self.with_state(|state| {
-                            state.consume(self.seed, &delivery.message_id, &delivery.body)
-                        });
-                        count += 1;
+                        self.with_state(|state| state.consume(self.seed, &delivery));
                     }
                     other => return Err(Ended::Garbled(format!("{other:?} in answer to a get"))),
                 }
             }
             client.flush()?;
         }
-        Ok(count)
+        self.with_state(|state| state.seen_empty |= empty);
+        Ok(())
     }
 
     fn judge(&self, verdict: &mut Verdict) {
@@ -320,10 +345,11 @@ impl State {
         self.blocked == PUBLISHERS
     }
 
-    fn consume(&mut self, seed: u64, message_id: &[u8], body: &[u8]) {
-        match Message::id_of(message_id) {
-            Some(id) if Message::new(seed, id).body_of(BODY_BYTES) == body => drop(self.consumed.insert(id)),
-            _ => self.altered += 1,
+    fn consume(&mut self, seed: u64, delivery: &Delivery) {
+        let id = Message::id_of(&delivery.message_id);
+        match id.filter(|id| Message::new(seed, *id).body_of(BODY_BYTES) == delivery.body) {
+            Some(id) => drop(self.consumed.insert(id)),
+            None => self.altered += 1,
         }
     }
 }

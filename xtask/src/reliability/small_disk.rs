@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use std::fs::File;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -54,24 +54,10 @@ impl SmallDisk {
         &self.mount_point
     }
 
-    /// Takes all the room that is left.
-    ///
-    /// # Errors
-    /// Writing fails for another reason than a full disk.
-    pub(super) fn fill(&self) -> Result<Filler> {
+    /// A foreign file, still empty.
+    pub(super) fn filler(&self) -> Result<Filler> {
         let path = self.mount_point.join("filler");
-        let mut file = File::create(&path)?;
-        for chunk_bytes in [64 << 10, 4 << 10, 512] {
-            let chunk = vec![0x55; chunk_bytes];
-            loop {
-                match file.write(&chunk) {
-                    Ok(_) => {}
-                    Err(error) if error.kind() == std::io::ErrorKind::StorageFull => break,
-                    Err(error) => return Err(error).context("filling the disk"),
-                }
-            }
-        }
-        Ok(Filler { path })
+        Ok(Filler { file: File::create(&path)?, path })
     }
 }
 
@@ -90,9 +76,28 @@ impl Drop for SmallDisk {
 /// A file that is not the broker's and takes its room.
 pub(super) struct Filler {
     path: PathBuf,
+    file: File,
 }
 
 impl Filler {
+    /// Takes all the room that is left.
+    ///
+    /// # Errors
+    /// Writing fails for another reason than a full disk.
+    pub(super) fn grow(&mut self) -> Result<()> {
+        for chunk_bytes in [64 << 10, 4 << 10, 512] {
+            let chunk = vec![0x55; chunk_bytes];
+            loop {
+                match self.file.write(&chunk) {
+                    Ok(_) => {}
+                    Err(error) if error.kind() == ErrorKind::StorageFull => break,
+                    Err(error) => return Err(error).context("filling the disk"),
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Gives the room back.
     pub(super) fn remove(self) -> Result<()> {
         std::fs::remove_file(&self.path).context("removing the filler")

@@ -12,7 +12,7 @@ use anyhow::{Context, Result, ensure};
 use leveret_testkit::random::Random;
 use leveret_testkit::supervisor::Server;
 use leveret_wire::method::{BasicPublish, QueueDeclare};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -70,10 +70,8 @@ impl Story {
         let status = server.wait(PATIENCE)?;
         let exited_at = since_epoch();
         let trace = tracer.finish()?;
-        let Some(failed_at) = trace.failed_at else {
-            anyhow::bail!("the broker ended before its flush failed");
-        };
-        let took = exited_at.saturating_sub(failed_at);
+        let failure = trace.failure.context("the broker ended before its flush failed")?;
+        let took = exited_at.saturating_sub(failure.at);
         self.slowest = self.slowest.max(took);
         let code = status.and_then(|status| status.code());
         verdict.demand(
@@ -82,7 +80,11 @@ impl Story {
             format!("{status:?}"),
         );
         verdict.demand(took <= EXIT_MAX, "ended late", format!("{took:?} after the failure"));
-        verdict.demand(last_confirm < failed_at, "confirmed without a flush", format!("fdatasync {number}"));
+        verdict.demand(
+            last_confirm < failure.at || !failure.is_log(),
+            "confirmed without a flush",
+            format!("fdatasync {number}"),
+        );
         verdict.demand(!trace.tried_again, "a failed flush was tried again", format!("fdatasync {number}"));
         self.look_up(site, verdict)
     }
@@ -143,16 +145,22 @@ struct Tracer {
 /// What it saw.
 #[derive(Debug, PartialEq)]
 struct Trace {
-    /// Since the epoch.
-    failed_at: Option<Duration>,
+    failure: Option<SyncCall>,
     tried_again: bool,
+}
+
+#[derive(Debug, PartialEq)]
+struct SyncCall {
+    /// When it began, since the epoch.
+    at: Duration,
+    file: String,
 }
 
 impl Tracer {
     fn attach(server: &Server, number: u64, folder: &Path) -> Result<Tracer> {
         let output = folder.join("strace.log");
         let child = Command::new("strace")
-            .args(["-f", "-ttt", "-e", "trace=fdatasync", "-e"])
+            .args(["-f", "-y", "-ttt", "-e", "trace=fdatasync", "-e"])
             .arg(format!("inject=fdatasync:error=EIO:when={number}"))
             .arg("-o")
             .arg(&output)
@@ -195,33 +203,37 @@ fn is_traced(pid: u32) -> Result<bool> {
 }
 
 impl Trace {
-    /// Lines are `TID SECONDS.MICROS fdatasync(FD) = …`, or such a call in two halves.
+    /// Lines are `TID SECONDS.MICROS fdatasync(FD<PATH>) = …`, or such a call in two halves.
     fn parse(output: &str) -> Trace {
-        let mut lines = output.lines().filter(|line| line.contains("fdatasync(")).map(SyncCall::parse);
-        let failed = lines.by_ref().flatten().find(|call| call.injected);
-        let tried_again =
-            failed.as_ref().is_some_and(|failed| lines.flatten().any(|call| call.file == failed.file));
-        Trace { failed_at: failed.map(|call| call.at), tried_again }
+        let mut trace = Trace { failure: None, tried_again: false };
+        let mut unfinished: HashMap<&str, SyncCall> = HashMap::new();
+        for line in output.lines() {
+            let Some((thread, rest)) = line.split_once(' ') else { continue };
+            let call = SyncCall::parse(rest);
+            if let (Some(call), Some(failure)) = (&call, &trace.failure) {
+                trace.tried_again |= call.file == failure.file && call.at > failure.at;
+            }
+            if line.contains("(INJECTED)") {
+                trace.failure = trace.failure.or(call).or_else(|| unfinished.remove(thread));
+            } else if let Some(call) = call {
+                unfinished.insert(thread, call);
+            }
+        }
+        trace
     }
-}
-
-struct SyncCall {
-    at: Duration,
-    file: u32,
-    injected: bool,
 }
 
 impl SyncCall {
     fn parse(line: &str) -> Option<SyncCall> {
-        let seconds = line.split_whitespace().nth(1)?.parse().ok()?;
-        let digits = line.split_once("fdatasync(")?.1;
-        let end = digits.find(|digit: char| !digit.is_ascii_digit())?;
-        let injected = line.contains("(INJECTED)");
-        Some(SyncCall {
-            at: Duration::try_from_secs_f64(seconds).ok()?,
-            file: digits[..end].parse().ok()?,
-            injected,
-        })
+        let (seconds, call) = line.trim_start().split_once(' ')?;
+        let (_, file) = call.split_once("fdatasync(")?.1.split_once('<')?;
+        let at = Duration::try_from_secs_f64(seconds.parse().ok()?).ok()?;
+        Some(SyncCall { at, file: file.split_once('>')?.0.to_owned() })
+    }
+
+    /// A confirm rests on this file, and not on what is settled behind it.
+    fn is_log(&self) -> bool {
+        self.file.contains("/log/")
     }
 }
 
@@ -231,15 +243,22 @@ mod tests {
 
     #[test]
     fn traces_are_read() {
-        let check = |output: &str, failed_at: Option<f64>, tried_again| {
-            let failed_at = failed_at.map(Duration::from_secs_f64);
-            assert_eq!(Trace::parse(output), Trace { failed_at, tried_again }, "{output}");
+        let check = |output: &str, failed: Option<(f64, &str)>, tried_again| {
+            let failure =
+                failed.map(|(at, file)| SyncCall { at: Duration::from_secs_f64(at), file: file.to_owned() });
+            assert_eq!(Trace::parse(output), Trace { failure, tried_again }, "{output}");
         };
-        let good = "77 100.5 fdatasync(9) = 0\n";
-        let bad = "77 101.25 fdatasync(9)    = -1 EIO (Input/output error) (INJECTED)\n";
+        let good = "77 100.5 fdatasync(9</d/log/1.log>) = 0\n";
+        let bad = "77 101.25 fdatasync(9</d/log/1.log>)    = -1 EIO (Input/output error) (INJECTED)\n";
+        let again = "77 101.5 fdatasync(9</d/log/1.log> <unfinished ...>\n";
+        let halves = "78 102 fdatasync(10</d/q/0.seg> <unfinished ...>\n\
+                      77 102.1 fdatasync(9</d/log/1.log>) = 0\n\
+                      78 102.2 <... fdatasync resumed>) = -1 EIO (Input/output error) (INJECTED)\n";
         check(good, None, false);
-        check(&format!("{good}{bad}77 101.3 +++ exited with 1 +++\n"), Some(101.25), false);
-        check(&format!("{bad}78 102 fdatasync(10 <unfinished ...>\n"), Some(101.25), false);
-        check(&format!("{good}{bad}{good}"), Some(101.25), true);
+        check(&format!("{good}{bad}77 101.3 +++ exited with 1 +++\n"), Some((101.25, "/d/log/1.log")), false);
+        check(&format!("{bad}{halves}"), Some((101.25, "/d/log/1.log")), true);
+        check(halves, Some((102.0, "/d/q/0.seg")), false);
+        check(&format!("{good}{bad}{again}"), Some((101.25, "/d/log/1.log")), true);
+        assert!(!Trace::parse(halves).failure.unwrap().is_log());
     }
 }

@@ -22,7 +22,7 @@ const OUT: &str = "reliability.tx.out";
 const MESSAGES_MAX: u64 = 20;
 const BODY_MAX_BYTES: u64 = 4096;
 /// How long after sending `commit` the kill comes when nobody waits for the answer.
-const BEFORE_ANSWER_US: u64 = 3000;
+const BEFORE_ANSWER_US: u64 = 600;
 
 pub(super) fn run(site: &Site, plan: &Plan, verdict: &mut Verdict) -> Result<()> {
     let mut random = Random::new(plan.seed);
