@@ -23,7 +23,7 @@ use crate::vhost::{Life, Queue, VHost};
 /// Limits of a broker. Each has a name and a default; see the documentation of the configuration file.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Octets a message body may have. RabbitMQ 4: 16 MiB by default, 512 MiB at most.
+    /// Octets a message body may have. The default is RabbitMQ 3's, as clients send bodies above RabbitMQ 4's 16 MiB.
     pub message_size_bytes: u64,
     /// Octets of waiting messages kept in memory over all queues; what exceeds it is only on disk.
     pub resident_bytes: usize,
@@ -33,7 +33,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { message_size_bytes: 16 << 20, resident_bytes: 8 << 20, consumers_per_channel: 10_000 }
+        Self { message_size_bytes: 128 << 20, resident_bytes: 8 << 20, consumers_per_channel: 10_000 }
     }
 }
 
