@@ -400,6 +400,10 @@ impl Courier<Arc<ChannelPort>> for Carrier<'_> {
         &self.broker.store
     }
 
+    fn bounces(&self) -> bool {
+        self.broker.bounces(&self.queue.vhost)
+    }
+
     fn now_ms(&self) -> u64 {
         self.batch.now_ms
     }

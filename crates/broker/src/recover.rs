@@ -114,6 +114,7 @@ fn logged(
             size_bytes: len,
             expires_at_ms: Stamp::decode(&attributes).expires_at_ms(queue_ttl_ms),
             redelivered: seen.contains(id),
+            may_name_caller: true,
         }
     };
     messages.iter().map(entry).collect()

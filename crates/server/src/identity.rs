@@ -12,7 +12,7 @@ const PRODUCT: &str = "RabbitMQ";
 const COMPATIBLE_VERSION: &str = "3.13.7";
 
 /// What a client may count on.
-const CAPABILITIES: [&str; 9] = [
+const CAPABILITIES: [&str; 10] = [
     "authentication_failure_close",
     "basic.nack",
     "connection.blocked",
@@ -22,6 +22,7 @@ const CAPABILITIES: [&str; 9] = [
     "exchange_exchange_bindings",
     "per_consumer_qos",
     "publisher_confirms",
+    "rpc_bounce",
 ];
 
 /// `server-properties` of `connection.start`, keys sorted as RabbitMQ sorts them.

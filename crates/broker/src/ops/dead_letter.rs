@@ -1,5 +1,16 @@
 //! Dead letters: what a queue gives up goes to its dead-letter exchange, with its history in `x-death`.
 //!
+//! A request goes back to its caller although its queue has no dead-letter exchange, so that a queue which any client
+//! declared explains its failures too:
+//!
+//! ```text
+//!   request, header rpc-caller=R ─► queue ─► given up ─► exchange rpc.bounce ─► reply queue R
+//!                                            (x-death: expired, rejected, maxlen; the key stays)
+//! ```
+//!
+//! The caller declares `rpc.bounce` (headers, durable) and binds its reply queue there on `rpc-caller`. Without the
+//! exchange nothing changes. On RabbitMQ the same takes `x-dead-letter-exchange: rpc.bounce` on the queue.
+//!
 //! The copy is logged before the end of the original, in the same log, so a crash between the two loses
 //! nothing (it may duplicate). Runs when no lock is held; what the targets give up in turn joins the same batch.
 
@@ -12,9 +23,19 @@ use crate::broker::Broker;
 use crate::message::MessageView;
 use crate::port::Batch;
 use crate::queue::{Dead, DeathReason};
-use crate::vhost::Queue;
+use crate::vhost::{Exchange, Queue, VHost};
+
+/// The exchange that brings requests back to their callers.
+const BOUNCE_EXCHANGE: &str = "rpc.bounce";
+/// The header in which a request names the reply queue of its caller.
+const CALLER_HEADER: &str = "rpc-caller";
 
 impl Broker {
+    /// Whether requests that a queue of this virtual host gives up go back to their callers.
+    pub(crate) fn bounces(&self, vhost: &str) -> bool {
+        self.vhost(vhost).is_some_and(|vhost| vhost.exchange(BOUNCE_EXCHANGE).is_some())
+    }
+
     /// Sends everything on that queues have given up during the batch.
     pub(crate) fn bury_all(&self, batch: &mut Batch) {
         while let Some((queue, dead)) = batch.next_buried() {
@@ -30,11 +51,9 @@ impl Broker {
 
     fn send_on(&self, queue: &Arc<Queue>, dead: &Dead, message: &MessageView<'_>, batch: &mut Batch) {
         let Some(vhost) = self.vhost(&queue.vhost) else { return };
-        let argument = |key| queue.spec.arguments.get(key).and_then(FieldValue::as_str);
-        let target = argument("x-dead-letter-exchange").and_then(|name| vhost.exchange(name));
         // RabbitMQ: without the exchange the message is dropped, without an error.
-        let Some(exchange) = target else { return };
-        let new_key = argument("x-dead-letter-routing-key");
+        let Some(exchange) = dead_letter_exchange(&vhost, queue, message) else { return };
+        let new_key = queue.spec.arguments.get("x-dead-letter-routing-key").and_then(FieldValue::as_str);
         let copies = match (new_key, Copies::of(message.properties)) {
             (None, Ok(Some(copies))) => Copies { cc: copies.cc, bcc: Vec::new() },
             _ => Copies::default(),
@@ -59,6 +78,21 @@ impl Broker {
             }
         }
     }
+}
+
+/// The queue's own, or the one that brings requests back.
+fn dead_letter_exchange(vhost: &VHost, queue: &Queue, message: &MessageView<'_>) -> Option<Arc<Exchange>> {
+    match queue.spec.arguments.get("x-dead-letter-exchange") {
+        Some(own) => vhost.exchange(own.as_str()?),
+        None if is_request(message) => vhost.exchange(BOUNCE_EXCHANGE),
+        None => None,
+    }
+}
+
+/// Whether it names its caller. What has come back does not go back again: the caller has heard.
+fn is_request(message: &MessageView<'_>) -> bool {
+    let caller = || message.properties.headers()?.find(CALLER_HEADER);
+    message.exchange != BOUNCE_EXCHANGE && caller().is_some_and(|caller| caller.as_str().is_some())
 }
 
 /// One death of a message.
@@ -165,4 +199,26 @@ fn is_cycle(properties: RawProperties<'_>, target: &str) -> bool {
         return false;
     };
     !deaths[..=at].iter().any(|death| reason(death, "reason").as_deref() == Some("rejected"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_names_its_caller_and_has_not_come_back() {
+        let check = |exchange: &str, header: Option<(&str, FieldValue)>, expected: bool| {
+            let headers = header.map(|(name, value)| FieldTable(vec![(name.to_owned(), value)]));
+            let properties = Properties { headers, ..Default::default() }.encode().unwrap();
+            let properties = RawProperties::parse(&properties).unwrap();
+            let message = MessageView { exchange, routing_key: "q", properties, body: b"" };
+            assert_eq!(is_request(&message), expected, "{exchange} {message:?}");
+        };
+        check("", Some(("rpc-caller", text("r"))), true);
+        check("rpc", Some(("rpc-caller", text("r"))), true);
+        check("rpc.bounce", Some(("rpc-caller", text("r"))), false);
+        check("", Some(("rpc-caller", FieldValue::I64(1))), false);
+        check("", Some(("caller", text("r"))), false);
+        check("", None, false);
+    }
 }

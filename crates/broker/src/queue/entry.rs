@@ -24,6 +24,8 @@ pub struct Entry {
     pub expires_at_ms: u64,
     /// It was handed to somebody before (P4: may be a false positive, never a false negative).
     pub redelivered: bool,
+    /// It has headers, which may name its caller. True without having looked, once it was read back from disk.
+    pub may_name_caller: bool,
 }
 
 /// Where the content of an [`Entry`] is.
@@ -69,7 +71,7 @@ impl Entry {
 /// A message that a queue gives up.
 #[derive(Clone, Debug)]
 pub struct Dead {
-    /// What it says; `None` when nobody wants to know.
+    /// What it says; `None` when it goes nowhere.
     pub message: Option<Arc<Message>>,
     /// What the log must be told.
     pub ended: Option<Ended>,

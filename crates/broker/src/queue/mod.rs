@@ -64,6 +64,9 @@ pub trait Courier<P> {
     /// Where segments are read.
     fn store(&self) -> &Store;
 
+    /// Whether a message that names its caller goes back to it when this queue gives it up.
+    fn bounces(&self) -> bool;
+
     /// Milliseconds since 1970.
     fn now_ms(&self) -> u64;
 
@@ -192,6 +195,11 @@ impl<P> QueueState<P> {
             }
         }
         let entry = self.new_entry(pos, incoming, true, courier);
+        // `expiration` 0 means now or never. RabbitMQ drops it when it gets to the head, which tells nobody anything.
+        if entry.expires_at_ms <= courier.now_ms() {
+            aftermath.dead.push(self.give_up((entry, None), DeathReason::Expired, courier)?);
+            return Ok(true);
+        }
         self.ready.push(entry);
         self.drop_excess(courier, aftermath)?;
         self.expire(courier, aftermath)?;
@@ -208,7 +216,14 @@ impl<P> QueueState<P> {
         let size_bytes = incoming.view.size_bytes() as u32;
         let expires_at_ms = incoming.stamp.expires_at_ms(self.limits.message_ttl_ms);
         self.expires |= expires_at_ms != NEVER_MS;
-        Entry { pos, content: courier.keep(incoming, waits), size_bytes, expires_at_ms, redelivered: false }
+        Entry {
+            pos,
+            content: courier.keep(incoming, waits),
+            size_bytes,
+            expires_at_ms,
+            redelivered: false,
+            may_name_caller: incoming.view.properties.headers().is_some(),
+        }
     }
 
     /// Drops from the head what is more than the limits allow (`x-overflow: drop-head`).
@@ -275,8 +290,9 @@ impl<P> QueueState<P> {
         reason: DeathReason,
         courier: &impl Courier<P>,
     ) -> Result<Dead, ReadError> {
+        let is_wanted = self.limits.buries || entry.may_name_caller && courier.bounces();
         let message = match read {
-            _ if !self.limits.buries => None,
+            _ if !is_wanted => None,
             Some(message) => Some(message),
             None => Some(content_of(&entry, courier)?),
         };

@@ -167,7 +167,14 @@ impl Ready {
         let redelivered = seen.contains(head.id);
         let expires_at_ms = Stamp::decode(&head.attributes).expires_at_ms(None);
         Ok(Some((
-            Entry { pos: head.pos, content: Content::Stored(stored), size_bytes, expires_at_ms, redelivered },
+            Entry {
+                pos: head.pos,
+                content: Content::Stored(stored),
+                size_bytes,
+                expires_at_ms,
+                redelivered,
+                may_name_caller: true,
+            },
             message,
         )))
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use leveret_store::{MemDisk, Options, Store};
-use leveret_wire::RawProperties;
+use leveret_wire::{FieldTable, Properties, RawProperties};
 
 use super::*;
 
@@ -13,6 +13,7 @@ struct Recorder {
     resident: ResidentBytes,
     log: Vec<String>,
     full: bool,
+    bounces: bool,
     now_ms: u64,
 }
 
@@ -45,6 +46,10 @@ impl Courier<()> for Recorder {
         &self.store
     }
 
+    fn bounces(&self) -> bool {
+        self.bounces
+    }
+
     fn now_ms(&self) -> u64 {
         self.now_ms
     }
@@ -65,21 +70,31 @@ struct Story {
 impl Story {
     fn new() -> Self {
         let (store, _) = Store::open(Arc::new(MemDisk::new()), Options::default()).unwrap();
-        let courier =
-            Recorder { store, resident: ResidentBytes::default(), log: Vec::new(), full: false, now_ms: 1 };
+        let courier = Recorder {
+            store,
+            resident: ResidentBytes::default(),
+            log: Vec::new(),
+            full: false,
+            bounces: false,
+            now_ms: 1,
+        };
         let limits = Limits { buries: true, ..Limits::default() };
         Self { queue: QueueState::new(limits), courier, keys: Vec::new(), aftermath: Aftermath::default() }
     }
 
     /// `p BODY`, `c TAG PREFETCH` (or `c TAG no-ack`), `ack POS`, `requeue POS`, `get`, `cancel N`, `full`, `room N`,
     /// `limit MESSAGES drop|reject`, `purge`, `ttl MS`, `wait MS`, `p BODY EXPIRATION`, `reject POS`,
-    /// `urgent BODY LEVEL`, `ack-urgent LEVEL NUMBER`, `requeue-urgent LEVEL NUMBER`.
+    /// `urgent BODY LEVEL`, `ack-urgent LEVEL NUMBER`, `requeue-urgent LEVEL NUMBER`, `ask BODY EXPIRATION` (a message
+    /// with headers), `plain` (no dead-letter exchange), `bounces`.
     fn step(&mut self, step: &str) {
         let words: Vec<&str> = step.split(' ').collect();
         match words[..] {
-            ["p", body] => self.publish(body, None, 0),
-            ["p", body, ttl] => self.publish(body, ttl.parse().ok(), 0),
-            ["urgent", body, level] => self.publish(body, None, level.parse().unwrap()),
+            ["p", body] => self.publish(body, None, 0, false),
+            ["p", body, ttl] => self.publish(body, ttl.parse().ok(), 0, false),
+            ["ask", body, ttl] => self.publish(body, ttl.parse().ok(), 0, true),
+            ["urgent", body, level] => self.publish(body, None, level.parse().unwrap(), false),
+            ["plain"] => self.queue.limits.buries = false,
+            ["bounces"] => self.courier.bounces = true,
             ["ack-urgent", level, number] => {
                 let pos = pos_at(level.parse().unwrap(), number.parse().unwrap());
                 self.queue.ack(pos);
@@ -131,17 +146,21 @@ impl Story {
 
     fn bury(&mut self) {
         for dead in self.aftermath.dead.drain(..) {
-            let message = dead.message.unwrap();
-            let body = String::from_utf8_lossy(message.view().body).into_owned();
+            let body = match &dead.message {
+                Some(message) => String::from_utf8_lossy(message.view().body).into_owned(),
+                None => "unread".into(),
+            };
             self.courier.log.push(format!("{}:{body}", dead.reason.name()));
         }
     }
 
-    fn publish(&mut self, body: &str, ttl_ms: Option<u64>, level: Level) {
+    fn publish(&mut self, body: &str, ttl_ms: Option<u64>, level: Level, has_headers: bool) {
+        let headers = has_headers.then(|| FieldTable::from([("rpc-caller", "r")]));
+        let properties = Properties { headers, ..Default::default() }.encode().unwrap();
         let view = MessageView {
             exchange: "",
             routing_key: "q",
-            properties: RawProperties::default(),
+            properties: RawProperties::parse(&properties).unwrap(),
             body: body.as_bytes(),
         };
         let stamp = Stamp::new(self.courier.now_ms, ttl_ms);
@@ -223,6 +242,21 @@ fn what_waits_too_long_is_given_up_from_the_head() {
     check(&["p 1", "p 2 5", "wait 5", "get", "get"], &["get:1", "expired:2", "get:"]);
     check(&["p 1 0"], &["expired:1"]);
     check(&["c a no-ack", "p 1 0"], &["a:1"]);
+}
+
+#[test]
+fn what_may_not_wait_is_given_up_whatever_waits_before_it() {
+    check(&["p 1", "p 2 0", "get"], &["expired:2", "get:1"]);
+    check(&["c a 1", "p 1", "p 2", "p 3 0", "ack 1"], &["a:1", "expired:3", "a:2"]);
+    check(&["limit 1 drop", "p 1", "p 2 0", "get"], &["expired:2", "get:1"]);
+    check(&["ttl 0", "p 1", "get"], &["expired:1", "get:"]);
+}
+
+#[test]
+fn what_is_given_up_is_only_read_when_it_goes_somewhere() {
+    check(&["plain", "ask 1 0", "p 2 0"], &["expired:unread", "expired:unread"]);
+    check(&["plain", "bounces", "ask 1 0", "p 2 0"], &["expired:1", "expired:unread"]);
+    check(&["bounces", "ask 1 0", "p 2 0"], &["expired:1", "expired:2"]);
 }
 
 #[test]

@@ -88,7 +88,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
 
     /// Publishes a transient message to the queue of that name.
     pub(crate) async fn publish(&mut self, routing_key: &str, body: &[u8]) {
-        let properties = Properties::default().encode().unwrap();
+        self.publish_with(&Properties::default(), routing_key, body).await;
+    }
+
+    /// Publishes a message with these properties to the queue of that name.
+    pub(crate) async fn publish_with(&mut self, properties: &Properties, routing_key: &str, body: &[u8]) {
+        let properties = properties.encode().unwrap();
         let publish = BasicPublish { routing_key, ..Default::default() };
         let mut octets = Vec::new();
         let properties = RawProperties::parse(&properties).unwrap();
