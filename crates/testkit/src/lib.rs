@@ -1,7 +1,8 @@
-//! Simulator, faulty disk, raw client and supervisors; for tests only.
+//! Simulator, faulty disk, fault proxy, raw client and supervisors; for tests only.
 
 pub mod broker_sim;
 pub mod conformance;
+pub mod fault_proxy;
 pub mod faulty_disk;
 pub mod rabbitmq;
 pub mod random;
