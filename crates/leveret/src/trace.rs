@@ -12,8 +12,9 @@
 use leveret_wire::{FieldTable, FieldValue};
 
 use crate::ids::random_u64;
-use crate::profile::{TRACEPARENT, TRACESTATE};
 
+const TRACEPARENT: &str = "traceparent";
+const TRACESTATE: &str = "tracestate";
 /// What MassTransit calls its traceparent.
 const MASSTRANSIT_ACTIVITY_ID: &str = "MT-Activity-Id";
 const SAMPLED: u8 = 1;

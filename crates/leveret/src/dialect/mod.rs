@@ -25,7 +25,7 @@ use bytes::Bytes;
 use leveret_wire::{FieldTable, FieldValue, Properties};
 
 use crate::content::ContentError;
-use crate::profile::{PERSISTENT, STATUS};
+use crate::profile::{IN_PROGRESS, PERSISTENT, STATUS};
 use crate::{Code, Failure, Payload};
 
 use delivery::Delivery;
@@ -36,10 +36,6 @@ const SHORT_MAX_BYTES: usize = 255;
 const ERROR: &str = "rpc-error";
 /// A content header must fit into one frame, of 4096 octets at least.
 const ERROR_MAX_BYTES: usize = 512;
-/// `rpc-status` of a success, where it is said.
-const OK: &str = "OK";
-/// `rpc-status` of a sign of life before the answer.
-const IN_PROGRESS: &str = "IN_PROGRESS";
 
 /// Whose conventions a request follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

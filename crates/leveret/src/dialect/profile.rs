@@ -9,10 +9,10 @@
 use serde_json::{Value, json};
 
 use super::delivery::Delivery;
-use super::{Dialect, ERROR, Envelope, ErrorStyle, IN_PROGRESS, OK, OutgoingCall, OutgoingRequest, Wrapper};
+use super::{Dialect, ERROR, Envelope, ErrorStyle, OutgoingCall, OutgoingRequest, Wrapper};
 use super::{cut, problem, short};
 use crate::content::decode;
-use crate::profile::STATUS;
+use crate::profile::{IN_PROGRESS, OK, STATUS};
 use crate::{Code, Failure, Payload};
 
 /// How much of a body becomes the message of a failure that has none.
