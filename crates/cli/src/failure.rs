@@ -19,6 +19,8 @@ pub(crate) enum Failure {
     Usage(String),
     /// Exit code 3: no queue took the message, or the queue or exchange is not there.
     NoRoute(String),
+    /// Exit code 4: no answer in time.
+    Expired(String),
     /// Exit code 5: the broker refused.
     Refused(String),
     /// Exit code 6: no connection, or not any more.
@@ -32,6 +34,7 @@ impl Failure {
             Self::Nothing | Self::Other(_) => 1,
             Self::Usage(_) => 2,
             Self::NoRoute(_) => 3,
+            Self::Expired(_) => 4,
             Self::Refused(_) => 5,
             Self::Connection(_) => 6,
         })
@@ -43,9 +46,11 @@ impl fmt::Display for Failure {
         match self {
             Self::Nothing => f.write_str("nothing there"),
             Self::Other(error) => write!(f, "{error:#}"),
-            Self::Usage(what) | Self::NoRoute(what) | Self::Refused(what) | Self::Connection(what) => {
-                f.write_str(what)
-            }
+            Self::Usage(what)
+            | Self::NoRoute(what)
+            | Self::Expired(what)
+            | Self::Refused(what)
+            | Self::Connection(what) => f.write_str(what),
         }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! One file per command. A command returns a [`Failure`] or nothing; this file turns it into an exit code.
 
+mod call;
 mod client;
 mod config;
 mod demo;
@@ -11,8 +12,10 @@ mod logging;
 mod printer;
 mod publish;
 mod serve;
+mod services;
 mod signals;
 mod tail;
+mod toolkit;
 
 use std::process::ExitCode;
 
@@ -45,6 +48,8 @@ enum Command {
     Publish(publish::Arguments),
     Get(get::Arguments),
     Tail(tail::Arguments),
+    Call(call::Arguments),
+    Services(services::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -79,6 +84,8 @@ async fn run(command: Command, log: Option<String>) -> Result<(), Failure> {
         Command::Publish(arguments) => publish::run(arguments).await,
         Command::Get(arguments) => get::run(arguments).await,
         Command::Tail(arguments) => tail::run(arguments).await,
+        Command::Call(arguments) => call::run(arguments).await,
+        Command::Services(arguments) => services::run(arguments).await,
     }
 }
 

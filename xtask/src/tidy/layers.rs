@@ -73,7 +73,17 @@ const LAYERS: &[Layer] = &[
     },
     Layer { directory: "crates/admin", may_depend_on: Arrows::Only(&["leveret-broker"]), forbidden: &[] },
     Layer { directory: "crates/client", may_depend_on: Arrows::Only(&["leveret-wire"]), forbidden: &[] },
-    Layer { directory: "crates/leveret", may_depend_on: Arrows::Only(&["leveret-client"]), forbidden: &[] },
+    Layer { directory: "crates/macros", may_depend_on: Arrows::Only(&[]), forbidden: SANS_IO },
+    Layer {
+        directory: "crates/leveret",
+        may_depend_on: Arrows::Only(&["leveret-client", "leveret-macros", "leveret-server", "leveret-wire"]),
+        // Whatever the toolkit does must work on any broker: ours is only started, behind `embedded:`.
+        forbidden: &[
+            Forbidden { path: "leveret_server", except: &[], allowed_in: &["src/embedded"] },
+            forbid("leveret_broker"),
+            forbid("leveret_store"),
+        ],
+    },
     Layer { directory: "crates/cli", may_depend_on: Arrows::Everything, forbidden: &[] },
     Layer { directory: "crates/testkit", may_depend_on: Arrows::Everything, forbidden: &[] },
     Layer { directory: "xtask", may_depend_on: Arrows::Everything, forbidden: &[] },

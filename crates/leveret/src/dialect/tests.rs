@@ -170,7 +170,8 @@ fn requests_we_write_are_read_as_such() {
     let (_, nameko) = check(Dialect::Nameko, json!({"a": 1}), r#"{"a":1}"#);
     assert_eq!((nameko.exchange.as_str(), nameko.routing_key.as_str()), ("nameko-rpc", "weather.forecast"));
     let name = "Acme.ForecastRequest, Acme";
-    let request = write_request(Dialect::EasyNetQ, name, None, &Payload::bytes("{}"), Some("r"), "c").unwrap();
+    let request =
+        write_request(Dialect::EasyNetQ, name, None, &Payload::bytes("{}"), Some("r"), "c").unwrap();
     let key = request.routing_key.as_str();
     let envelope = read(&ALL, &request.exchange, key, &request.properties, &request.body);
     assert_eq!((envelope.dialect, envelope.method, key), (Dialect::EasyNetQ, forecast, name));
@@ -294,14 +295,26 @@ fn what_nobody_should_send() {
     ];
     let octets = |text: &str| Some(text.as_bytes().to_vec());
     let celery = FieldTable::from([("task", text("")), ("id", text(&long))]);
-    let wrong = FieldTable::from([("task", FieldValue::I8(1)), ("id", FieldValue::Void), ("rpc-status", true.into())]);
+    let wrong = FieldTable::from([
+        ("task", FieldValue::I8(1)),
+        ("id", FieldValue::Void),
+        ("rpc-status", true.into()),
+    ]);
     let all_properties = [
         Properties::default(),
         Properties { headers: Some(celery), reply_to: octets("r"), ..Properties::default() },
         Properties { headers: Some(wrong), reply_to: octets(&long), ..Properties::default() },
-        Properties { correlation_id: octets(&long), message_id: Some(vec![0xff; 255]), ..Properties::default() },
+        Properties {
+            correlation_id: octets(&long),
+            message_id: Some(vec![0xff; 255]),
+            ..Properties::default()
+        },
         Properties { reply_to: Some(vec![0xff]), kind: Some(vec![0xff]), ..Properties::default() },
-        Properties { content_type: octets(&long), content_encoding: octets("gzip,gzip"), ..Properties::default() },
+        Properties {
+            content_type: octets(&long),
+            content_encoding: octets("gzip,gzip"),
+            ..Properties::default()
+        },
     ];
     for body in &bodies {
         for properties in &all_properties {

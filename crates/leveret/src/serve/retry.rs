@@ -1,0 +1,161 @@
+//! What becomes of a task that fails: again later, and in the end the parking lot.
+
+use std::time::Duration;
+
+use leveret_client::{ChannelError, ConfirmChannel, Delivery, Flush, NotConfirmed, Publish, QueueDeclare};
+use leveret_wire::{FieldTable, FieldValue, Properties};
+
+use crate::profile;
+use crate::wait_queue::declare_wait_queue;
+
+/// When a failed task is tried again. Tasks whose error says that it will not help are parked at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RetryPolicy {
+    /// How often a task is tried in all. 1: never again.
+    pub attempts_max: u32,
+    /// The pause after the first attempt.
+    pub first: Duration,
+    /// By how much each pause is longer than the one before.
+    pub factor: u32,
+    /// The longest pause.
+    pub longest: Duration,
+}
+
+impl Default for RetryPolicy {
+    /// Five attempts, after 1, 4, 16 and 64 seconds.
+    fn default() -> Self {
+        let (first, longest) = (Duration::from_secs(1), Duration::from_secs(600));
+        RetryPolicy { attempts_max: 5, first, factor: 4, longest }
+    }
+}
+
+impl RetryPolicy {
+    /// Never again: what fails is parked.
+    pub fn never() -> RetryPolicy {
+        RetryPolicy { attempts_max: 1, ..RetryPolicy::default() }
+    }
+
+    /// The pause after an attempt (counted from 1), or `None` if that was the last one.
+    pub fn pause_after(&self, attempt: u32) -> Option<Duration> {
+        if attempt >= self.attempts_max {
+            return None;
+        }
+        let times = self.factor.max(1).saturating_pow(attempt.saturating_sub(1));
+        Some(self.first.saturating_mul(times).min(self.longest))
+    }
+}
+
+/// Why a copy of a message could not be put elsewhere; the original stays unacknowledged.
+#[derive(Debug)]
+pub(super) enum NotMoved {
+    Channel(ChannelError),
+    NotConfirmed(NotConfirmed),
+}
+
+impl std::fmt::Display for NotMoved {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            NotMoved::Channel(error) => error.fmt(f),
+            NotMoved::NotConfirmed(error) => error.fmt(f),
+        }
+    }
+}
+
+impl From<ChannelError> for NotMoved {
+    fn from(error: ChannelError) -> Self {
+        NotMoved::Channel(error)
+    }
+}
+
+/// Puts a copy where it comes back to `queue` after `pause` as the next attempt. Confirmed when it returns.
+pub(super) async fn retry_later(
+    channel: &ConfirmChannel,
+    delivery: &Delivery,
+    queue: &str,
+    attempt: u32,
+    pause: Duration,
+) -> Result<(), NotMoved> {
+    let wait_queue = declare_wait_queue(channel.channel(), queue, pause).await?;
+    let headers = [(profile::ATTEMPT, FieldValue::I64(attempt.into()))];
+    move_to(channel, &wait_queue, delivery, headers).await
+}
+
+/// Puts a copy back into its queue as the next attempt, at once. A queue that does not count deliveries cannot stop
+/// a request that kills its workers; the header can.
+pub(super) async fn count_attempt(
+    channel: &ConfirmChannel,
+    delivery: &Delivery,
+    queue: &str,
+    attempt: u32,
+) -> Result<(), NotMoved> {
+    let headers = [(profile::ATTEMPT, FieldValue::I64(attempt.into()))];
+    move_to(channel, queue, delivery, headers).await
+}
+
+/// Puts a copy into the parking lot `<service>.parked`, with the reason. Confirmed when it returns.
+pub(super) async fn park(
+    channel: &ConfirmChannel,
+    delivery: &Delivery,
+    service: &str,
+    queue: &str,
+    attempt: u32,
+    reason: &str,
+) -> Result<(), NotMoved> {
+    let parking_lot = format!("{service}.parked");
+    channel.channel().declare_queue(&QueueDeclare::durable(&parking_lot)).await?;
+    let text = |text: &str| FieldValue::LongString(text.as_bytes().to_vec());
+    let headers = [
+        (profile::PARKED_REASON, text(reason)),
+        (profile::PARKED_QUEUE, text(queue)),
+        (profile::ATTEMPT, FieldValue::I64(attempt.into())),
+    ];
+    move_to(channel, &parking_lot, delivery, headers).await
+}
+
+async fn move_to<const N: usize>(
+    channel: &ConfirmChannel,
+    queue: &str,
+    delivery: &Delivery,
+    headers: [(&str, FieldValue); N],
+) -> Result<(), NotMoved> {
+    let properties = copied(delivery.properties().to_properties(), headers);
+    let publish = Publish {
+        exchange: "",
+        routing_key: queue,
+        mandatory: true,
+        properties: &properties,
+        body: &delivery.body,
+        flush: Flush::Soon,
+    };
+    channel.publish(&publish).await?.await.map_err(NotMoved::NotConfirmed)
+}
+
+/// The same message, durable, without its expiration (a parked message waits for people) and without the name of
+/// its publisher, whom the broker would not believe us to be.
+fn copied<const N: usize>(properties: Properties, headers: [(&str, FieldValue); N]) -> Properties {
+    let mut table = properties.headers.unwrap_or_default();
+    for (name, value) in headers {
+        table.insert(name, value);
+    }
+    Properties {
+        headers: Some(table),
+        delivery_mode: Some(profile::PERSISTENT),
+        expiration: None,
+        user_id: None,
+        ..properties
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_to_the_longest_and_end() {
+        let policy = RetryPolicy { attempts_max: 8, ..RetryPolicy::default() };
+        let pauses: Vec<_> =
+            (1..=8).map(|attempt| policy.pause_after(attempt).map(|d| d.as_secs())).collect();
+        assert_eq!(pauses, [Some(1), Some(4), Some(16), Some(64), Some(256), Some(600), Some(600), None]);
+        assert_eq!(RetryPolicy::never().pause_after(1), None);
+    }
+}

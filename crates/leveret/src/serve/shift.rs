@@ -1,0 +1,72 @@
+//! A worker's time on one connection: its channels, its consumers, and how it hears that they ended.
+
+use std::sync::Arc;
+
+use leveret_client::{
+    Channel, ChannelError, ConfirmChannel, Connection, Consume, ConsumerEvent, ConsumerTag,
+};
+use tokio::sync::watch;
+
+use super::worker::Work;
+use super::{Handler, ServeError, control, queue};
+
+/// One connection's worth of serving.
+pub(super) struct Shift {
+    /// Requests come and answers go on it.
+    pub(super) channel: Channel,
+    /// For what must be safe before the original is acknowledged.
+    pub(super) steward: ConfirmChannel,
+    pub(super) queue: String,
+    /// Where callers send credit; `None` without the right to declare it.
+    pub(super) control_queue: Option<String>,
+    pub(super) connection: Connection,
+    tag: ConsumerTag,
+    over: watch::Receiver<bool>,
+}
+
+impl Shift {
+    pub(super) async fn begin<S: Handler>(
+        work: &Arc<Work<S>>,
+        connection: Connection,
+    ) -> Result<Arc<Shift>, ServeError> {
+        let options = &work.options;
+        let queue = queue::prepare(&connection, options, &work.id).await?;
+        let failed = |error: ChannelError| ServeError::setup(&options.service, "a channel", &error);
+        let channel = connection.channel().await.map_err(failed)?;
+        channel.prefetch(options.concurrency).await.map_err(failed)?;
+        let steward = connection.confirm_channel().await.map_err(failed)?;
+        let gone = work.callers_gone.clone();
+        channel.on_return(move |returned| gone.note(returned.routing_key.as_bytes()));
+        let control_queue = control::listen(work, &connection).await;
+        let (ended, over) = watch::channel(false);
+        let (shift_sender, shift) = watch::channel::<Option<Arc<Shift>>>(None);
+        let (consume, taker) = (Consume::queue(&queue), work.clone());
+        let on_event = move |event| match event {
+            ConsumerEvent::Delivery(delivery) => taker.take(shift.clone(), delivery),
+            ConsumerEvent::Cancelled | ConsumerEvent::Lost(_) => {
+                ended.send_replace(true);
+            }
+        };
+        let tag = channel.consume_with(&consume, on_event).await;
+        let tag = tag.map_err(|error| ServeError::setup(&options.service, "consuming its queue", &error))?;
+        let begun = Arc::new(Shift { channel, steward, queue, control_queue, connection, tag, over });
+        shift_sender.send_replace(Some(begun.clone()));
+        Ok(begun)
+    }
+
+    /// Returns when no more requests will come on this connection.
+    pub(super) async fn over(&self) {
+        let mut over = self.over.clone();
+        tokio::select! {
+            _ = over.wait_for(|over| *over) => {}
+            _ = self.channel.closed() => {}
+        }
+    }
+
+    /// Takes no more requests; those that came go on.
+    pub(super) async fn stop_taking(&self) {
+        if let Err(error) = self.channel.cancel(&self.tag).await {
+            tracing::debug!(%error, "the consumer had ended already");
+        }
+    }
+}
