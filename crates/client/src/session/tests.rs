@@ -286,7 +286,7 @@ fn a_hostile_broker_is_stopped() {
     check_hostile(
         &[b"HTTP/1.1 200 OK".to_vec()],
         501,
-        "type 72, all octets = <<>>: {frame_too_large,791752241,4088}",
+        "type 72, all octets = <<>>: {frame_too_large,1345270062,4088}",
     );
     check_hostile(&[raw(1, 1, &[0; 5000])], 501, "type 1, all octets = <<>>: {frame_too_large,5000,4088}");
     check_hostile(&[frame(3, ChannelOpenOk::default())], 504, "a frame on channel 3, which is not open");
