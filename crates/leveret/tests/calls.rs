@@ -9,7 +9,7 @@ use leveret::{
 };
 
 async fn client() -> Client {
-    Client::connect("embedded:").await.unwrap()
+    Client::connect("embedded:").await.expect("an embedded broker starts")
 }
 
 fn square() -> impl leveret::Handler {

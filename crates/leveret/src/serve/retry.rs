@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use leveret_client::{ChannelError, ConfirmChannel, Delivery, Flush, NotConfirmed, Publish, QueueDeclare};
-use leveret_wire::{FieldTable, FieldValue, Properties};
+use leveret_wire::{FieldValue, Properties};
 
 use crate::profile;
 use crate::wait_queue::declare_wait_queue;
