@@ -10,13 +10,16 @@ use leveret::content::Format;
 use leveret::{Client, Code, Context, Failure, FieldValue, IntoFailure, Payload, Reply};
 use serde::{Deserialize, Serialize};
 
+/// A city.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Place {
     city: String,
 }
 
+/// What a forecast fails for.
 #[derive(Debug)]
 pub enum WeatherError {
+    /// It is on no map.
     NoSuchPlace(Place),
 }
 
@@ -56,6 +59,7 @@ pub trait Weather {
         cx: &Context,
         tiles: Vec<u32>,
     ) -> impl Stream<Item = Result<u32, Failure>> + Send + 'static;
+    /// Takes its time.
     async fn sleep(&self, cx: &Context, time_ms: u64) -> Result<(), Failure>;
 }
 

@@ -53,11 +53,17 @@ fn method(service: &Service, method: &Method) -> TokenStream {
         quote! { #ident: &#ty }
     });
     let body = body(arguments);
+    let is_documented = attributes.iter().any(|attribute| attribute.path().is_ident("doc"));
+    let docs = (!is_documented).then(|| {
+        let docs = format!("Calls `{name}`.");
+        quote! { #[doc = #docs] }
+    });
     let (returned, call) = match answer {
         Answer::One(ty) => (quote! { ::leveret::__private::Call<#ty> }, quote! { call }),
         Answer::Many(ty) => (quote! { ::leveret::__private::StreamCall<#ty> }, quote! { stream }),
     };
     quote! {
+        #docs
         #(#attributes)*
         #visibility fn #ident(&self, #(#parameters),*) -> #returned {
             self.client.#call(&self.service, &#body).method(#name)
