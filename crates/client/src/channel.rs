@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use leveret_wire::method::{
@@ -271,15 +271,16 @@ impl Channel {
         on: impl FnMut(ConsumerEvent) + Send + 'static,
     ) -> Result<ConsumerTag, ChannelError> {
         let arguments = c.arguments.raw_bytes()?;
+        let tag = consumer_tag(&c.consumer_tag);
         let consume = BasicConsume {
             queue: &c.queue,
-            consumer_tag: &c.consumer_tag,
+            consumer_tag: &tag,
             no_ack: c.no_ack,
             exclusive: c.exclusive,
             arguments: table(&arguments),
             ..Default::default()
         };
-        let expects = Expects::Consume(ConsumerCell::new(c.no_ack, on));
+        let expects = Expects::Consume(tag.clone(), ConsumerCell::new(c.no_ack, on));
         match self.call(&Method::BasicConsume(consume), expects, Undo::Cancel).await? {
             Answer::Consuming(tag) => Ok(ConsumerTag(tag)),
             _ => Err(self.why_closed().into()),
@@ -486,6 +487,15 @@ pub(crate) fn delivery(channel: Channel, incoming: Incoming, no_ack: bool, batch
         channel,
         no_ack,
         batch_left,
+    }
+}
+
+/// A tag that this process has not used yet, unless one is given.
+fn consumer_tag(given: &str) -> Arc<str> {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    match given {
+        "" => format!("leveret-{}", NEXT.fetch_add(1, Ordering::Relaxed)).into(),
+        given => given.into(),
     }
 }
 

@@ -194,7 +194,7 @@ pub struct Consume {
     pub exclusive: bool,
     /// `x-priority` and the like.
     pub arguments: FieldTable,
-    /// The consumer's name; empty: the broker chooses one.
+    /// The consumer's name on its channel; empty: one is chosen.
     pub consumer_tag: String,
 }
 

@@ -325,7 +325,7 @@ impl<T: Tokens> Open<T> {
             }
             Head::Get(incoming) => {
                 let incoming = Incoming { properties, body, ..incoming };
-                let waiter = self.take_waiter().ok_or_else(|| {
+                let waiter = self.take_getter().ok_or_else(|| {
                     WireError::new(ReplyCode::COMMAND_INVALID, "a message that nobody asked for")
                 })?;
                 let answer = Answer::Got(Some(incoming));

@@ -1,4 +1,5 @@
 //! What goes wrong, and what is said about it.
+#![allow(clippy::unwrap_used)] // the helpers of tests are tests
 
 mod support;
 

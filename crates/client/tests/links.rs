@@ -1,4 +1,5 @@
 //! Connections that come back, several hosts, other transports.
+#![allow(clippy::unwrap_used)] // the helpers of tests are tests
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! Messages in and out, against a real broker.
+#![allow(clippy::unwrap_used)] // the helpers of tests are tests
 
 mod support;
 

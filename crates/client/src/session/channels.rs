@@ -6,7 +6,9 @@
 //! ```
 //!
 //! Answers on a channel come in the order of the questions, so those who wait are a queue. Whoever stops waiting
-//! leaves a place in it, or the next answer would go to the wrong one.
+//! leaves a place in it, or the next answer would go to the wrong one. Only basic.consume-ok and basic.cancel-ok may
+//! be late: RabbitMQ's queues send them, not its channels. They are known by their consumer tags, which are therefore
+//! always chosen here.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -24,9 +26,9 @@ pub(crate) enum Expects<C> {
     Method(u16, u16),
     /// basic.get-ok or basic.get-empty.
     Get,
-    /// basic.consume-ok: from then on there is a consumer.
-    Consume(C),
-    /// basic.cancel-ok: from then on there is none.
+    /// basic.consume-ok for this tag: from then on there is a consumer.
+    Consume(Arc<str>, C),
+    /// basic.cancel-ok for this tag: from then on there is none.
     Cancel(Arc<str>),
 }
 
@@ -158,7 +160,7 @@ impl<T: Tokens> Channels<T> {
         let (mut waiters, mut candidates) = (Vec::new(), Vec::new());
         for (expects, waiter) in open.waiting {
             waiters.push(waiter);
-            if let Expects::Consume(consumer) = expects {
+            if let Expects::Consume(_, consumer) = expects {
                 candidates.push(consumer);
             }
         }
@@ -168,30 +170,22 @@ impl<T: Tokens> Channels<T> {
 
     /// A method that must be an answer.
     pub(super) fn answer(&mut self, number: u16, method: &Method<'_>) -> Result<Option<Event<T>>, WireError> {
-        let Some(open) = self.find(number) else { return Err(unexpected(method)) };
-        let Some((expects, waiter)) = open.waiting.pop_front() else { return Err(unexpected(method)) };
+        let open = self.find(number).ok_or_else(|| unexpected(method))?;
+        let (expects, waiter) = open.take_expected(method).ok_or_else(|| unexpected(method))?;
         let mut dropped = None;
-        let answer = match (expects, method) {
-            (Expects::Consume(consumer), Method::BasicConsumeOk(ok)) => {
-                let tag: Arc<str> = ok.consumer_tag.into();
+        let answer = match expects {
+            Expects::Consume(tag, consumer) => {
                 dropped = open.consumers.insert(tag.clone(), consumer);
                 Answer::Consuming(tag)
             }
-            (Expects::Cancel(tag), Method::BasicCancelOk(_)) => {
+            Expects::Cancel(tag) => {
                 dropped = open.consumers.remove(&tag);
                 Answer::Done
             }
-            (Expects::Get, Method::BasicGetEmpty(_)) => Answer::Got(None),
-            (Expects::Method(class_id, method_id), method)
-                if (class_id, method_id) == (method.class_id(), method.method_id()) =>
-            {
+            Expects::Get => Answer::Got(None),
+            Expects::Method(..) => {
                 open.confirms |= matches!(method, Method::ConfirmSelectOk(_));
                 simple_answer(method)
-            }
-            (expects, method) => {
-                // The connection ends with this error, and whoever waits is told then.
-                open.waiting.push_front((expects, waiter));
-                return Err(unexpected(method));
             }
         };
         let channel = open.token.clone();
@@ -201,11 +195,40 @@ impl<T: Tokens> Channels<T> {
 
 impl<T: Tokens> Open<T> {
     pub(super) fn expects_get(&self) -> bool {
-        matches!(self.waiting.front(), Some((Expects::Get, _)))
+        let first = self.waiting.iter().find(|(expects, _)| !expects.may_be_late());
+        matches!(first, Some((Expects::Get, _)))
     }
 
-    pub(super) fn take_waiter(&mut self) -> Option<T::Waiter> {
-        self.waiting.pop_front().map(|(_, waiter)| waiter)
+    /// Takes who waits for a message, if that is who is next.
+    pub(super) fn take_getter(&mut self) -> Option<T::Waiter> {
+        let at = self.waiting.iter().position(|(expects, _)| !expects.may_be_late())?;
+        self.waiting.remove(at).map(|(_, waiter)| waiter)
+    }
+
+    /// Takes who waits for this method, if it is the one that has to come.
+    fn take_expected(&mut self, method: &Method<'_>) -> Option<(Expects<T::Consumer>, T::Waiter)> {
+        let is_next = |(expects, _): &(Expects<T::Consumer>, T::Waiter)| match method {
+            Method::BasicConsumeOk(ok) => {
+                matches!(expects, Expects::Consume(tag, _) if **tag == *ok.consumer_tag)
+            }
+            Method::BasicCancelOk(ok) => matches!(expects, Expects::Cancel(tag) if **tag == *ok.consumer_tag),
+            _ => !expects.may_be_late(),
+        };
+        let at = self.waiting.iter().position(is_next)?;
+        let fits = match &self.waiting[at].0 {
+            Expects::Method(class_id, method_id) => {
+                (*class_id, *method_id) == (method.class_id(), method.method_id())
+            }
+            Expects::Get => matches!(method, Method::BasicGetEmpty(_)),
+            Expects::Consume(..) | Expects::Cancel(_) => true,
+        };
+        if fits { self.waiting.remove(at) } else { None }
+    }
+}
+
+impl<C> Expects<C> {
+    fn may_be_late(&self) -> bool {
+        matches!(self, Expects::Consume(..) | Expects::Cancel(_))
     }
 }
 

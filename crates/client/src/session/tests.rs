@@ -31,7 +31,7 @@ fn session() -> Session<Names> {
         expect(&mut session, number, Expects::Method(20, 11), "open");
         take_one(&mut session, &frame(number, ChannelOpenOk::default()));
     }
-    expect(&mut session, 1, Expects::Consume("c"), "consume");
+    expect(&mut session, 1, Expects::Consume("tag".into(), "c"), "consume");
     take_one(&mut session, &frame(1, BasicConsumeOk { consumer_tag: "tag" }));
     expect(&mut session, 1, Expects::Method(85, 11), "select");
     take_one(&mut session, &frame(1, ConfirmSelectOk));
@@ -138,7 +138,7 @@ fn messages_are_put_together() {
 #[test]
 fn channels_take_turns_frame_by_frame() {
     let mut session = session();
-    expect(&mut session, 2, Expects::Consume("d"), "consume");
+    expect(&mut session, 2, Expects::Consume("tag".into(), "d"), "consume");
     take_one(&mut session, &frame(2, BasicConsumeOk { consumer_tag: "tag" }));
     let (one, two) = (deliver(1, "tag", &[1; 6000]), deliver(2, "tag", &[2; 6000]));
     let frames = |octets: &[u8]| {
@@ -234,6 +234,29 @@ fn answers_come_in_the_order_of_the_questions() {
     ];
     assert_eq!(events, expected);
     assert!(take(&mut session, &deliver(1, "tag", b"too late")).is_err());
+}
+
+#[test]
+fn consumers_start_and_end_late() {
+    let mut session = session();
+    expect(&mut session, 1, Expects::Consume("late".into(), "d"), "consume late");
+    expect(&mut session, 1, Expects::Cancel("tag".into()), "cancel");
+    expect(&mut session, 1, Expects::Consume("soon".into(), "e"), "consume soon");
+    expect(&mut session, 1, Expects::Get, "get");
+    let octets = [
+        frame(1, BasicConsumeOk { consumer_tag: "soon" }),
+        frame(1, BasicGetEmpty::default()),
+        frame(1, BasicConsumeOk { consumer_tag: "late" }),
+        frame(1, BasicCancelOk { consumer_tag: "tag" }),
+    ];
+    let (events, _) = take(&mut session, &octets.concat()).unwrap();
+    let expected = [
+        "consume soon: Consuming(\"soon\") None",
+        "get: Got(None) None",
+        "consume late: Consuming(\"late\") None",
+        "cancel: Done Some(\"c\")",
+    ];
+    assert_eq!(events, expected);
 }
 
 #[test]
@@ -367,7 +390,7 @@ fn busy_session() -> Session<Names> {
     for number in [1, 2] {
         expect(&mut session, number, Expects::Method(50, 11), "declare");
         expect(&mut session, number, Expects::Get, "get");
-        expect(&mut session, number, Expects::Consume("e"), "consume");
+        expect(&mut session, number, Expects::Consume("tag".into(), "e"), "consume");
         expect(&mut session, number, Expects::Cancel("tag".into()), "cancel");
     }
     session.channels().close(2, "closer").unwrap();
