@@ -13,7 +13,7 @@
 # Environment of `start` (all optional):
 #   MGMT_PORT=N            start the management plugin on that port (default: no plugin, the node is smaller)
 #   RABBITMQ_DIST_PORT=N   Erlang distribution port (default PORT + 20000, or PORT - 20000 above 45535)
-#   RABBITMQ_EPMD_PORT=N   Erlang port mapper port  (default distribution port + 1)
+#   RABBITMQ_EPMD_PORT=N   Erlang port mapper port  (default distribution port + 1); one that runs there is used
 #   RABBITMQ_NODENAME=NAME (default leveret-peer-PORT@localhost)
 #   RABBITMQ_EXTRA_CONF=FILE  further lines for rabbitmq.conf (TLS, limits, ...)
 #   START_TIMEOUT=SECONDS  (default 90)
@@ -81,6 +81,8 @@ export RABBITMQ_MNESIA_BASE='$dir/data' RABBITMQ_MNESIA_DIR='$dir/data/node' RAB
 export RABBITMQ_FEATURE_FLAGS_FILE='$dir/data/feature_flags' RABBITMQ_QUORUM_DIR='$dir/data/quorum' RABBITMQ_STREAM_DIR='$dir/data/stream'
 export RABBITMQ_LOG_BASE='$dir/log' RABBITMQ_PID_FILE='$dir/beam.pid' RABBITMQ_GENERATED_CONFIG_DIR='$dir/conf/generated'
 export RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS='-kernel inet_dist_use_interface {127,0,0,1}'
+# rabbitmqctl is an Erlang node too: on any free port, so that several may run at once.
+export RABBITMQ_CTL_DIST_PORT_MIN=0 RABBITMQ_CTL_DIST_PORT_MAX=0
 export RABBITMQ_USE_LONGNAME=false LANG=C.UTF-8 LC_ALL=C.UTF-8
 ENV
   : >"$dir/conf/rabbitmq-env.conf"
@@ -111,7 +113,7 @@ start() {
   write_env "$port" "$dir" "$dist"
   . "$dir/node.env"
   # A node would start the machine's shared port mapper and leave it behind: give it a private one.
-  if ! alive "$dir/epmd.pid" epmd; then
+  if ! alive "$dir/epmd.pid" epmd && ! serving "$ERL_EPMD_PORT"; then
     setsid epmd </dev/null >"$dir/log/epmd.log" 2>&1 &
     echo $! >"$dir/epmd.pid"
   fi

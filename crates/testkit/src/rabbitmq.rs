@@ -51,19 +51,19 @@ impl Drop for RabbitMq {
     }
 }
 
-fn free_port() -> io::Result<u16> {
+pub(crate) fn free_port() -> io::Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
 
-fn new_dir() -> io::Result<PathBuf> {
+pub(crate) fn new_dir() -> io::Result<PathBuf> {
     static STARTED: AtomicU32 = AtomicU32::new(0);
     let number = STARTED.fetch_add(1, Ordering::Relaxed);
-    let dir = std::env::temp_dir().join(format!("leveret-rabbitmq-{}-{number}", std::process::id()));
+    let dir = std::env::temp_dir().join(format!("leveret-peer-{}-{number}", std::process::id()));
     std::fs::create_dir_all(&dir)?;
     Ok(dir)
 }
 
-fn succeed(output: Output) -> io::Result<String> {
+pub(crate) fn succeed(output: Output) -> io::Result<String> {
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
