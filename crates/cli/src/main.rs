@@ -16,6 +16,7 @@ mod services;
 mod signals;
 mod tail;
 mod toolkit;
+mod work;
 
 use std::process::ExitCode;
 
@@ -28,6 +29,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// What commands log that say on stderr what matters anyway. lapin calls each refusal an error.
 const QUIET: &str = "error,lapin=off";
+/// What commands log that run for long, and whose failures others hear of.
+const WARNINGS: &str = "warn";
 
 /// Request/response over AMQP in one binary: a broker that AMQP 0-9-1 clients already speak to, and tools to see
 /// what happens.
@@ -50,6 +53,7 @@ enum Command {
     Tail(tail::Arguments),
     Call(call::Arguments),
     Services(services::Arguments),
+    Work(work::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -75,8 +79,10 @@ fn main() -> ExitCode {
 }
 
 async fn run(command: Command, log: Option<String>) -> Result<(), Failure> {
-    if !matches!(command, Command::Serve(_)) {
-        log_quietly(log.as_deref())?;
+    match command {
+        Command::Serve(_) => {}
+        Command::Work(_) => log_to_stderr(log.as_deref(), WARNINGS)?,
+        _ => log_to_stderr(log.as_deref(), QUIET)?,
     }
     match command {
         Command::Serve(arguments) => serve::run(arguments, log).await,
@@ -86,13 +92,14 @@ async fn run(command: Command, log: Option<String>) -> Result<(), Failure> {
         Command::Tail(arguments) => tail::run(arguments).await,
         Command::Call(arguments) => call::run(arguments).await,
         Command::Services(arguments) => services::run(arguments).await,
+        Command::Work(arguments) => work::run(arguments).await,
     }
 }
 
 /// The log of all commands but `serve`, which has a file to read its level from.
-fn log_quietly(flag: Option<&str>) -> Result<(), Failure> {
+fn log_to_stderr(flag: Option<&str>, default: &str) -> Result<(), Failure> {
     let variable = std::env::var("LEVERET_LOG").ok();
-    let filter = flag.or(variable.as_deref()).unwrap_or(QUIET);
+    let filter = flag.or(variable.as_deref()).unwrap_or(default);
     if !logging::is_filter(filter) {
         return Err(Failure::Usage(format!("{filter:?} is no level to log at")));
     }

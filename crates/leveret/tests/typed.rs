@@ -1,5 +1,7 @@
 //! `#[leveret::service]`: a trait, served and called.
 
+#![allow(clippy::unwrap_used)] // the helpers of tests are tests
+
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context as Poller, Poll};

@@ -6,3 +6,4 @@ mod demo;
 mod messages;
 mod program;
 mod serve;
+mod work;
