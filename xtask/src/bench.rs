@@ -13,6 +13,7 @@ mod relay;
 mod report;
 mod rpc;
 mod server;
+mod toolkit;
 mod workloads;
 
 use crate::{target_directory, workspace_root};

@@ -63,6 +63,7 @@ pub(super) mod id {
 
 /// Property flags of a content header.
 pub(super) const HAS_DELIVERY_MODE: u16 = 1 << 12;
+pub(super) const HAS_HEADERS: u16 = 1 << 13;
 pub(super) const HAS_CORRELATION_ID: u16 = 1 << 10;
 pub(super) const HAS_REPLY_TO: u16 = 1 << 9;
 

@@ -155,6 +155,14 @@ impl Histogram {
         self.total += 1;
     }
 
+    /// Adds what another one has counted.
+    pub(super) fn merge(&mut self, other: &Histogram) {
+        for (count, more) in self.counts.iter_mut().zip(&other.counts) {
+            *count += more;
+        }
+        self.total += other.total;
+    }
+
     /// Microseconds that this share of the latencies did not exceed; 0 without any.
     pub(super) fn quantile_us(&self, share: f64) -> f64 {
         let rank = (share * self.total as f64).ceil() as u64;

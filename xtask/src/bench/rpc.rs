@@ -3,7 +3,7 @@
 
 use super::connection::{Connection, QueueKind, refuse_close};
 use super::frames::{
-    BODY, Frame, HAS_CORRELATION_ID, HAS_REPLY_TO, HEADER, delivery_tag, id, short_string, write_ack,
+    BODY, Frame, HAS_CORRELATION_ID, HAS_HEADERS, HAS_REPLY_TO, HEADER, delivery_tag, id, short_string, write_ack,
     write_publish, write_short_string,
 };
 use super::load::{Counters, Histogram};
@@ -13,6 +13,7 @@ use std::time::Instant;
 
 /// Of requests and answers.
 pub(super) const BODY_BYTES: usize = 128;
+const SLOTS_PER_CALL: usize = 1024;
 /// A correlation id is a call's number in this many hexadecimal digits.
 const ID_DIGITS: usize = 8;
 
@@ -50,7 +51,7 @@ pub(super) fn request(
     Ok(latencies)
 }
 
-/// The calls in flight, by number modulo their highest count.
+/// The calls in flight, by number modulo the slots: far more than are in flight, because answers may overtake.
 struct Calls {
     queue: Vec<u8>,
     reply_to: Vec<u8>,
@@ -61,7 +62,7 @@ struct Calls {
 
 impl Calls {
     fn new(queue: &str, reply_to: Vec<u8>, in_flight: u32) -> Calls {
-        let sent_at = vec![None; in_flight as usize].into_boxed_slice();
+        let sent_at = vec![None; in_flight as usize * SLOTS_PER_CALL].into_boxed_slice();
         Calls { queue: queue.as_bytes().to_vec(), reply_to, sent_at, next: 0, out: Vec::new() }
     }
 
@@ -86,8 +87,11 @@ impl Calls {
             refuse_close(frame)?;
             return Ok(None);
         }
-        let (flags, properties) = header(frame.payload)?;
-        ensure!(flags == HAS_CORRELATION_ID, "an answer has the property flags {flags:#x}");
+        let (flags, mut properties) = header(frame.payload)?;
+        if flags & HAS_HEADERS != 0 {
+            properties = after_table(properties)?;
+        }
+        ensure!(flags & !HAS_HEADERS == HAS_CORRELATION_ID, "an answer has the property flags {flags:#x}");
         let digits = std::str::from_utf8(short_string(properties)?.0)?;
         let slot = self.slot(u32::from_str_radix(digits, 16).context("a strange correlation id")?);
         Ok(Some(self.sent_at[slot].take().context("an answer came twice")?))
@@ -164,6 +168,12 @@ impl Answers {
 fn header(payload: &[u8]) -> Result<(u16, &[u8])> {
     let (head, properties) = payload.split_at_checked(14).context("a content header is too short")?;
     Ok((u16::from_be_bytes([head[12], head[13]]), properties))
+}
+
+/// What follows a field table.
+fn after_table(properties: &[u8]) -> Result<&[u8]> {
+    let (size, rest) = properties.split_first_chunk::<4>().context("a table is too short")?;
+    rest.get(u32::from_be_bytes(*size) as usize..).context("a table is cut")
 }
 
 /// Correlation id and reply-to as short strings; returns their length.

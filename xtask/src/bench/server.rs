@@ -61,6 +61,11 @@ enum Handle {
 }
 
 impl Server {
+    /// Where the toolkit connects.
+    pub(super) fn url(&self) -> String {
+        format!("amqp://guest:guest@{}/%2f", self.address)
+    }
+
     /// Starts `peer` with an empty data directory below `scratch`.
     pub(super) fn start(peer: Peer, scratch: &Path) -> Result<Server> {
         let address = free_address()?;

@@ -2,11 +2,13 @@
 
 use super::connection::{Acks, Connection, QueueKind};
 use super::flows::{consume, publish, publish_confirmed};
-use super::load::{Batch, Counters, Histogram, Persistence, Window, observe};
+use super::load::{Batch, Counters, Histogram, Observation, Persistence, Window, observe};
 use super::rpc;
 use super::server::{Peer, Server};
+use super::toolkit;
 use anyhow::{Context, Result, anyhow, bail};
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -18,6 +20,7 @@ const BATCH_MESSAGES: usize = 64;
 const CONFIRM_WINDOW: usize = 1000;
 const PREFETCH: u16 = 500;
 const ACK_EVERY: u64 = 100;
+const WORKER_IN_FLIGHT: u32 = 128;
 const BACKLOG_MESSAGES: u64 = 500_000;
 const BACKLOG_MESSAGES_QUICK: u64 = 100_000;
 /// Before memory is read: for a garbage collector to have had its turn.
@@ -30,16 +33,24 @@ pub(super) enum Workload {
     Durable,
     Rpc64,
     Rpc1,
+    Toolkit64,
+    Toolkit1,
+    Worker,
+    Recipe,
     Backlog,
     Idle,
 }
 
 impl Workload {
-    pub(super) const ALL: [Workload; 6] = [
+    pub(super) const ALL: [Workload; 10] = [
         Workload::Throughput,
         Workload::Durable,
         Workload::Rpc64,
         Workload::Rpc1,
+        Workload::Toolkit64,
+        Workload::Toolkit1,
+        Workload::Worker,
+        Workload::Recipe,
         Workload::Backlog,
         Workload::Idle,
     ];
@@ -56,6 +67,10 @@ impl Workload {
             Workload::Durable => "durable",
             Workload::Rpc64 => "rpc-64",
             Workload::Rpc1 => "rpc-1",
+            Workload::Toolkit64 => "toolkit-64",
+            Workload::Toolkit1 => "toolkit-1",
+            Workload::Worker => "worker",
+            Workload::Recipe => "recipe",
             Workload::Backlog => "backlog",
             Workload::Idle => "idle",
         }
@@ -74,6 +89,14 @@ impl Workload {
                 format!("{}-byte calls, 64 in flight, exclusive reply queue, one responder", rpc::BODY_BYTES)
             }
             Workload::Rpc1 => format!("{}-byte calls, one at a time", rpc::BODY_BYTES),
+            Workload::Toolkit64 => "the same calls through the toolkit, caller and worker, 64 in flight".to_owned(),
+            Workload::Toolkit1 => "the same calls through the toolkit, one at a time".to_owned(),
+            Workload::Worker => {
+                format!("a worker of the toolkit, asked by bare frames, {WORKER_IN_FLIGHT} in flight")
+            }
+            Workload::Recipe => "JSON, a durable request queue, three workers, a response queue per question, one at a \
+                                 time (the recipe's own page speaks of 30 messages/s)"
+                .to_owned(),
             Workload::Backlog => format!(
                 "{BACKLOG_MESSAGES} persistent {BODY_BYTES}-byte messages confirmed and left waiting, then drained \
                  (--quick: {BACKLOG_MESSAGES_QUICK})"
@@ -87,9 +110,17 @@ impl Workload {
         matches!(self, Workload::Backlog | Workload::Idle)
     }
 
-    /// A relay keeps nothing that could wait.
+    /// A relay keeps nothing that could wait, and declares nothing.
     pub(super) fn runs_on(self, peer: Peer) -> bool {
-        !(self == Workload::Backlog && peer == Peer::Relay)
+        let needs_a_broker = matches!(
+            self,
+            Workload::Backlog
+                | Workload::Toolkit64
+                | Workload::Toolkit1
+                | Workload::Worker
+                | Workload::Recipe
+        );
+        !(needs_a_broker && peer == Peer::Relay)
     }
 
     pub(super) fn run(self, server: &Server, pace: Pace) -> Result<Vec<Metric>> {
@@ -102,6 +133,10 @@ impl Workload {
             Workload::Durable => durable(server, pace.window()),
             Workload::Rpc64 => calls(server, pace.window(), 64),
             Workload::Rpc1 => calls(server, pace.window(), 1),
+            Workload::Toolkit64 => toolkit_calls(server, pace.window(), 64),
+            Workload::Toolkit1 => toolkit_calls(server, pace.window(), 1),
+            Workload::Worker => worker(server, pace.window()),
+            Workload::Recipe => recipe(server, pace.window()),
             Workload::Backlog => backlog(server, pace),
             Workload::Idle => idle(server),
         }
@@ -221,10 +256,54 @@ fn calls(server: &Server, window: Window, in_flight: u32) -> Result<Vec<Metric>>
     })?;
     control.delete_queue(QUEUE)?;
     control.close()?;
+    Ok(call_metrics(&seen, &answers))
+}
+
+fn toolkit_calls(server: &Server, window: Window, in_flight: u32) -> Result<Vec<Metric>> {
+    let url = server.url();
+    let workers = toolkit::Workers::echo(&url)?;
+    toolkit_load(server, window, workers, |counters| toolkit::call(&url, in_flight, counters))
+}
+
+fn worker(server: &Server, window: Window) -> Result<Vec<Metric>> {
+    let workers = toolkit::Workers::echo(&server.url())?;
+    let requester = Connection::open(server.address)?;
+    toolkit_load(server, window, workers, |counters| {
+        toolkit::ask_worker(requester, WORKER_IN_FLIGHT, counters)
+    })
+}
+
+fn recipe(server: &Server, window: Window) -> Result<Vec<Metric>> {
+    let url = server.url();
+    let workers = toolkit::recipe_workers(&url)?;
+    toolkit_load(server, window, workers, |counters| toolkit::ask_by_recipe(&url, counters))
+}
+
+/// Observes whoever asks workers of the toolkit.
+fn toolkit_load(
+    server: &Server,
+    window: Window,
+    workers: toolkit::Workers,
+    ask: impl FnOnce(&Arc<Counters>) -> Result<Histogram> + Send,
+) -> Result<Vec<Metric>> {
+    let counters = Arc::new(Counters::default());
+    let (seen, answers) = thread::scope(|scope| {
+        let asking = scope.spawn(|| counters.run(|| ask(&counters)));
+        let seen = observe(server, window, &counters);
+        anyhow::Ok((seen?, joined(asking)?))
+    })?;
+    workers.stop()?;
+    let mut control = Connection::open(server.address)?;
+    toolkit::clear(&mut control)?;
+    control.close()?;
+    Ok(call_metrics(&seen, &answers))
+}
+
+fn call_metrics(seen: &Observation, answers: &Histogram) -> Vec<Metric> {
     let mut metrics = vec![higher("calls", "call/s", seen.received / seen.seconds)];
-    metrics.extend(latencies(&answers, ["p50", "p99"]));
+    metrics.extend(latencies(answers, ["p50", "p99"]));
     metrics.push(lower("server CPU", "us/call", seen.server_cpu_seconds * 1e6 / seen.received));
-    Ok(metrics)
+    metrics
 }
 
 fn backlog(server: &Server, pace: Pace) -> Result<Vec<Metric>> {
