@@ -127,13 +127,14 @@ impl<S: Handler> Work<S> {
             body,
             flush: Flush::Soon,
         };
-        match shift.channel.publish(&publish).await {
+        let channel = shift.channel_to(address).await?;
+        match channel.publish(&publish).await {
             Err(ChannelError::Encode(error)) => {
                 // The handler's answer has no form on the wire; the caller must hear something.
                 tracing::error!(%error, "an answer cannot be encoded");
                 let failure = Failure::internal(format!("the answer cannot be sent: {error}"));
                 let (properties, body) = dialect::write(envelope, Err(&failure), self.options.error_style);
-                shift.channel.publish(&Publish { properties: &properties, body: &body, ..publish }).await
+                channel.publish(&Publish { properties: &properties, body: &body, ..publish }).await
             }
             published => published,
         }

@@ -9,6 +9,7 @@ use tokio::sync::watch;
 
 use super::worker::Work;
 use super::{Handler, ServeError, control, queue};
+use crate::dialect::ReplyAddress;
 
 /// One connection's worth of serving.
 pub(super) struct Shift {
@@ -16,6 +17,8 @@ pub(super) struct Shift {
     pub(super) channel: Channel,
     /// For what must be safe before the original is acknowledged.
     pub(super) steward: ConfirmChannel,
+    /// For answers to exchanges that callers name: one that does not exist costs the channel.
+    foreign: tokio::sync::Mutex<Option<Channel>>,
     pub(super) queue: String,
     /// Where callers send credit; `None` without the right to declare it.
     pub(super) control_queue: Option<String>,
@@ -49,9 +52,23 @@ impl Shift {
         };
         let tag = channel.consume_with(&consume, on_event).await;
         let tag = tag.map_err(|error| ServeError::setup(&options.service, "consuming its queue", &error))?;
-        let begun = Arc::new(Shift { channel, steward, queue, control_queue, connection, tag, over });
+        let foreign = tokio::sync::Mutex::new(None);
+        let shift = Shift { channel, steward, foreign, queue, control_queue, connection, tag, over };
+        let begun = Arc::new(shift);
         shift_sender.send_replace(Some(begun.clone()));
         Ok(begun)
+    }
+
+    /// The channel for an answer: the shift's own, unless the caller names an exchange.
+    pub(super) async fn channel_to(&self, address: &ReplyAddress) -> Result<Channel, ChannelError> {
+        if address.exchange.is_empty() {
+            return Ok(self.channel.clone());
+        }
+        let mut foreign = self.foreign.lock().await;
+        match &*foreign {
+            Some(channel) if channel.is_open() => Ok(channel.clone()),
+            _ => Ok(foreign.insert(self.connection.channel().await?).clone()),
+        }
     }
 
     /// Returns when no more requests will come on this connection.
