@@ -451,15 +451,15 @@ impl ChannelHandle {
         let shared = self.connection.shared();
         let closed = Closed::channel(By::Us, ReplyCode::REPLY_SUCCESS.0, "closed");
         let close = ChannelClose { reply_code: closed.code, reply_text: "closed", class_id: 0, method_id: 0 };
-        let mut session = shared.session.lock();
-        self.core.admit()?;
+        // With the outbox locked: a message after channel.close would end the connection.
+        let last = || self.core.admit().map(|()| self.core.close(&closed));
         let append =
             |out: &mut Vec<u8>| Ok(write_method(out, self.core.number, &Method::ChannelClose(close))?);
-        if shared.outbox.append(Flush::Now, || Ok(()), append).is_err() {
-            return Err(closed); // with its connection
+        let mut session = shared.session.lock();
+        if shared.outbox.append(Flush::Now, last, append).is_err() {
+            return Err(closed); // before, or with its connection
         }
         let refused = session.channels().close(self.core.number, waiter);
-        self.core.close(&closed);
         drop(session);
         drop(refused);
         shared.outbox.wake();

@@ -64,3 +64,10 @@ pub use message::{Consume, ConsumerEvent, ConsumerTag, Delivery, Flush, Publish,
 pub use options::{Backoff, ConnectOptions, Connecting, Connector, Transport};
 pub use recovering::{ConsumerPlan, RecoveringConsumer};
 pub use topology::{ExchangeDeclare, QueueBinding, QueueDeclare, QueueDeclared, Topology};
+
+/// For the fuzzer: octets from a broker gone mad, against a session in the middle of its work.
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub fn fuzz_session(octets: &[u8]) {
+    session::hostile::receive(octets);
+}

@@ -121,8 +121,11 @@ impl Outbox {
 
     /// Appends the last word of everybody but the connection's task.
     pub(crate) fn seal(&self, octets: &[u8], closed: Closed) {
-        self.append_frames(octets);
-        self.filling.lock().closed.get_or_insert(closed);
+        let mut filling = self.filling.lock();
+        filling.out.extend_from_slice(octets);
+        self.appended.fetch_add(octets.len() as u64, Ordering::Relaxed);
+        filling.closed.get_or_insert(closed);
+        drop(filling);
         self.room.notify_waiters();
         self.wake();
     }

@@ -397,5 +397,7 @@ pub(crate) fn unexpected(method: &Method<'_>) -> WireError {
     let text = format!("{} was not expected here", method.name());
     WireError::new(ReplyCode::COMMAND_INVALID, text).with_method(method.class_id(), method.method_id())
 }
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod hostile;
 #[cfg(test)]
 mod tests;

@@ -9,6 +9,7 @@ use leveret_client::{
     By, ChannelError, ConnectError, ConnectOptions, Connection, Consume, ConsumerEnd, Flush, NotConfirmed,
     Publish, QueueDeclare, Scope,
 };
+use leveret_server::{Broker, Config, Watermarks};
 use leveret_wire::FieldTable;
 use support::{Peer, soon, unique};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -221,6 +222,28 @@ async fn a_stopped_broker_says_so() {
     let (closed, stopped) = soon(async { tokio::join!(connection.closed(), broker.unwrap().stop()) }).await;
     stopped.unwrap();
     assert_eq!((closed.by, closed.code), (By::Broker, 320));
+}
+
+#[tokio::test]
+async fn a_broker_that_blocks_publishers_says_why() {
+    let watermarks = Watermarks { memory_share: 0.0, ..Config::default().watermarks };
+    let config = Config { watermarks, ..Config::default() };
+    let broker = Broker::builder().config(config).in_memory().any_port().start().await.unwrap();
+    let options = ConnectOptions::parse(&broker.url()).unwrap().outbox_bytes_max(32 << 20);
+    let connection = Connection::open(&options).await.unwrap();
+    let channel = connection.channel().await.unwrap();
+    let mut blocked = connection.blocked();
+    assert!(blocked.borrow_and_update().is_none());
+    let body = vec![0; 1 << 20];
+    for _ in 0..10 {
+        // The broker looks at its memory as traffic passes.
+        channel.publish(&Publish::to_queue("nobody", &body)).await.unwrap();
+    }
+    let reason = soon(blocked.wait_for(Option::is_some)).await.unwrap().clone();
+    assert_eq!(reason.as_deref(), Some("low on memory"));
+    // A blocked broker does not read the goodbye either: closing is bounded.
+    soon(connection.close()).await;
+    assert!(soon(blocked.wait_for(Option::is_none)).await.is_ok());
 }
 
 #[tokio::test]

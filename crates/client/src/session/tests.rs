@@ -2,49 +2,17 @@
 
 use leveret_wire::method::{
     BasicAck, BasicCancel, BasicConsumeOk, BasicGetEmpty, BasicNack, ChannelClose, ChannelFlow,
-    ChannelOpenOk, ConfirmSelectOk, ConnectionBlocked, ConnectionClose, ConnectionOpenOk,
-    ConnectionUnblocked, QueueDeclareOk, QueuePurgeOk,
+    ChannelOpenOk, ConnectionBlocked, ConnectionClose, ConnectionOpenOk, ConnectionUnblocked, QueueDeclareOk,
+    QueuePurgeOk,
 };
 use leveret_wire::{RawProperties, write_content, write_deliver, write_heartbeat};
 use proptest::prelude::*;
 
+use super::hostile::{Names, busy_session, expect, session};
 use super::*;
 use crate::error::Scope;
 
-/// Waiters, consumers and channels are names.
-struct Names;
-
-impl Tokens for Names {
-    type Waiter = &'static str;
-    type Consumer = &'static str;
-    type Channel = u16;
-}
-
-const FRAME_MAX: u32 = 4096;
-const MESSAGE_MAX_BYTES: u64 = 10_000;
-
-/// A session with channels 1 and 2 open, and consumer `c` (tag `tag`) on channel 1, which is in confirm mode.
-fn session() -> Session<Names> {
-    let mut session = fresh();
-    for number in [1, 2] {
-        assert_eq!(session.channels().open(|number| number), Ok(number));
-        expect(&mut session, number, Expects::Method(20, 11), "open");
-        take_one(&mut session, &frame(number, ChannelOpenOk::default()));
-    }
-    expect(&mut session, 1, Expects::Consume("tag".into(), "c"), "consume");
-    take_one(&mut session, &frame(1, BasicConsumeOk { consumer_tag: "tag" }));
-    expect(&mut session, 1, Expects::Method(85, 11), "select");
-    take_one(&mut session, &frame(1, ConfirmSelectOk));
-    session
-}
-
-fn fresh() -> Session<Names> {
-    Session::new(Limits { channel_max: 3, frame_max: FRAME_MAX, message_max_bytes: MESSAGE_MAX_BYTES })
-}
-
-fn expect(session: &mut Session<Names>, number: u16, expects: Expects<&'static str>, waiter: &'static str) {
-    session.channels().expect(number, expects, waiter).unwrap();
-}
+const FRAME_MAX: u32 = hostile::LIMITS.frame_max;
 
 fn frame<'m>(channel: u16, method: impl Into<Method<'m>>) -> Vec<u8> {
     let mut octets = Vec::new();
@@ -384,23 +352,11 @@ fn plausible_frame() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
-/// Everything that can be under way when a broker goes mad.
-fn busy_session() -> Session<Names> {
-    let mut session = session();
-    for number in [1, 2] {
-        expect(&mut session, number, Expects::Method(50, 11), "declare");
-        expect(&mut session, number, Expects::Get, "get");
-        expect(&mut session, number, Expects::Consume("tag".into(), "e"), "consume");
-        expect(&mut session, number, Expects::Cancel("tag".into()), "cancel");
-    }
-    session.channels().close(2, "closer").unwrap();
-    session
-}
-
 proptest! {
     #[test]
     fn no_octets_make_it_panic(octets in proptest::collection::vec(any::<u8>(), 0..300)) {
         let _ended = take(&mut busy_session(), &octets);
+        hostile::receive(&octets);
     }
 
     #[test]
