@@ -1,28 +1,20 @@
-//! Calling and serving on the embedded broker: each test is a story of one call.
+//! Calling and serving on any broker: each test is a story of one call.
+
+mod support;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use leveret::{
-    Answer, CallError, Client, Code, Context, Failure, Payload, QueueKind, Ran, Request, RetryPolicy,
-};
-
-async fn client() -> Client {
-    Client::connect("embedded:").await.expect("an embedded broker starts")
-}
-
-fn square() -> impl leveret::Handler {
-    leveret::handler(|_cx: Context, n: i64| async move {
-        n.checked_mul(n).ok_or_else(|| Failure::invalid_argument("too large"))
-    })
-}
+use leveret::{Answer, CallError, Code, Context, Failure, Payload, Properties, Ran, Request, RetryPolicy};
+use support::{Site, publish, slow, square, start, until};
 
 #[tokio::test]
 async fn a_call_is_answered() {
-    let client = client().await;
-    let worker = client.serve("square", square()).start().await.unwrap();
-    let answer: i64 = client.call("square", &7).await.unwrap();
+    let site = Site::new();
+    let client = site.client().await;
+    let worker = site.serve(&client, "square", square()).start().await.unwrap();
+    let answer: i64 = client.call(&site.name("square"), &7).await.unwrap();
     assert_eq!(answer, 49);
     assert_eq!(worker.stats().requests, 1);
     assert_eq!(client.in_flight(), 0);
@@ -31,11 +23,11 @@ async fn a_call_is_answered() {
 
 #[tokio::test]
 async fn a_thousand_calls_at_once_each_get_their_own_answer() {
-    let client = client().await;
-    let worker = client.serve("square", square()).start().await.unwrap();
-    let calls: Vec<_> = (0..1_000_i64)
-        .map(|n| tokio::spawn(std::future::IntoFuture::into_future(client.call::<_, i64>("square", &n))))
-        .collect();
+    let site = Site::new();
+    let client = site.client().await;
+    let worker = site.serve(&client, "square", square()).start().await.unwrap();
+    let calls: Vec<_> =
+        (0..1_000_i64).map(|n| start(client.call::<_, i64>(&site.name("square"), &n))).collect();
     for (n, call) in calls.into_iter().enumerate() {
         assert_eq!(call.await.unwrap().unwrap(), (n * n) as i64);
     }
@@ -44,12 +36,13 @@ async fn a_thousand_calls_at_once_each_get_their_own_answer() {
 
 #[tokio::test]
 async fn an_error_of_the_handler_reaches_the_caller_with_its_details() {
-    let client = client().await;
+    let site = Site::new();
+    let client = site.client().await;
     let handler = leveret::handler(|_, city: String| async move {
         Err::<(), _>(Failure::not_found(format!("no city called {city}")).with_details(&["Oz", "Ur"]))
     });
-    let worker = client.serve("weather", handler).start().await.unwrap();
-    let error = client.call::<_, ()>("weather", "Oz").await.unwrap_err();
+    let worker = site.serve(&client, "weather", handler).start().await.unwrap();
+    let error = client.call::<_, ()>(&site.name("weather"), "Oz").await.unwrap_err();
     let failure = error.remote().unwrap();
     assert_eq!((failure.code, failure.message.as_str()), (Code::NotFound, "no city called Oz"));
     assert_eq!(failure.details_as::<Vec<String>>().unwrap(), ["Oz", "Ur"]);
@@ -58,73 +51,75 @@ async fn an_error_of_the_handler_reaches_the_caller_with_its_details() {
 
 #[tokio::test]
 async fn a_panic_is_an_answer_and_the_worker_lives() {
-    let client = client().await;
+    let site = Site::new();
+    let client = site.client().await;
     let handler = leveret::handler(|_, n: i64| async move {
         assert!(n != 13, "unlucky");
         Ok::<_, Failure>(n)
     });
-    let worker = client.serve("lucky", handler).start().await.unwrap();
-    let error = client.call::<_, i64>("lucky", &13).await.unwrap_err();
+    let worker = site.serve(&client, "lucky", handler).start().await.unwrap();
+    let error = client.call::<_, i64>(&site.name("lucky"), &13).await.unwrap_err();
     assert_eq!(error.remote().unwrap().code, Code::Internal);
     assert!(error.to_string().contains("unlucky"), "{error}");
-    assert_eq!(client.call::<_, i64>("lucky", &12).await.unwrap(), 12);
+    assert_eq!(client.call::<_, i64>(&site.name("lucky"), &12).await.unwrap(), 12);
     worker.drain().await;
 }
 
 #[tokio::test]
 async fn a_body_that_does_not_decode_is_the_callers_fault() {
-    let client = client().await;
-    let worker = client.serve("square", square()).start().await.unwrap();
-    let error = client.call::<_, i64>("square", "seven").await.unwrap_err();
+    let site = Site::new();
+    let client = site.client().await;
+    let worker = site.serve(&client, "square", square()).start().await.unwrap();
+    let error = client.call::<_, i64>(&site.name("square"), "seven").await.unwrap_err();
     assert_eq!(error.remote().unwrap().code, Code::InvalidArgument);
     worker.drain().await;
 }
 
 #[tokio::test]
 async fn no_queue_is_said_at_once() {
-    let client = client().await;
+    let site = Site::new();
+    let client = site.client().await;
     let asked = Instant::now();
-    let error = client.call::<_, ()>("nobody", &1).timeout(Duration::from_secs(5)).await.unwrap_err();
+    let error =
+        client.call::<_, ()>(&site.name("nobody"), &1).timeout(Duration::from_secs(5)).await.unwrap_err();
     assert!(matches!(error, CallError::NoRoute { .. }), "{error:?}");
     assert!(asked.elapsed() < Duration::from_millis(500), "{:?}", asked.elapsed());
 }
 
 #[tokio::test]
 async fn no_worker_and_busy_are_told_apart() {
-    let client = client().await;
-    let slow = leveret::handler(|_, ()| async {
-        tokio::time::sleep(Duration::from_secs(2)).await;
-        Ok::<_, Failure>(())
-    });
-    let worker = client.serve("slow", slow).concurrency(1).start().await.unwrap();
-    let busy = client.call::<_, ()>("slow", &());
-    let busy = tokio::spawn(std::future::IntoFuture::into_future(busy));
+    let site = Site::new();
+    let client = site.client().await;
+    let worker =
+        site.serve(&client, "slow", slow(Duration::from_secs(5))).concurrency(1).start().await.unwrap();
+    let busy = client.call::<_, ()>(&site.name("slow"), &());
+    let busy = start(busy);
     tokio::time::sleep(Duration::from_millis(100)).await;
     let asked = Instant::now();
-    let error = client.call::<_, ()>("slow", &()).fail_fast().await.unwrap_err();
+    let error = client.call::<_, ()>(&site.name("slow"), &()).fail_fast().await.unwrap_err();
     assert!(matches!(error, CallError::Busy { .. }), "{error:?}");
     assert!(asked.elapsed() < Duration::from_millis(500), "{:?}", asked.elapsed());
     busy.abort();
     worker.drain().await;
     tokio::time::sleep(Duration::from_millis(150)).await;
-    let error = client.call::<_, ()>("slow", &()).fail_fast().await.unwrap_err();
+    let error = client.call::<_, ()>(&site.name("slow"), &()).fail_fast().await.unwrap_err();
     assert!(matches!(error, CallError::NoWorker { .. }), "{error:?}");
-    let error = client.call::<_, ()>("slow", &()).timeout(Duration::from_millis(200)).await.unwrap_err();
+    let error =
+        client.call::<_, ()>(&site.name("slow"), &()).timeout(Duration::from_millis(200)).await.unwrap_err();
     assert!(matches!(error, CallError::NoWorker { .. }), "{error:?}");
 }
 
 #[tokio::test]
 async fn an_expired_request_says_whether_it_may_have_run() {
-    let client = client().await;
-    let slow = leveret::handler(|_, ()| async {
-        tokio::time::sleep(Duration::from_secs(5)).await;
-        Ok::<_, Failure>(())
-    });
-    let worker = client.serve("slow", slow).concurrency(1).start().await.unwrap();
-    let first = client.call::<_, ()>("slow", &()).timeout(Duration::from_millis(400));
-    let first = tokio::spawn(std::future::IntoFuture::into_future(first));
+    let site = Site::new();
+    let client = site.client().await;
+    let worker =
+        site.serve(&client, "slow", slow(Duration::from_secs(5))).concurrency(1).start().await.unwrap();
+    let first = client.call::<_, ()>(&site.name("slow"), &()).timeout(Duration::from_millis(400));
+    let first = start(first);
     tokio::time::sleep(Duration::from_millis(50)).await;
-    let error = client.call::<_, ()>("slow", &()).timeout(Duration::from_millis(100)).await.unwrap_err();
+    let error =
+        client.call::<_, ()>(&site.name("slow"), &()).timeout(Duration::from_millis(100)).await.unwrap_err();
     assert!(matches!(error, CallError::Expired { ran: Ran::No, .. }), "{error:?}");
     let error = first.await.unwrap().unwrap_err();
     assert!(matches!(error, CallError::Expired { ran: Ran::Maybe, .. }), "{error:?}");
@@ -133,16 +128,19 @@ async fn an_expired_request_says_whether_it_may_have_run() {
 
 #[tokio::test]
 async fn a_full_queue_sheds_the_oldest() {
-    let client = client().await;
-    let slow = leveret::handler(|_, ()| async {
-        tokio::time::sleep(Duration::from_secs(5)).await;
-        Ok::<_, Failure>(())
-    });
-    let worker = client.serve("slow", slow).concurrency(1).queue_length(1).start().await.unwrap();
+    let site = Site::new();
+    let client = site.client().await;
+    let worker = site
+        .serve(&client, "slow", slow(Duration::from_secs(5)))
+        .concurrency(1)
+        .queue_length(1)
+        .start()
+        .await
+        .unwrap();
     let calls: Vec<_> = (0..3)
         .map(|_| {
-            let call = client.call::<_, ()>("slow", &()).timeout(Duration::from_secs(1));
-            tokio::spawn(std::future::IntoFuture::into_future(call))
+            let call = client.call::<_, ()>(&site.name("slow"), &()).timeout(Duration::from_secs(1));
+            start(call)
         })
         .collect();
     let mut overloaded = 0;
@@ -161,7 +159,8 @@ async fn dropping_a_call_stops_the_work() {
             self.0.fetch_add(1, Ordering::SeqCst);
         }
     }
-    let client = client().await;
+    let site = Site::new();
+    let client = site.client().await;
     let dropped = Arc::new(AtomicUsize::new(0));
     let rung = dropped.clone();
     let handler = leveret::handler(move |_, ()| {
@@ -172,8 +171,8 @@ async fn dropping_a_call_stops_the_work() {
             Ok::<_, Failure>(())
         }
     });
-    let worker = client.serve("long", handler).start().await.unwrap();
-    let call = tokio::spawn(std::future::IntoFuture::into_future(client.call::<_, ()>("long", &())));
+    let worker = site.serve(&client, "long", handler).start().await.unwrap();
+    let call = start(client.call::<_, ()>(&site.name("long"), &()));
     tokio::time::sleep(Duration::from_millis(200)).await;
     call.abort();
     tokio::time::sleep(Duration::from_millis(300)).await;
@@ -184,16 +183,19 @@ async fn dropping_a_call_stops_the_work() {
 
 #[tokio::test]
 async fn a_nested_call_inherits_the_deadline() {
-    let client = client().await;
+    let site = Site::new();
+    let client = site.client().await;
     let inner = leveret::handler(|cx: Context, ()| async move {
         Ok::<_, Failure>(cx.remaining().map_or(u64::MAX, |left| left.as_millis() as u64))
     });
-    let outer = leveret::handler(|cx: Context, ()| async move {
-        cx.client().call::<_, u64>("inner", &()).timeout(Duration::from_secs(60)).await
+    let service = site.name("inner");
+    let outer = leveret::handler(move |cx: Context, ()| {
+        let service = service.clone();
+        async move { cx.client().call::<_, u64>(&service, &()).timeout(Duration::from_secs(60)).await }
     });
-    let inner = client.serve("inner", inner).start().await.unwrap();
-    let outer = client.serve("outer", outer).start().await.unwrap();
-    let left: u64 = client.call("outer", &()).timeout(Duration::from_secs(2)).await.unwrap();
+    let inner = site.serve(&client, "inner", inner).start().await.unwrap();
+    let outer = site.serve(&client, "outer", outer).start().await.unwrap();
+    let left: u64 = client.call(&site.name("outer"), &()).timeout(Duration::from_secs(2)).await.unwrap();
     assert!(left <= 2_000, "{left} ms");
     outer.drain().await;
     inner.drain().await;
@@ -201,16 +203,17 @@ async fn a_nested_call_inherits_the_deadline() {
 
 #[tokio::test]
 async fn a_retry_with_the_same_message_id_does_not_work_twice() {
-    let client = client().await;
+    let site = Site::new();
+    let client = site.client().await;
     let worked = Arc::new(AtomicUsize::new(0));
     let counter = worked.clone();
     let handler = leveret::handler(move |_, ()| {
         let number = counter.fetch_add(1, Ordering::SeqCst);
         async move { Ok::<_, Failure>(number) }
     });
-    let worker = client.serve("count", handler).start().await.unwrap();
+    let worker = site.serve(&client, "count", handler).start().await.unwrap();
     for _ in 0..3 {
-        let number: usize = client.call("count", &()).message_id("the same").await.unwrap();
+        let number: usize = client.call(&site.name("count"), &()).message_id("the same").await.unwrap();
         assert_eq!(number, 0);
     }
     assert_eq!(worked.load(Ordering::SeqCst), 1);
@@ -220,21 +223,23 @@ async fn a_retry_with_the_same_message_id_does_not_work_twice() {
 
 #[tokio::test]
 async fn a_retryable_error_is_retried_when_asked_for() {
-    let client = client().await;
+    let site = Site::new();
+    let client = site.client().await;
     let calls = Arc::new(AtomicUsize::new(0));
     let counter = calls.clone();
     let handler = leveret::handler(move |_, ()| {
         let number = counter.fetch_add(1, Ordering::SeqCst);
         async move { if number < 2 { Err(Failure::unavailable("not yet")) } else { Ok(number) } }
     });
-    let worker = client.serve("flaky", handler).start().await.unwrap();
-    assert_eq!(client.call::<_, usize>("flaky", &()).retries(5).await.unwrap(), 2);
+    let worker = site.serve(&client, "flaky", handler).start().await.unwrap();
+    assert_eq!(client.call::<_, usize>(&site.name("flaky"), &()).retries(5).await.unwrap(), 2);
     worker.drain().await;
 }
 
 #[tokio::test]
 async fn a_hedged_call_takes_the_faster_answer() {
-    let client = client().await;
+    let site = Site::new();
+    let client = site.client().await;
     let calls = Arc::new(AtomicUsize::new(0));
     let counter = calls.clone();
     let handler = leveret::raw(move |_request: Request| {
@@ -246,10 +251,10 @@ async fn a_hedged_call_takes_the_faster_answer() {
             Ok(Answer::One(Payload::new("application/json", number.to_string())))
         }
     });
-    let worker = client.serve("hedged", handler).start().await.unwrap();
+    let worker = site.serve(&client, "hedged", handler).start().await.unwrap();
     // With one id the repetition would wait for the first: a hedge is for work that may be done twice.
     let asked = Instant::now();
-    let call = client.call::<_, usize>("hedged", &()).hedge(Duration::from_millis(50));
+    let call = client.call::<_, usize>(&site.name("hedged"), &()).hedge(Duration::from_millis(50));
     assert_eq!(call.await.unwrap(), 1);
     assert!(asked.elapsed() < Duration::from_secs(2));
     drop(worker);
@@ -257,7 +262,8 @@ async fn a_hedged_call_takes_the_faster_answer() {
 
 #[tokio::test]
 async fn a_task_that_fails_is_tried_again_and_then_parked_with_its_reason() {
-    let client = client().await;
+    let site = Site::new();
+    let client = site.client().await;
     let attempts = Arc::new(AtomicUsize::new(0));
     let counter = attempts.clone();
     let handler = leveret::handler(move |_, _name: String| {
@@ -265,13 +271,13 @@ async fn a_task_that_fails_is_tried_again_and_then_parked_with_its_reason() {
         async { Err::<(), _>(Failure::internal("no paper")) }
     });
     let retries = RetryPolicy { attempts_max: 3, first: Duration::from_millis(20), ..RetryPolicy::default() };
-    let worker = client.serve("print", handler).retries(retries).start().await.unwrap();
-    client.task("print", "page").await.unwrap();
+    let worker = site.serve(&client, "print", handler).retries(retries).start().await.unwrap();
+    client.task(&site.name("print"), "page").await.unwrap();
     let channel = client.connection().await.unwrap().channel().await.unwrap();
     let parked = loop {
         tokio::time::sleep(Duration::from_millis(50)).await;
         if worker.stats().parked == 1 {
-            break channel.get("print.parked", true).await.unwrap().unwrap();
+            break channel.get(&format!("{}.parked", site.name("print")), true).await.unwrap().unwrap();
         }
     };
     assert_eq!(attempts.load(Ordering::SeqCst), 3);
@@ -282,64 +288,75 @@ async fn a_task_that_fails_is_tried_again_and_then_parked_with_its_reason() {
 
 #[tokio::test]
 async fn a_task_given_twice_is_done_once() {
-    let client = client().await;
+    let site = Site::new();
+    let client = site.client().await;
     let worked = Arc::new(AtomicUsize::new(0));
     let counter = worked.clone();
     let handler = leveret::handler(move |_, ()| {
         counter.fetch_add(1, Ordering::SeqCst);
         async { Ok::<_, Failure>(()) }
     });
-    let worker = client.serve("once", handler).start().await.unwrap();
+    let worker = site.serve(&client, "once", handler).start().await.unwrap();
     for _ in 0..2 {
-        client.task("once", &()).message_id("order 66").await.unwrap();
+        client.task(&site.name("once"), &()).message_id("order 66").await.unwrap();
     }
-    while worker.stats().repeated == 0 {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    until("repeated", || worker.stats().repeated > 0).await;
     assert_eq!(worked.load(Ordering::SeqCst), 1);
     worker.drain().await;
 }
 
 #[tokio::test]
 async fn a_delayed_task_waits() {
-    let client = client().await;
-    let worker = client.serve("later", square()).start().await.unwrap();
+    let site = Site::new();
+    let client = site.client().await;
+    let worker = site.serve(&client, "later", square()).start().await.unwrap();
     let given = Instant::now();
-    client.task("later", &3).delay(Duration::from_millis(300)).await.unwrap();
-    while worker.stats().requests == 0 {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    client.task(&site.name("later"), &3).delay(Duration::from_millis(300)).await.unwrap();
+    until("requests", || worker.stats().requests > 0).await;
     assert!(given.elapsed() >= Duration::from_millis(300), "{:?}", given.elapsed());
     worker.drain().await;
 }
 
 #[tokio::test]
 async fn everybody_who_listens_answers() {
-    let client = client().await;
+    let site = Site::new();
+    let client = site.client().await;
     let mut workers = Vec::new();
     for n in 0..20 {
         let thermometer = leveret::handler(move |_, ()| async move { Ok::<_, Failure>(n) });
-        let serve = client.serve("thermometer", thermometer).every_instance();
-        workers.push(serve.bind("amq.topic", "#.ohio").start().await.unwrap());
+        let serve = site.serve(&client, "thermometer", thermometer).every_instance();
+        workers.push(serve.bind("amq.topic", format!("#.{}", site.name("ohio"))).start().await.unwrap());
     }
-    let gathered = client.gather::<_, i32>("amq.topic", "weather.ohio", &()).count(20).await.unwrap();
+    let gathered = client
+        .gather::<_, i32>("amq.topic", &format!("weather.{}", site.name("ohio")), &())
+        .count(20)
+        .await
+        .unwrap();
     let mut answers: Vec<i32> = gathered.into_iter().map(|one| one.answer.unwrap()).collect();
     answers.sort_unstable();
     assert_eq!(answers, (0..20).collect::<Vec<_>>());
 
     let asked = Instant::now();
     let silence = Duration::from_millis(150);
-    let gathered = client.gather::<_, i32>("amq.topic", "news.ohio", &()).silence(silence).await.unwrap();
+    let gathered = client
+        .gather::<_, i32>("amq.topic", &format!("news.{}", site.name("ohio")), &())
+        .silence(silence)
+        .await
+        .unwrap();
     assert_eq!(gathered.len(), 20);
     assert!(asked.elapsed() < Duration::from_secs(2));
 
-    let error = client.gather::<_, i32>("amq.topic", "news.virginia", &()).await.unwrap_err();
+    let error = client
+        .gather::<_, i32>("amq.topic", &format!("news.{}", site.name("virginia")), &())
+        .await
+        .unwrap_err();
     assert!(matches!(error, CallError::NoRoute { .. }), "{error:?}");
 }
 
 #[tokio::test]
 async fn a_stream_arrives_in_order_and_waits_for_its_reader() {
-    let client = client().await;
+    let site = Site::new();
+    let client = site.client().await;
     let sent = Arc::new(AtomicUsize::new(0));
     let counter = sent.clone();
     let handler = leveret::raw(move |request: Request| {
@@ -355,11 +372,11 @@ async fn a_stream_arrives_in_order_and_waits_for_its_reader() {
             Ok(Answer::Many(Box::pin(Numbers(numbers))))
         }
     });
-    let worker = client.serve("numbers", handler).start().await.unwrap();
+    let worker = site.serve(&client, "numbers", handler).start().await.unwrap();
     let progress = Arc::new(AtomicUsize::new(0));
     let heard = progress.clone();
     let mut replies = client
-        .stream::<_, i32>("numbers", &())
+        .stream::<_, i32>(&site.name("numbers"), &())
         .window(16)
         .on_progress(move |text| {
             assert_eq!(text, "counting");
@@ -395,40 +412,30 @@ impl<I: Iterator + Unpin> futures_core::Stream for Numbers<I> {
 
 #[tokio::test]
 async fn a_request_for_its_own_queue_is_refused_without_work() {
-    let client = client().await;
-    let worker = client.serve("loop", square()).start().await.unwrap();
-    let channel = client.connection().await.unwrap().channel().await.unwrap();
-    let properties =
-        leveret::Properties { reply_to: Some(b"loop".to_vec()), ..leveret::Properties::default() };
-    let publish = leveret_client::Publish {
-        exchange: "",
-        routing_key: "loop",
-        mandatory: false,
-        properties: &properties,
-        body: b"7",
-        flush: leveret_client::Flush::Now,
-    };
-    channel.publish(&publish).await.unwrap();
-    while worker.stats().refused == 0 {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    let site = Site::new();
+    let client = site.client().await;
+    let worker = site.serve(&client, "loop", square()).start().await.unwrap();
+    let properties = Properties { reply_to: Some(site.name("loop").into_bytes()), ..Properties::default() };
+    publish(&client.connection().await.unwrap(), &site.name("loop"), &properties, b"7").await;
+    until("refused", || worker.stats().refused > 0).await;
     assert_eq!(worker.stats().requests, 0);
     worker.drain().await;
 }
 
 #[tokio::test]
 async fn drain_finishes_what_it_has_and_takes_no_more() {
-    let client = client().await;
+    let site = Site::new();
+    let client = site.client().await;
     let handler = leveret::handler(|_, n: i64| async move {
         tokio::time::sleep(Duration::from_millis(200)).await;
         Ok::<_, Failure>(n)
     });
-    let worker = client.serve("drained", handler).queue_kind(QueueKind::Classic).start().await.unwrap();
-    let call = client.call::<_, i64>("drained", &5);
-    let call = tokio::spawn(std::future::IntoFuture::into_future(call));
+    let worker = site.serve(&client, "drained", handler).start().await.unwrap();
+    let call = client.call::<_, i64>(&site.name("drained"), &5);
+    let call = start(call);
     tokio::time::sleep(Duration::from_millis(50)).await;
     worker.drain().await;
     assert_eq!(call.await.unwrap().unwrap(), 5);
-    let error = client.call::<_, i64>("drained", &5).fail_fast().await.unwrap_err();
+    let error = client.call::<_, i64>(&site.name("drained"), &5).fail_fast().await.unwrap_err();
     assert!(matches!(error, CallError::NoWorker { .. }), "{error:?}");
 }

@@ -1,0 +1,110 @@
+//! A broker to test against: an embedded one, or the one that LEVERET_TEST_URL names (several addresses of a cluster
+//! are separated by commas). With LEVERET_TEST_QUEUE_KIND=quorum, requests wait in quorum queues.
+//!
+//! Every test has names of its own, so tests and runs do not meet on one broker. Queues of services stay there: take a
+//! broker that is for tests.
+#![allow(clippy::unwrap_used, dead_code)] // the helpers of tests are tests, and not every test needs all
+
+use std::future::IntoFuture;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant, UNIX_EPOCH};
+
+use leveret::{Client, ClientBuilder, Context, Failure, Handler, Properties, QueueKind, Serve};
+use leveret_client::{Connection, Flush, Publish};
+use tokio::task::JoinHandle;
+
+/// Longer than anything takes that works.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A broker, and names on it that nobody else uses.
+pub(crate) struct Site {
+    urls: String,
+    suffix: String,
+}
+
+impl Site {
+    pub(crate) fn new() -> Site {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let run = UNIX_EPOCH.elapsed().unwrap().as_millis() as u64;
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let suffix = format!("{:x}-{run:x}-{number}", std::process::id());
+        let urls = foreign_urls().unwrap_or_else(|| format!("embedded:{suffix}"));
+        Site { urls, suffix }
+    }
+
+    pub(crate) async fn client(&self) -> Client {
+        self.connect(Client::builder()).await
+    }
+
+    pub(crate) async fn connect(&self, builder: ClientBuilder) -> Client {
+        builder.connect(&self.urls).await.expect("the broker is there")
+    }
+
+    /// The name of a service, an exchange, or a word of a routing key.
+    pub(crate) fn name(&self, name: &str) -> String {
+        format!("{name}.{}", self.suffix)
+    }
+
+    pub(crate) fn serve<H: Handler>(&self, client: &Client, name: &str, handler: H) -> Serve<H> {
+        client.serve(&self.name(name), handler).queue_kind(queue_kind())
+    }
+}
+
+/// The broker that all tests of this run share, if there is one.
+pub(crate) fn foreign_urls() -> Option<String> {
+    std::env::var("LEVERET_TEST_URL").ok().filter(|urls| !urls.is_empty())
+}
+
+pub(crate) fn queue_kind() -> QueueKind {
+    match std::env::var("LEVERET_TEST_QUEUE_KIND").as_deref() {
+        Ok("quorum") => QueueKind::Quorum,
+        _ => QueueKind::Classic,
+    }
+}
+
+/// A call that is under way while the test goes on.
+pub(crate) fn start<F>(call: F) -> JoinHandle<F::Output>
+where
+    F: IntoFuture,
+    F::IntoFuture: Send + 'static,
+    F::Output: Send + 'static,
+{
+    tokio::spawn(call.into_future())
+}
+
+/// Fails instead of waiting for ever.
+pub(crate) async fn soon<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, future).await.expect("it takes too long")
+}
+
+/// Waits until something is so.
+pub(crate) async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let asked = Instant::now();
+    while !is_so() {
+        assert!(asked.elapsed() < PATIENCE, "not in {PATIENCE:?}: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+pub(crate) fn square() -> impl Handler {
+    leveret::handler(|_cx: Context, n: i64| async move {
+        n.checked_mul(n).ok_or_else(|| Failure::invalid_argument("too large"))
+    })
+}
+
+/// Takes this long for anything.
+pub(crate) fn slow(time: Duration) -> impl Handler {
+    leveret::handler(move |_cx: Context, ()| async move {
+        tokio::time::sleep(time).await;
+        Ok::<_, Failure>(())
+    })
+}
+
+/// What a program without any library of ours sends.
+pub(crate) async fn publish(connection: &Connection, queue: &str, properties: &Properties, body: &[u8]) {
+    let channel = connection.channel().await.unwrap();
+    let publish =
+        Publish { exchange: "", routing_key: queue, mandatory: false, properties, body, flush: Flush::Now };
+    channel.publish(&publish).await.unwrap();
+    channel.close().await.unwrap();
+}
