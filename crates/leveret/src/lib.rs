@@ -53,6 +53,7 @@ mod payload;
 mod profile;
 mod request;
 mod serve;
+mod telemetry;
 pub mod trace;
 mod wait_queue;
 

@@ -25,6 +25,7 @@ use super::pending::{Arrival, Bounce, Ticket};
 use super::uplink::{Probed, Uplink};
 use crate::content::DECOMPRESSED_MAX_BYTES;
 use crate::dialect::{self, Dialect};
+use crate::trace::TraceContext;
 use crate::{CallError, Code, Failure, Payload, Ran, profile};
 
 /// A bounce leaves its queue at the deadline and takes a moment: what it says is worth that moment.
@@ -38,6 +39,8 @@ pub(super) struct Attempt<'a> {
     pub(super) client: &'a Client,
     pub(super) question: &'a Question,
     pub(super) deadline: Instant,
+    /// The span that the worker's will be a child of.
+    pub(super) trace: Option<&'a TraceContext>,
     /// From 1.
     pub(super) number: u32,
 }
@@ -96,8 +99,8 @@ impl Attempt<'_> {
         if let Some(window) = self.question.window {
             headers.insert(profile::STREAM, FieldValue::I64(window.into()));
         }
-        if let Some(trace) = &self.client.inherited.trace {
-            trace.child().write_to(&mut headers);
+        if let Some(trace) = self.trace {
+            trace.write_to(&mut headers);
         }
         headers
     }

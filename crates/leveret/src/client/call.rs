@@ -14,6 +14,8 @@ use super::Client;
 use super::attempt::{Attempt, attempt};
 use crate::content::{self, Compression, ContentError};
 use crate::ids::{message_id, random_u64};
+use crate::telemetry::{AskSpan, Asked};
+use crate::trace::TraceContext;
 use crate::{CallError, Payload};
 
 /// The pause before the first retry; it doubles, and is shortened at random.
@@ -201,8 +203,12 @@ impl<R: Decode> IntoFuture for Call<R> {
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
-            let reply = ask(&self.client, self.question?).await?;
-            R::decode(reply).map_err(CallError::Undecodable)
+            let question = self.question?;
+            let span = question.span(&self.client, true);
+            let reply = ask(&self.client, question, span.trace()).await;
+            let answer = reply.and_then(|reply| R::decode(reply).map_err(CallError::Undecodable));
+            span.end(answer.as_ref().err().map(|error| (error.kind(), error.to_string())));
+            answer
         })
     }
 }
@@ -213,18 +219,37 @@ impl<R> fmt::Debug for Call<R> {
     }
 }
 
+impl Question {
+    /// The span of asking this question.
+    pub(super) fn span(&self, client: &Client, is_call: bool) -> AskSpan {
+        let asked = Asked {
+            service: &self.service,
+            method: self.method.as_deref(),
+            exchange: &self.exchange,
+            routing_key: &self.routing_key,
+            is_call,
+            body_bytes: self.payload.body.len(),
+        };
+        AskSpan::begin(asked, client.inherited.trace.as_ref())
+    }
+}
+
 /// When the question must be answered: its own timeout, and not later than whoever asked us wants to know.
 pub(super) fn deadline(client: &Client, question: &Question) -> Instant {
     let own = Instant::now() + question.timeout.unwrap_or(client.shared.settings.timeout);
     client.inherited.deadline.map_or(own, |inherited| own.min(inherited))
 }
 
-async fn ask(client: &Client, mut question: Question) -> Result<Reply, CallError> {
+async fn ask(
+    client: &Client,
+    mut question: Question,
+    trace: Option<&TraceContext>,
+) -> Result<Reply, CallError> {
     let deadline = deadline(client, &question);
     question.message_id.get_or_insert_with(message_id);
     let mut number = 1;
     loop {
-        let this = Attempt { client, question: &question, deadline, number };
+        let this = Attempt { client, question: &question, deadline, trace, number };
         let error = match hedged(this).await {
             Ok(reply) => return Ok(reply),
             Err(error) => error,

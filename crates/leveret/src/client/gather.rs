@@ -13,6 +13,7 @@ use super::attempt::{Attempt, answered_no, read_answer, unsendable, wait_until_u
 use super::call::{Call, Decode, Question, Reply, deadline};
 use super::pending::Arrival;
 use crate::ids::message_id;
+use crate::trace::TraceContext;
 use crate::{CallError, profile};
 use leveret_client::{Flush, NotConfirmed, Publish};
 use leveret_wire::FieldValue;
@@ -93,7 +94,11 @@ impl<R: Decode> IntoFuture for Gather<R> {
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
             let Call { client, question, .. } = self.call;
-            gather(&client, &question?, self.until).await
+            let question = question?;
+            let span = question.span(&client, true);
+            let gathered = gather(&client, &question, span.trace(), self.until).await;
+            span.end(gathered.as_ref().err().map(|error| (error.kind(), error.to_string())));
+            gathered
         })
     }
 }
@@ -101,10 +106,12 @@ impl<R: Decode> IntoFuture for Gather<R> {
 async fn gather<R: Decode>(
     client: &Client,
     question: &Question,
+    trace: Option<&TraceContext>,
     until: Until,
 ) -> Result<Vec<Gathered<R>>, CallError> {
     let question = Question { message_id: Some(message_id()), ..question.clone() };
-    let this = Attempt { client, question: &question, deadline: deadline(client, &question), number: 1 };
+    let deadline = deadline(client, &question);
+    let this = Attempt { client, question: &question, deadline, trace, number: 1 };
     let uplink = client.uplink(this.deadline).await?;
     wait_until_unblocked(this, &uplink).await?;
     let (ticket, arrivals) =

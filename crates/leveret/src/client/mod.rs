@@ -155,6 +155,11 @@ impl Client {
         Task::new(self.clone(), service, crate::content::encode(self.format, query))
     }
 
+    /// [`Client::task`] with a body that is already encoded.
+    pub fn task_raw(&self, service: &str, payload: Payload) -> Task {
+        Task::new(self.clone(), service, Ok(payload))
+    }
+
     /// Serves requests; see [`Serve`](crate::Serve).
     pub fn serve<S: crate::Handler>(&self, service: &str, handler: S) -> crate::Serve<S> {
         crate::Serve::new(self.clone(), service, handler)

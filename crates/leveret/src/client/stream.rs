@@ -31,6 +31,7 @@ use super::call::{Call, Decode, Question, Reply, deadline};
 use super::pending::{Arrival, Ticket};
 use super::uplink::Uplink;
 use crate::ids::{message_id, random_id};
+use crate::telemetry::AskSpan;
 use crate::{CallError, Code, Failure, Ran, profile};
 
 const DEFAULT_WINDOW: u32 = 32;
@@ -95,6 +96,18 @@ impl<R> StreamCall<R> {
         self.call = self.call.header(name, value);
         self
     }
+
+    /// What identifies the request if it is sent more than once. Default: a new id.
+    pub fn message_id(mut self, id: impl Into<String>) -> Self {
+        self.call = self.call.message_id(id);
+        self
+    }
+
+    /// Asks through an exchange instead of the queue named like the service.
+    pub fn exchange(mut self, exchange: impl Into<String>, routing_key: impl Into<String>) -> Self {
+        self.call = self.call.exchange(exchange, routing_key);
+        self
+    }
 }
 
 impl<R: Decode> IntoFuture for StreamCall<R> {
@@ -104,9 +117,10 @@ impl<R: Decode> IntoFuture for StreamCall<R> {
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
             let Call { client, question, .. } = self.call;
-            let question =
-                Question { message_id: Some(message_id()), window: Some(self.window), ..question? };
-            let pump = Pump::start(client, question, self.window, self.stall, self.progress).await?;
+            let mut question = Question { window: Some(self.window), ..question? };
+            question.message_id.get_or_insert_with(message_id);
+            let span = question.span(&client, true);
+            let pump = Pump::start(client, question, span, self.window, self.stall, self.progress).await?;
             let (sender, answers) = mpsc::channel(1);
             let pump = tokio::spawn(pump.run(sender)).abort_handle();
             Ok(Replies { answers, pump, answer: PhantomData })
@@ -141,6 +155,8 @@ impl<R> Drop for Replies<R> {
 struct Pump {
     client: Client,
     question: Question,
+    /// Until the last answer.
+    span: Option<AskSpan>,
     deadline: Instant,
     stall: Option<Duration>,
     progress: Option<Progress>,
@@ -175,12 +191,14 @@ impl Pump {
     async fn start(
         client: Client,
         question: Question,
+        span: AskSpan,
         window: u32,
         stall: Option<Duration>,
         progress: Option<Progress>,
     ) -> Result<Pump, CallError> {
         let deadline = deadline(&client, &question);
-        let this = Attempt { client: &client, question: &question, deadline, number: 1 };
+        let trace = span.trace();
+        let this = Attempt { client: &client, question: &question, deadline, trace, number: 1 };
         let uplink = client.uplink(deadline).await?;
         wait_until_unblocked(this, &uplink).await?;
         let (ticket, bounce) =
@@ -205,7 +223,7 @@ impl Pump {
             taken: 0,
             ended: false,
         };
-        Ok(Pump { client, question, deadline, stall, progress, answers, consumer, bounce })
+        Ok(Pump { client, question, span: Some(span), deadline, stall, progress, answers, consumer, bounce })
     }
 
     async fn run(mut self, sender: mpsc::Sender<Result<Reply, CallError>>) {
@@ -219,18 +237,33 @@ impl Pump {
                     }
                 }
                 Step::Answer(answer) => {
+                    if let Err(error) = &*answer {
+                        self.end_span(Some((error.kind(), error.to_string())));
+                    }
                     if sender.send(*answer).await.is_err() {
-                        return;
+                        break;
                     }
                 }
             }
+        }
+        self.end_span(None);
+    }
+
+    fn end_span(&mut self, error: Option<(&'static str, String)>) {
+        if let Some(span) = self.span.take() {
+            span.end(error);
         }
     }
 
     async fn step(&mut self) -> Step {
         let stalled_at = self.stall.map_or(self.deadline, |stall| self.deadline.min(Instant::now() + stall));
-        let this =
-            Attempt { client: &self.client, question: &self.question, deadline: self.deadline, number: 1 };
+        let this = Attempt {
+            client: &self.client,
+            question: &self.question,
+            deadline: self.deadline,
+            trace: None,
+            number: 1,
+        };
         let uplink = self.answers.uplink.clone();
         let next = async {
             tokio::select! {

@@ -12,6 +12,8 @@ use super::Client;
 use super::uplink::Uplink;
 use crate::content::ContentError;
 use crate::ids::message_id;
+use crate::telemetry::{AskSpan, Asked};
+use crate::trace::TraceContext;
 use crate::wait_queue::{DELAY_MAX, declare_wait_queue};
 use crate::{Payload, profile};
 
@@ -71,6 +73,18 @@ impl fmt::Display for TaskError {
 
 impl std::error::Error for TaskError {}
 
+impl TaskError {
+    /// The name of the kind, for logs and metrics.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            TaskError::NoRoute { .. } => "no_route",
+            TaskError::Full { .. } => "full",
+            TaskError::Unconfirmed { .. } => "unconfirmed",
+            TaskError::Unsendable(_) => "unsendable",
+        }
+    }
+}
+
 impl Task {
     pub(super) fn new(client: Client, service: &str, payload: Result<Payload, ContentError>) -> Task {
         let timeout = client.shared.settings.timeout;
@@ -125,7 +139,26 @@ impl Task {
 
     async fn give(self) -> Result<String, TaskError> {
         let payload = self.payload.as_ref().map_err(|error| TaskError::Unsendable(error.to_string()))?;
-        let properties = self.properties(payload);
+        let span = self.span(payload);
+        let given = self.give_in(payload, span.trace()).await;
+        span.end(given.as_ref().err().map(|error| (error.kind(), error.to_string())));
+        given
+    }
+
+    fn span(&self, payload: &Payload) -> AskSpan {
+        let asked = Asked {
+            service: &self.service,
+            method: self.method.as_deref(),
+            exchange: "",
+            routing_key: &self.service,
+            is_call: false,
+            body_bytes: payload.body.len(),
+        };
+        AskSpan::begin(asked, self.client.inherited.trace.as_ref())
+    }
+
+    async fn give_in(&self, payload: &Payload, trace: Option<&TraceContext>) -> Result<String, TaskError> {
+        let properties = self.properties(payload, trace);
         let deadline = Instant::now() + self.timeout;
         loop {
             let uplink = match self.client.uplink(deadline).await {
@@ -143,10 +176,10 @@ impl Task {
         }
     }
 
-    fn properties(&self, payload: &Payload) -> Properties {
+    fn properties(&self, payload: &Payload, trace: Option<&TraceContext>) -> Properties {
         let mut headers = self.headers.clone();
-        if let Some(trace) = &self.client.inherited.trace {
-            trace.child().write_to(&mut headers);
+        if let Some(trace) = trace {
+            trace.write_to(&mut headers);
         }
         let octets = |text: &Option<String>| text.as_ref().map(|text| text.as_bytes().to_vec());
         Properties {

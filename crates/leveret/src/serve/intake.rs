@@ -17,6 +17,7 @@ use crate::client::Inherited;
 use crate::content::Format;
 use crate::context::{Cancel, Context, Inner, ProgressTo};
 use crate::dialect::{self, Envelope};
+use crate::telemetry::{Taken, WorkSpan};
 use crate::trace::TraceContext;
 use crate::{Code, Failure, Request, profile};
 
@@ -35,6 +36,7 @@ pub(super) struct Accepted {
     pub(super) window: Option<u32>,
     pub(super) running: Running,
     pub(super) first: Option<First>,
+    pub(super) span: WorkSpan,
 }
 
 /// What to do with a delivery.
@@ -117,7 +119,9 @@ impl<S: Handler> Work<S> {
         first: Option<First>,
     ) -> Accepted {
         let headers = properties.headers.as_ref();
-        let trace = headers.and_then(TraceContext::from_headers);
+        let parent = headers.and_then(TraceContext::from_headers);
+        let span = WorkSpan::begin(self.taken(shift, &properties, &envelope), parent.as_ref());
+        let trace = span.trace().cloned();
         let window = headers.and_then(|headers| headers.get(profile::STREAM)?.as_i64());
         let window = window.map(|window| window.clamp(1, u16::MAX.into()) as u32);
         let cancel = Arc::<Cancel>::default();
@@ -142,7 +146,24 @@ impl<S: Handler> Work<S> {
         });
         let request = Request { cx, method: envelope.method.clone(), payload: envelope.payload.clone() };
         let running = Running { cancel, credit };
-        Accepted { envelope, request, deadline, attempt, window, running, first }
+        Accepted { envelope, request, deadline, attempt, window, running, first, span }
+    }
+
+    fn taken<'a>(
+        &'a self,
+        shift: &'a Shift,
+        properties: &'a Properties,
+        envelope: &'a Envelope,
+    ) -> Taken<'a> {
+        let message_id = properties.message_id.as_deref();
+        Taken {
+            service: &self.options.service,
+            queue: &shift.queue,
+            method: envelope.method.as_deref(),
+            message_id: message_id.and_then(|id| std::str::from_utf8(id).ok()),
+            correlation_id: envelope.reply.as_ref().and(envelope.correlation_id.as_deref()),
+            body_bytes: envelope.payload.body.len(),
+        }
     }
 
     /// Whether nobody would read the answer.

@@ -41,13 +41,16 @@ impl<S: Handler> Work<S> {
         count(&self.counters.requests);
         let began = Instant::now();
         let first = accepted.first.take();
-        let _listed = Listed::enter(self, &accepted);
-        let ended = self.turn(accepted.request.clone(), accepted.deadline).await;
-        let ended = self.finish(shift, delivery, &accepted, ended, first).await;
+        let listed = Listed::enter(self, &accepted);
+        let turn = self.turn(accepted.request.clone(), accepted.deadline);
+        let ended = accepted.span.around(turn).await;
+        let failure = self.finish(shift, delivery, &accepted, ended, first).await;
         self.counters.worked(began.elapsed());
-        if let Some(failure) = ended {
-            self.counters.failed(&failure);
+        if let Some(failure) = &failure {
+            self.counters.failed(failure);
         }
+        drop(listed);
+        accepted.span.end(failure.as_ref());
     }
 
     async fn turn(&self, request: Request, deadline: Option<Instant>) -> Ended {
