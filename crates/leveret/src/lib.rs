@@ -37,6 +37,8 @@
 //! - [`Client::serve`]: a handler behind a queue; the attribute `service` makes one of a trait.
 //! - [`Client::task`]: work without an answer, with retries and a parking lot.
 //! - [`Client::gather`], [`Client::stream`]: many answers.
+//! - `outbox`: messages that leave when the caller's database transaction commits, and only then; `inbox`: work done
+//!   once per message (features `postgres`, `sqlite`).
 
 mod call_error;
 mod client;
@@ -49,6 +51,10 @@ mod embedded;
 mod failure;
 mod handler;
 mod ids;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+pub mod inbox;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+pub mod outbox;
 mod payload;
 mod profile;
 mod request;
