@@ -4,8 +4,6 @@ use std::fmt;
 use std::io;
 use std::process::ExitCode;
 
-use lapin::protocol::{AMQPError, AMQPErrorKind, AMQPHardError, AMQPSoftError};
-
 use crate::config::ConfigError;
 
 /// Why a command did not do what it was asked for.
@@ -72,61 +70,5 @@ impl From<ConfigError> for Failure {
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         Self::Other(error.into())
-    }
-}
-
-impl From<lapin::Error> for Failure {
-    fn from(error: lapin::Error) -> Self {
-        match error.kind() {
-            lapin::ErrorKind::ProtocolError(refusal) => from_refusal(refusal),
-            lapin::ErrorKind::SerialisationError(_) => Self::Other(error.into()),
-            _ => Self::Connection(format!("connection lost: {}", words_of(&error))),
-        }
-    }
-}
-
-/// What happened in the broker's or the kernel's own words, without the library's around them.
-pub(crate) fn words_of(error: &lapin::Error) -> String {
-    match error.kind() {
-        lapin::ErrorKind::ProtocolError(refusal) => refusal.get_message().to_string(),
-        lapin::ErrorKind::IOError(error) => error.to_string(),
-        _ => error.to_string(),
-    }
-}
-
-/// The code that fits a refusal.
-fn from_refusal(refusal: &AMQPError) -> Failure {
-    let text = refusal.get_message().to_string();
-    match refusal.kind() {
-        AMQPErrorKind::Soft(AMQPSoftError::NOTFOUND | AMQPSoftError::NOCONSUMERS) => Failure::NoRoute(text),
-        AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED | AMQPSoftError::CONTENTTOOLARGE)
-        | AMQPErrorKind::Hard(AMQPHardError::NOTALLOWED | AMQPHardError::RESOURCEERROR) => {
-            Failure::Refused(text)
-        }
-        AMQPErrorKind::Hard(AMQPHardError::CONNECTIONFORCED) => Failure::Connection(text),
-        _ => Failure::Other(anyhow::anyhow!(text)),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use lapin::protocol::AMQPErrorKind;
-
-    use super::*;
-
-    #[test]
-    fn a_refusal_has_the_code_that_fits() {
-        let check = |reply_code: u16, expected: &str| {
-            let kind = AMQPErrorKind::from_id(reply_code).unwrap();
-            let error = lapin::ErrorKind::ProtocolError(AMQPError::new(kind, "words".into()));
-            let failure = Failure::from(lapin::Error::from(error));
-            assert_eq!(format!("{failure:?}"), format!("{expected}(\"words\")"), "{reply_code}");
-        };
-        check(404, "NoRoute");
-        check(313, "NoRoute");
-        check(403, "Refused");
-        check(311, "Refused");
-        check(530, "Refused");
-        check(320, "Connection");
     }
 }

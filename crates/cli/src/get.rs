@@ -1,11 +1,11 @@
 //! `leveret get`: messages out of a queue, now. Exit code 1 when it is empty.
 
-use lapin::options::{BasicAckOptions, BasicGetOptions, BasicNackOptions};
-use lapin::types::ShortString;
+use leveret_client::Channel;
 
-use crate::client::{BrokerUrl, Client, short};
+use crate::client::short;
 use crate::failure::Failure;
 use crate::printer::{Format, Printer, Separator};
+use crate::toolkit::BrokerUrl;
 
 /// Take a message out of a queue and print it; exit 1 when the queue is empty
 #[derive(clap::Args)]
@@ -33,32 +33,33 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
     let queue = short("the queue's name", &arguments.queue)?;
     let separator = if arguments.count == 1 { Separator::Nothing } else { Separator::Line };
     let mut printer = Printer::new(arguments.format, separator);
-    let client = arguments.url.connect("leveret get").await?;
+    let client = arguments.url.connect_plainly("leveret get").await?;
+    let channel = client.connection.channel().await?;
     let mut printed = 0;
-    while printed < arguments.count && get_one(&client, &queue, &arguments, &mut printer).await? {
+    while printed < arguments.count && get_one(&channel, &queue, &arguments, &mut printer).await? {
         printed += 1;
     }
     if arguments.requeue && printed > 0 {
         // All at once and at the end: what is put back earlier would be the next to come.
-        let all = BasicNackOptions { multiple: true, requeue: true };
-        client.channel.basic_nack(0, all).await?;
+        channel.nack(0, true, true);
     }
+    channel.close().await?;
     client.close().await?;
     if printed > 0 { Ok(()) } else { Err(Failure::Nothing) }
 }
 
 async fn get_one(
-    client: &Client,
-    queue: &ShortString,
+    channel: &Channel,
+    queue: &str,
     arguments: &Arguments,
     printer: &mut Printer,
 ) -> Result<bool, Failure> {
-    let Some(message) = client.channel.basic_get(queue.clone(), BasicGetOptions::default()).await? else {
+    let Some(message) = channel.get(queue, false).await? else {
         return Ok(false);
     };
-    printer.print(&message.delivery)?;
+    printer.print(&message)?;
     if !arguments.requeue {
-        message.delivery.ack(BasicAckOptions::default()).await?;
+        message.ack();
     }
     Ok(true)
 }

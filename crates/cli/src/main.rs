@@ -2,11 +2,14 @@
 //!
 //! One file per command. A command returns a [`Failure`] or nothing; this file turns it into an exit code.
 
+mod answer_json;
 mod call;
 mod client;
 mod config;
 mod demo;
+mod discovery;
 mod failure;
+mod gateway;
 mod get;
 mod logging;
 mod printer;
@@ -27,7 +30,7 @@ use logging::LogFilter;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// What commands log that say on stderr what matters anyway. lapin calls each refusal an error.
+/// What commands log that say on stderr what matters anyway. The demo's client calls each refusal an error.
 const QUIET: &str = "error,lapin=off";
 /// What commands log that run for long, and whose failures others hear of.
 const WARNINGS: &str = "warn";
@@ -54,10 +57,13 @@ enum Command {
     Call(call::Arguments),
     Services(services::Arguments),
     Work(work::Arguments),
+    Gateway(gateway::Arguments),
 }
 
 fn main() -> ExitCode {
     let CommandLine { command, log } = CommandLine::parse();
+    // The libraries name no cryptography; it is the first and only one, so nothing refuses it.
+    let _installed = rustls::crypto::ring::default_provider().install_default();
     let ended =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::from).and_then(
             |runtime| {
@@ -81,7 +87,7 @@ fn main() -> ExitCode {
 async fn run(command: Command, log: Option<String>) -> Result<(), Failure> {
     match command {
         Command::Serve(_) => {}
-        Command::Work(_) => log_to_stderr(log.as_deref(), WARNINGS)?,
+        Command::Work(_) | Command::Gateway(_) => log_to_stderr(log.as_deref(), WARNINGS)?,
         _ => log_to_stderr(log.as_deref(), QUIET)?,
     }
     match command {
@@ -93,6 +99,7 @@ async fn run(command: Command, log: Option<String>) -> Result<(), Failure> {
         Command::Call(arguments) => call::run(arguments).await,
         Command::Services(arguments) => services::run(arguments).await,
         Command::Work(arguments) => work::run(arguments).await,
+        Command::Gateway(arguments) => gateway::run(arguments).await,
     }
 }
 

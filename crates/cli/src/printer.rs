@@ -4,9 +4,8 @@ use std::io::{self, IsTerminal, Stdout, Write};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use lapin::BasicProperties;
-use lapin::message::Delivery;
-use lapin::types::{AMQPValue, FieldTable};
+use leveret_client::Delivery;
+use leveret_wire::{FieldTable, FieldValue, Properties};
 use serde_json::{Map, Value, json};
 
 use crate::logging::is_coloured;
@@ -66,7 +65,7 @@ impl Printer {
         match self.style {
             Style::Json => writeln!(out, "{}", to_json(message))?,
             Style::Body(separator) => {
-                out.write_all(&message.data)?;
+                out.write_all(&message.body)?;
                 if separator == Separator::Line {
                     out.write_all(b"\n")?;
                 }
@@ -74,7 +73,7 @@ impl Printer {
             Style::Terminal { coloured } => {
                 let (dim, plain) = if coloured { ("\x1b[2m", "\x1b[0m") } else { ("", "") };
                 write!(out, "{dim}{}{plain} ", message.routing_key)?;
-                out.write_all(&message.data)?;
+                out.write_all(&message.body)?;
                 out.write_all(b"\n")?;
             }
         }
@@ -83,71 +82,75 @@ impl Printer {
 }
 
 fn to_json(message: &Delivery) -> Value {
-    let (body, encoding) = match std::str::from_utf8(&message.data) {
+    let properties = message.properties().to_properties();
+    shown(&message.exchange, &message.routing_key, message.redelivered, &properties, &message.body)
+}
+
+fn shown(
+    exchange: &str,
+    routing_key: &str,
+    redelivered: bool,
+    properties: &Properties,
+    body: &[u8],
+) -> Value {
+    let (body, encoding) = match std::str::from_utf8(body) {
         Ok(text) => (text.to_owned(), "utf-8"),
-        Err(_) => (STANDARD.encode(&message.data), "base64"),
+        Err(_) => (STANDARD.encode(body), "base64"),
     };
     json!({
-        "exchange": message.exchange.as_str(),
-        "routing_key": message.routing_key.as_str(),
-        "redelivered": message.redelivered,
-        "properties": properties_to_json(&message.properties),
+        "exchange": exchange,
+        "routing_key": routing_key,
+        "redelivered": redelivered,
+        "properties": properties_to_json(properties),
         "body": body,
         "body_encoding": encoding,
     })
 }
 
 /// Only those that are set, under the names of the HTTP API.
-fn properties_to_json(properties: &BasicProperties) -> Value {
+fn properties_to_json(properties: &Properties) -> Value {
     let texts = [
-        ("content_type", properties.content_type()),
-        ("content_encoding", properties.content_encoding()),
-        ("correlation_id", properties.correlation_id()),
-        ("reply_to", properties.reply_to()),
-        ("expiration", properties.expiration()),
-        ("message_id", properties.message_id()),
-        ("type", properties.kind()),
-        ("user_id", properties.user_id()),
-        ("app_id", properties.app_id()),
+        ("content_type", &properties.content_type),
+        ("content_encoding", &properties.content_encoding),
+        ("correlation_id", &properties.correlation_id),
+        ("reply_to", &properties.reply_to),
+        ("expiration", &properties.expiration),
+        ("message_id", &properties.message_id),
+        ("type", &properties.kind),
+        ("user_id", &properties.user_id),
+        ("app_id", &properties.app_id),
     ];
-    let texts = texts.into_iter().filter_map(|(name, text)| Some((name, json!(text.as_ref()?.as_str()))));
+    let texts = texts
+        .into_iter()
+        .filter_map(|(name, text)| Some((name, json!(String::from_utf8_lossy(text.as_deref()?)))));
     let numbers = [
-        ("delivery_mode", properties.delivery_mode().map(u64::from)),
-        ("priority", properties.priority().map(u64::from)),
-        ("timestamp", *properties.timestamp()),
+        ("delivery_mode", properties.delivery_mode.map(u64::from)),
+        ("priority", properties.priority.map(u64::from)),
+        ("timestamp", properties.timestamp),
     ];
     let numbers = numbers.into_iter().filter_map(|(name, number)| Some((name, json!(number?))));
-    let headers = properties.headers().iter().map(|headers| ("headers", table_to_json(headers)));
+    let headers = properties.headers.iter().map(|headers| ("headers", table_to_json(headers)));
     Value::Object(texts.chain(numbers).chain(headers).map(|(name, value)| (name.to_owned(), value)).collect())
 }
 
 fn table_to_json(table: &FieldTable) -> Value {
-    let entries = table.inner().iter().map(|(name, value)| (name.to_string(), value_to_json(value)));
+    let entries = table.iter().map(|(name, value)| (name.clone(), value_to_json(value)));
     Value::Object(entries.collect::<Map<_, _>>())
 }
 
-fn value_to_json(value: &AMQPValue) -> Value {
+fn value_to_json(value: &FieldValue) -> Value {
     match value {
-        AMQPValue::Boolean(truth) => json!(truth),
-        AMQPValue::ShortShortInt(number) => json!(number),
-        AMQPValue::ShortShortUInt(number) => json!(number),
-        AMQPValue::ShortInt(number) => json!(number),
-        AMQPValue::ShortUInt(number) => json!(number),
-        AMQPValue::LongInt(number) => json!(number),
-        AMQPValue::LongUInt(number) => json!(number),
-        AMQPValue::LongLongInt(number) => json!(number),
-        AMQPValue::Timestamp(seconds) => json!(seconds),
-        AMQPValue::Float(number) => json!(number),
-        AMQPValue::Double(number) => json!(number),
-        AMQPValue::DecimalValue(decimal) => {
-            json!(f64::from(decimal.value) / 10f64.powi(i32::from(decimal.scale)))
-        }
-        AMQPValue::ShortString(text) => json!(text.as_str()),
-        AMQPValue::LongString(text) => json!(String::from_utf8_lossy(text.as_bytes())),
-        AMQPValue::ByteArray(octets) => json!(STANDARD.encode(octets.as_slice())),
-        AMQPValue::FieldArray(values) => values.as_slice().iter().map(value_to_json).collect(),
-        AMQPValue::FieldTable(table) => table_to_json(table),
-        AMQPValue::Void => Value::Null,
+        FieldValue::Bool(truth) => json!(truth),
+        FieldValue::F32(number) => json!(number),
+        FieldValue::F64(number) => json!(number),
+        FieldValue::Timestamp(seconds) => json!(seconds),
+        FieldValue::Decimal { scale, value } => json!(f64::from(*value) / 10f64.powi(i32::from(*scale))),
+        FieldValue::LongString(text) => json!(String::from_utf8_lossy(text)),
+        FieldValue::Bytes(octets) => json!(STANDARD.encode(octets)),
+        FieldValue::Array(values) => values.iter().map(value_to_json).collect(),
+        FieldValue::Table(table) => table_to_json(table),
+        FieldValue::Void => Value::Null,
+        integer => json!(integer.as_i64()),
     }
 }
 
@@ -155,16 +158,14 @@ fn value_to_json(value: &AMQPValue) -> Value {
 mod tests {
     use super::*;
 
-    fn check(body: &[u8], properties: BasicProperties, expected: &str) {
-        let mut message = Delivery::mock(1, "amq.topic".into(), "a.b".into(), false, body.to_vec());
-        message.properties = properties;
+    fn check(body: &[u8], properties: Properties, expected: &str) {
         let expected: Value = serde_json::from_str(expected).unwrap();
-        assert_eq!(to_json(&message), expected);
+        assert_eq!(shown("amq.topic", "a.b", false, &properties, body), expected);
     }
 
     #[test]
     fn a_message_is_one_json_object() {
-        let plain = BasicProperties::default();
+        let plain = Properties::default();
         check(
             "grüß dich".as_bytes(),
             plain.clone(),
@@ -177,13 +178,18 @@ mod tests {
             r#"{"exchange":"amq.topic","routing_key":"a.b","redelivered":false,"properties":{},
                 "body":"/wA=","body_encoding":"base64"}"#,
         );
-        let mut headers = FieldTable::default();
-        headers.insert("n".into(), AMQPValue::LongInt(-3));
-        headers.insert("s".into(), AMQPValue::LongString("x".into()));
-        headers.insert("l".into(), AMQPValue::FieldArray(vec![AMQPValue::Void].into()));
+        let mut headers = FieldTable::new();
+        headers.insert("n", FieldValue::I32(-3));
+        headers.insert("s", "x");
+        headers.insert("l", FieldValue::Array(vec![FieldValue::Void]));
         check(
             b"",
-            plain.with_content_type("text/plain".into()).with_priority(3).with_headers(headers),
+            Properties {
+                content_type: Some(b"text/plain".to_vec()),
+                priority: Some(3),
+                headers: Some(headers),
+                ..plain
+            },
             r#"{"exchange":"amq.topic","routing_key":"a.b","redelivered":false,
                 "properties":{"content_type":"text/plain","priority":3,"headers":{"n":-3,"s":"x","l":[null]}},
                 "body":"","body_encoding":"utf-8"}"#,

@@ -5,13 +5,13 @@ mod property;
 use std::collections::VecDeque;
 use std::io::{self, BufRead, Read};
 
-use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
-use lapin::types::{AMQPValue, FieldTable, LongString, ShortString};
-use lapin::{BasicProperties, Channel, Confirmation, PublisherConfirm};
+use leveret_client::{Confirm, ConfirmChannel, Flush, Publish};
+use leveret_wire::{FieldTable, Properties};
 use tokio::sync::mpsc;
 
-use crate::client::{BrokerUrl, short};
+use crate::client::short;
 use crate::failure::Failure;
+use crate::toolkit::BrokerUrl;
 use property::set_property;
 
 /// How many messages may wait for their confirms with `--lines`.
@@ -56,9 +56,9 @@ pub(crate) struct Arguments {
 
 /// What is published, and where to.
 struct Task {
-    exchange: ShortString,
-    key: ShortString,
-    properties: BasicProperties,
+    exchange: String,
+    key: String,
+    properties: Properties,
     bodies: Bodies,
 }
 
@@ -72,12 +72,12 @@ enum Bodies {
 /// Publishes, and waits for the confirms.
 pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
     let task = task(&arguments)?;
-    let client = arguments.url.connect("leveret publish").await?;
-    client.channel.confirm_select(ConfirmSelectOptions::default()).await?;
+    let client = arguments.url.connect_plainly("leveret publish").await?;
+    let channel = client.connection.confirm_channel().await?;
     match &task.bodies {
-        Bodies::Given(body) => publish_one(&client.channel, &task, body.as_bytes()).await?,
-        Bodies::Stdin => publish_one(&client.channel, &task, &read_stdin().await?).await?,
-        Bodies::Lines => publish_lines(&client.channel, &task).await?,
+        Bodies::Given(body) => publish_one(&channel, &task, body.as_bytes()).await?,
+        Bodies::Stdin => publish_one(&channel, &task, &read_stdin().await?).await?,
+        Bodies::Lines => publish_lines(&channel, &task).await?,
     }
     client.close().await
 }
@@ -108,54 +108,48 @@ fn operands(arguments: &Arguments) -> Result<(&str, Option<&str>), Failure> {
     }
 }
 
-fn properties(arguments: &Arguments) -> Result<BasicProperties, Failure> {
-    let mut properties = BasicProperties::default();
+fn properties(arguments: &Arguments) -> Result<Properties, Failure> {
+    let mut properties = Properties::default();
     for text in &arguments.property {
-        properties = set_property(properties, text)?;
+        set_property(&mut properties, text)?;
     }
     if let Some(content_type) = &arguments.content_type {
-        properties = properties.with_content_type(short("the content type", content_type)?);
+        properties.content_type = Some(short("the content type", content_type)?.into_bytes());
     }
     if arguments.persistent {
-        properties = properties.with_delivery_mode(PERSISTENT);
+        properties.delivery_mode = Some(PERSISTENT);
     }
-    if arguments.header.is_empty() {
-        return Ok(properties);
-    }
-    let mut headers = FieldTable::default();
     for text in &arguments.header {
         let (name, value) = name_and_value("--header", text)?;
-        headers.insert(
-            short("a header's name", name)?,
-            AMQPValue::LongString(LongString::from(value.to_owned())),
-        );
+        let headers = properties.headers.get_or_insert_with(FieldTable::new);
+        headers.insert(short("a header's name", name)?, value);
     }
-    Ok(properties.with_headers(headers))
+    Ok(properties)
 }
 
 fn name_and_value<'a>(flag: &str, text: &'a str) -> Result<(&'a str, &'a str), Failure> {
     text.split_once('=').ok_or_else(|| Failure::Usage(format!("{flag} {text}: expected NAME=VALUE")))
 }
 
-async fn publish_one(channel: &Channel, task: &Task, body: &[u8]) -> Result<(), Failure> {
-    judge(send(channel, task, body).await?.await?)
+async fn publish_one(channel: &ConfirmChannel, task: &Task, body: &[u8]) -> Result<(), Failure> {
+    Ok(send(channel, task, body, Flush::Now).await?.await?)
 }
 
 /// Publishes on while confirms are on their way. A message that no queue took does not stop the rest.
-async fn publish_lines(channel: &Channel, task: &Task) -> Result<(), Failure> {
+async fn publish_lines(channel: &ConfirmChannel, task: &Task) -> Result<(), Failure> {
     let mut lines = stdin_lines();
-    let mut unconfirmed: VecDeque<PublisherConfirm> = VecDeque::new();
+    let mut unconfirmed: VecDeque<Confirm> = VecDeque::new();
     let mut tally = Tally::default();
     while let Some(line) = lines.recv().await {
         if unconfirmed.len() == UNCONFIRMED_MAX
             && let Some(confirm) = unconfirmed.pop_front()
         {
-            tally.count(judge(confirm.await?))?;
+            tally.count(confirm.await.map_err(Failure::from))?;
         }
-        unconfirmed.push_back(send(channel, task, &line?).await?);
+        unconfirmed.push_back(send(channel, task, &line?, Flush::Soon).await?);
     }
     for confirm in unconfirmed {
-        tally.count(judge(confirm.await?))?;
+        tally.count(confirm.await.map_err(Failure::from))?;
     }
     tally.finish()
 }
@@ -193,25 +187,10 @@ impl Tally {
     }
 }
 
-async fn send(channel: &Channel, task: &Task, body: &[u8]) -> Result<PublisherConfirm, Failure> {
-    let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
-    let (exchange, key, properties) = (task.exchange.clone(), task.key.clone(), task.properties.clone());
-    Ok(channel.basic_publish(exchange, key, options, body, properties).await?)
-}
-
-fn judge(confirmation: Confirmation) -> Result<(), Failure> {
-    match confirmation {
-        Confirmation::Ack(None) | Confirmation::NotRequested => Ok(()),
-        Confirmation::Ack(Some(back)) | Confirmation::Nack(Some(back)) => {
-            let (exchange, key) = (back.delivery.exchange.as_str(), back.delivery.routing_key.as_str());
-            let whence = match exchange {
-                "" => format!("there is no queue {key:?}"),
-                _ => format!("exchange {exchange:?} has no queue for the routing key {key:?}"),
-            };
-            Err(Failure::NoRoute(format!("{}: {whence}", back.reply_text)))
-        }
-        Confirmation::Nack(None) => Err(Failure::Refused("the broker did not take the message".to_owned())),
-    }
+async fn send(channel: &ConfirmChannel, task: &Task, body: &[u8], flush: Flush) -> Result<Confirm, Failure> {
+    let Task { exchange, key, properties, .. } = task;
+    let publish = Publish { exchange, routing_key: key, mandatory: true, properties, body, flush };
+    Ok(channel.publish(&publish).await?)
 }
 
 async fn read_stdin() -> Result<Vec<u8>, Failure> {
@@ -289,12 +268,11 @@ mod tests {
     fn properties_and_headers_are_set() {
         let line = "q x --persistent --content-type text/plain --header a=b=c --property app-id=me";
         let properties = parse(line).unwrap().properties;
-        let short = |text: &str| Some(ShortString::from(text));
-        assert_eq!(*properties.delivery_mode(), Some(2));
-        assert_eq!(*properties.content_type(), short("text/plain"));
-        assert_eq!(*properties.app_id(), short("me"));
-        let headers = properties.headers().clone().unwrap();
-        assert_eq!(headers.inner().get("a"), Some(&AMQPValue::LongString("b=c".into())));
+        assert_eq!(properties.delivery_mode, Some(2));
+        assert_eq!(properties.content_type.as_deref(), Some(&b"text/plain"[..]));
+        assert_eq!(properties.app_id.as_deref(), Some(&b"me"[..]));
+        let headers = properties.headers.unwrap();
+        assert_eq!(headers.get("a").and_then(|value| value.as_str()), Some("b=c"));
         refused("q x --header a", "--header a: expected NAME=VALUE");
         refused("q x --property a=b", "allowed: content-encoding");
     }

@@ -1,20 +1,15 @@
 //! `leveret tail`: a live stream of messages, until a signal or `--count`.
 
-use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
 
-use futures_core::Stream;
-use lapin::options::{
-    BasicAckOptions, BasicConsumeOptions, BasicQosOptions, QueueBindOptions, QueueDeclareOptions,
-};
-use lapin::types::{FieldTable, ShortString};
-use lapin::{Channel, Consumer};
+use leveret_client::{Channel, Consume, Consumer, ConsumerEnd, QueueDeclare};
+use leveret_wire::FieldTable;
 
-use crate::client::{BrokerUrl, short};
+use crate::client::short;
 use crate::failure::Failure;
 use crate::printer::{Format, Printer, Separator};
 use crate::signals::Termination;
+use crate::toolkit::BrokerUrl;
 
 /// How many messages a queue hands out before the first is printed.
 const PREFETCH_MAX: u64 = 100;
@@ -44,8 +39,9 @@ pub(crate) struct Arguments {
 pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
     let source = source(&arguments)?;
     let mut termination = Termination::catch()?;
-    let client = arguments.url.connect("leveret tail").await?;
-    let consumer = source.consume(&client.channel, arguments.count).await?;
+    let client = arguments.url.connect_plainly("leveret tail").await?;
+    let channel = client.connection.channel().await?;
+    let consumer = source.consume(&channel, arguments.count).await?;
     say_ready(&source);
     let mut printer = Printer::new(arguments.format, Separator::Line);
     tokio::select! {
@@ -57,8 +53,8 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
 
 /// What is tailed.
 enum Source {
-    Copies { exchange: ShortString, keys: Vec<ShortString> },
-    Queue(ShortString),
+    Copies { exchange: String, keys: Vec<String> },
+    Queue(String),
 }
 
 fn source(arguments: &Arguments) -> Result<Source, Failure> {
@@ -76,16 +72,17 @@ fn source(arguments: &Arguments) -> Result<Source, Failure> {
 
 impl Source {
     async fn consume(&self, channel: &Channel, count: Option<u64>) -> Result<Consumer, Failure> {
-        let (queue, no_ack) = match self {
+        let consume = match self {
             Self::Queue(queue) => {
                 let prefetch = count.unwrap_or(PREFETCH_MAX).min(PREFETCH_MAX) as u16;
-                channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
-                (queue.clone(), false)
+                channel.prefetch(prefetch).await?;
+                Consume::queue(queue)
             }
-            Self::Copies { exchange, keys } => (temporary_queue(channel, exchange, keys).await?, true),
+            Self::Copies { exchange, keys } => {
+                Consume::queue(&temporary_queue(channel, exchange, keys).await?).no_ack()
+            }
         };
-        let options = BasicConsumeOptions { no_ack, ..BasicConsumeOptions::default() };
-        Ok(channel.basic_consume(queue, "".into(), options, FieldTable::default()).await?)
+        Ok(channel.consume(&consume).await?)
     }
 
     fn is_acknowledged(&self) -> bool {
@@ -94,18 +91,11 @@ impl Source {
 }
 
 /// A queue of our own that goes with the connection.
-async fn temporary_queue(
-    channel: &Channel,
-    exchange: &ShortString,
-    keys: &[ShortString],
-) -> Result<ShortString, Failure> {
-    let options =
-        QueueDeclareOptions { exclusive: true, auto_delete: true, ..QueueDeclareOptions::default() };
-    let queue = channel.queue_declare("".into(), options, FieldTable::default()).await?.name().clone();
+async fn temporary_queue(channel: &Channel, exchange: &str, keys: &[String]) -> Result<String, Failure> {
+    let declare = QueueDeclare { auto_delete: true, ..QueueDeclare::exclusive("") };
+    let queue = channel.declare_queue(&declare).await?.name;
     for key in keys {
-        let (exchange, key) = (exchange.clone(), key.clone());
-        let options = QueueBindOptions::default();
-        channel.queue_bind(queue.clone(), exchange, key, options, FieldTable::default()).await?;
+        channel.bind_queue(&queue, exchange, key, FieldTable::new()).await?;
     }
     Ok(queue)
 }
@@ -126,16 +116,18 @@ async fn print_all(
 ) -> Result<(), Failure> {
     let mut printed = 0;
     while count.is_none_or(|count| printed < count) {
-        let Some(delivery) = poll_fn(|context| Pin::new(&mut consumer).poll_next(context)).await else {
-            return Err(Failure::NoRoute("the queue was deleted".to_owned()));
+        let Some(delivery) = consumer.next().await else {
+            return Err(match consumer.ended() {
+                Some(ConsumerEnd::Lost(closed)) => closed.into(),
+                _ => Failure::NoRoute("the queue was deleted".to_owned()),
+            });
         };
-        let delivery = delivery?;
         match printer.print(&delivery) {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()), // `tail … | head`
             outcome => outcome?,
         }
         if source.is_acknowledged() {
-            delivery.ack(BasicAckOptions::default()).await?;
+            delivery.ack();
         }
         printed += 1;
     }

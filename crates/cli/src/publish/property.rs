@@ -1,41 +1,41 @@
 //! `--property NAME=VALUE`: AMQP's message properties by their names.
 
-use lapin::BasicProperties;
-use lapin::types::ShortString;
+use leveret_wire::Properties;
 
 use super::name_and_value;
 use crate::client::short;
 use crate::failure::Failure;
 
-type SetText = fn(BasicProperties, ShortString) -> BasicProperties;
+type Text = fn(&mut Properties) -> &mut Option<Vec<u8>>;
 
-const TEXTS: [(&str, SetText); 8] = [
-    ("content-encoding", BasicProperties::with_content_encoding),
-    ("correlation-id", BasicProperties::with_correlation_id),
-    ("reply-to", BasicProperties::with_reply_to),
-    ("expiration", BasicProperties::with_expiration),
-    ("message-id", BasicProperties::with_message_id),
-    ("type", BasicProperties::with_type),
-    ("user-id", BasicProperties::with_user_id),
-    ("app-id", BasicProperties::with_app_id),
+const TEXTS: [(&str, Text); 8] = [
+    ("content-encoding", |properties| &mut properties.content_encoding),
+    ("correlation-id", |properties| &mut properties.correlation_id),
+    ("reply-to", |properties| &mut properties.reply_to),
+    ("expiration", |properties| &mut properties.expiration),
+    ("message-id", |properties| &mut properties.message_id),
+    ("type", |properties| &mut properties.kind),
+    ("user-id", |properties| &mut properties.user_id),
+    ("app-id", |properties| &mut properties.app_id),
 ];
 
 /// Sets the property in `text`, `NAME=VALUE`; a name may be written with `_` for `-`.
 ///
 /// # Errors
 /// No such property, or it cannot have this value.
-pub(super) fn set_property(properties: BasicProperties, text: &str) -> Result<BasicProperties, Failure> {
+pub(super) fn set_property(properties: &mut Properties, text: &str) -> Result<(), Failure> {
     let (name, value) = name_and_value("--property", text)?;
     let name = name.replace('_', "-");
     match name.as_str() {
-        "delivery-mode" => Ok(properties.with_delivery_mode(number(&name, value)?)),
-        "priority" => Ok(properties.with_priority(number(&name, value)?)),
-        "timestamp" => Ok(properties.with_timestamp(number(&name, value)?)),
+        "delivery-mode" => properties.delivery_mode = Some(number(&name, value)?),
+        "priority" => properties.priority = Some(number(&name, value)?),
+        "timestamp" => properties.timestamp = Some(number(&name, value)?),
         _ => {
-            let (_, set) = TEXTS.iter().find(|(known, _)| *known == name).ok_or_else(|| unknown(&name))?;
-            Ok(set(properties, short(&name, value)?))
+            let (_, place) = TEXTS.iter().find(|(known, _)| *known == name).ok_or_else(|| unknown(&name))?;
+            *place(properties) = Some(short(&name, value)?.into_bytes());
         }
     }
+    Ok(())
 }
 
 fn number<N: std::str::FromStr>(name: &str, value: &str) -> Result<N, Failure> {
@@ -54,8 +54,9 @@ mod tests {
     use super::*;
 
     fn check(text: &str, expected: &str) {
-        let outcome = match set_property(BasicProperties::default(), text) {
-            Ok(properties) => format!("{properties:?}"),
+        let mut properties = Properties::default();
+        let outcome = match set_property(&mut properties, text) {
+            Ok(()) => format!("{properties:?}"),
             Err(failure) => failure.to_string(),
         };
         assert!(outcome.contains(expected), "{text}: {outcome}");
@@ -70,7 +71,7 @@ mod tests {
         check("colour=red", "unknown \"colour\"; allowed: content-encoding");
         check("app-id", "expected NAME=VALUE");
         for (name, _) in TEXTS {
-            check(&format!("{name}=x"), "Some(ShortString(\"x\"))");
+            check(&format!("{name}=x"), "Some([120])");
         }
     }
 }
