@@ -26,10 +26,16 @@ const VERBS: [&str; 3] = ["ping", "info", "stats"];
 /// The most credit one message may give: what `rpc-stream` may ask for at once.
 const CREDIT_MAX: i64 = u16::MAX as i64;
 
+/// The ear of one worker on one connection.
+pub(super) struct Control {
+    pub(super) queue: String,
+    pub(super) channel: Channel,
+}
+
 /// Listens on a queue of its own; without the right to declare one the worker serves all the same.
-pub(super) async fn listen<S: Handler>(work: &Arc<Work<S>>, connection: &Connection) -> Option<String> {
+pub(super) async fn listen<S: Handler>(work: &Arc<Work<S>>, connection: &Connection) -> Option<Control> {
     match try_listen(work, connection).await {
-        Ok(queue) => Some(queue),
+        Ok(control) => Some(control),
         Err(error) => {
             tracing::warn!(%error, "no control queue; cancellation and discovery do not reach this worker");
             None
@@ -40,7 +46,7 @@ pub(super) async fn listen<S: Handler>(work: &Arc<Work<S>>, connection: &Connect
 async fn try_listen<S: Handler>(
     work: &Arc<Work<S>>,
     connection: &Connection,
-) -> Result<String, ChannelError> {
+) -> Result<Control, ChannelError> {
     let channel = connection.channel().await?;
     let queue = format!("rpc.ctl.{}.{}", work.id, connection.local_id());
     channel.declare_queue(&QueueDeclare::exclusive(&queue)).await?;
@@ -58,7 +64,7 @@ async fn try_listen<S: Handler>(
         }
     };
     channel.consume_with(&Consume::queue(&queue).no_ack(), on_event).await?;
-    Ok(queue)
+    Ok(Control { queue, channel })
 }
 
 /// Runs on the connection's task: must be quick.

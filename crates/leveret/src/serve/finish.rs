@@ -173,8 +173,9 @@ impl<S: Handler> Work<S> {
             let last = !matches!(next, Some(Ok(_)));
             let outcome = next.unwrap_or_else(|| Ok(Payload::bytes(Bytes::new())));
             let mut headers = vec![(profile::SEQUENCE, FieldValue::I64(sequence))];
-            if let Some(queue) = shift.control_queue.as_ref().filter(|_| sequence == 0) {
-                headers.push((profile::CREDIT_TO, FieldValue::LongString(queue.clone().into_bytes())));
+            if let Some(control) = shift.control.as_ref().filter(|_| sequence == 0) {
+                let queue = control.queue.clone().into_bytes();
+                headers.push((profile::CREDIT_TO, FieldValue::LongString(queue)));
             }
             if last {
                 headers.push((profile::END, FieldValue::Bool(true)));

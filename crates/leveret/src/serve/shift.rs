@@ -7,6 +7,7 @@ use leveret_client::{
 };
 use tokio::sync::watch;
 
+use super::control::Control;
 use super::worker::Work;
 use super::{Handler, ServeError, control, queue};
 use crate::dialect::ReplyAddress;
@@ -21,7 +22,7 @@ pub(super) struct Shift {
     foreign: tokio::sync::Mutex<Option<Channel>>,
     pub(super) queue: String,
     /// Where callers send credit; `None` without the right to declare it.
-    pub(super) control_queue: Option<String>,
+    pub(super) control: Option<Control>,
     pub(super) connection: Connection,
     tag: ConsumerTag,
     over: watch::Receiver<bool>,
@@ -40,7 +41,7 @@ impl Shift {
         let steward = connection.confirm_channel().await.map_err(failed)?;
         let gone = work.callers_gone.clone();
         channel.on_return(move |returned| gone.note(returned.routing_key.as_bytes()));
-        let control_queue = control::listen(work, &connection).await;
+        let control = control::listen(work, &connection).await;
         let (ended, over) = watch::channel(false);
         let (shift_sender, shift) = watch::channel::<Option<Arc<Shift>>>(None);
         let (consume, taker) = (Consume::queue(&queue), work.clone());
@@ -53,7 +54,7 @@ impl Shift {
         let tag = channel.consume_with(&consume, on_event).await;
         let tag = tag.map_err(|error| ServeError::setup(&options.service, "consuming its queue", &error))?;
         let foreign = tokio::sync::Mutex::new(None);
-        let shift = Shift { channel, steward, foreign, queue, control_queue, connection, tag, over };
+        let shift = Shift { channel, steward, foreign, queue, control, connection, tag, over };
         let begun = Arc::new(shift);
         shift_sender.send_replace(Some(begun.clone()));
         Ok(begun)
@@ -77,6 +78,18 @@ impl Shift {
         tokio::select! {
             _ = over.wait_for(|over| *over) => {}
             _ = self.channel.closed() => {}
+        }
+    }
+
+    /// Lets go of everything on this connection; what is unacknowledged goes back to its queue. The channels are
+    /// closed by name, because their consumers keep them open.
+    pub(super) async fn end(&self) {
+        let control = self.control.as_ref().map(|control| &control.channel);
+        for channel in [Some(&self.channel), Some(self.steward.channel()), control].into_iter().flatten() {
+            // The broker has the last answers and acknowledgements when it answers the close.
+            if let Err(error) = channel.close().await {
+                tracing::debug!(%error, "the channel was closed already");
+            }
         }
     }
 

@@ -149,24 +149,21 @@ impl Drop for Worker {
 }
 
 async fn supervise<S: Handler>(work: Arc<Work<S>>, first: Arc<Shift>, mut stopping: watch::Receiver<bool>) {
-    let _abandon = AbandonOnDrop(work.abandoned.clone());
-    let mut shift = first;
+    let mut on_duty = OnDuty { abandoned: work.abandoned.clone(), shift: first };
     loop {
+        let shift = &on_duty.shift;
         tokio::select! {
             () = shift.over() => {}
             () = told_to_stop(&mut stopping) => {
                 shift.stop_taking().await;
                 work.until_idle(Instant::now() + work.options.drain).await;
-                // The broker has the last answers and acknowledgements when it answers the close.
-                if let Err(error) = shift.channel.close().await {
-                    tracing::debug!(%error, "the channel was closed already");
-                }
+                shift.end().await;
                 return;
             }
         }
         tokio::select! {
             next = next_shift(&work) => match next {
-                Some(next) => shift = next,
+                Some(next) => on_duty.shift = next,
                 None => return,
             },
             () = told_to_stop(&mut stopping) => return,
@@ -195,12 +192,19 @@ async fn next_shift<S: Handler>(work: &Arc<Work<S>>) -> Option<Arc<Shift>> {
     }
 }
 
-/// A worker that is dropped or aborted takes what it is working on with it.
-struct AbandonOnDrop(Arc<Cancel>);
+/// A worker that is dropped takes what it is working on with it, and its requests go to others.
+struct OnDuty {
+    abandoned: Arc<Cancel>,
+    shift: Arc<Shift>,
+}
 
-impl Drop for AbandonOnDrop {
+impl Drop for OnDuty {
     fn drop(&mut self) {
-        self.0.cancel();
+        self.abandoned.cancel();
+        let shift = self.shift.clone();
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move { shift.end().await });
+        }
     }
 }
 
