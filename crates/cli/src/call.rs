@@ -4,8 +4,9 @@ use std::io::{self, Read, Write};
 use std::time::{Duration, Instant};
 
 use leveret::{CallError, Client, FieldValue, Gathered, Payload, Reply};
-use serde_json::{Value, json};
+use serde_json::Value;
 
+use crate::answer_json::{error_as_json, reply_as_json};
 use crate::failure::Failure;
 use crate::toolkit::{BrokerUrl, duration, pair};
 
@@ -222,37 +223,6 @@ fn print_json(value: &Value) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     writeln!(stdout, "{value}")?;
     stdout.flush()
-}
-
-fn reply_as_json(reply: &Reply, after: Duration) -> Value {
-    let body = match serde_json::from_slice::<Value>(&reply.payload.body) {
-        Ok(body) => body,
-        Err(_) => json!(String::from_utf8_lossy(&reply.payload.body)),
-    };
-    json!({
-        "body": body,
-        "content_type": reply.payload.content_type,
-        "from": reply.header("rpc-worker").and_then(FieldValue::as_str),
-        "after_ms": milliseconds(after),
-    })
-}
-
-fn error_as_json(error: &CallError, after: Duration) -> Value {
-    let mut told = json!({
-        "error": error.kind(),
-        "code": error.code().name(),
-        "message": error.to_string(),
-        "retryable": error.is_retryable(),
-        "after_ms": milliseconds(after),
-    });
-    if let Some(details) = error.remote().and_then(|failure| failure.details.as_ref()) {
-        told["details"] = details.clone();
-    }
-    told
-}
-
-fn milliseconds(time: Duration) -> f64 {
-    (time.as_secs_f64() * 1e6).round() / 1e3
 }
 
 #[cfg(test)]

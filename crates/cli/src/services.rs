@@ -1,12 +1,11 @@
-//! `leveret services`: who serves what, on any broker. Services answer for themselves (`docs/features/profile.md`,
-//! discovery); a plain worker without the profile is not seen.
+//! `leveret services`: who serves what, on any broker.
 
 use std::io::{self, Write};
 use std::time::Duration;
 
-use leveret::{CallError, Client, Payload};
 use serde_json::Value;
 
+use crate::discovery::{Asked, text, workers};
 use crate::failure::Failure;
 use crate::toolkit::{BrokerUrl, duration};
 
@@ -28,7 +27,7 @@ pub(crate) struct Arguments {
 
 pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
     let client = arguments.url.connect("leveret services").await?;
-    let found = discover(&client, &arguments).await;
+    let found = workers(&client, Asked::Stats, arguments.service.as_deref(), arguments.silence).await;
     client.close().await;
     let workers = found?;
     if workers.is_empty() {
@@ -43,27 +42,6 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
         write!(stdout, "{}", table(&workers))?;
     }
     Ok(())
-}
-
-async fn discover(client: &Client, arguments: &Arguments) -> Result<Vec<Value>, Failure> {
-    let key = match &arguments.service {
-        Some(service) => format!("stats.{service}"),
-        None => "stats".to_owned(),
-    };
-    let asked = client.gather_raw::<Value>("rpc.ctl", &key, Payload::bytes(""));
-    // Silence counts from the first answer on; nobody at all is silent too.
-    let gathered = match asked.silence(arguments.silence).timeout(arguments.silence * 4).await {
-        Ok(gathered) => gathered,
-        Err(CallError::NoRoute { .. }) => Vec::new(),
-        Err(error) => return Err(error.into()),
-    };
-    let mut workers: Vec<Value> = gathered.into_iter().filter_map(|one| one.answer.ok()).collect();
-    workers.sort_by_key(|worker| (text(worker, "name"), text(worker, "id")));
-    Ok(workers)
-}
-
-fn text(worker: &Value, key: &str) -> String {
-    worker[key].as_str().unwrap_or_default().to_owned()
 }
 
 fn table(workers: &[Value]) -> String {

@@ -165,7 +165,11 @@ fn text(encoded: &str) -> Result<String, UriError> {
     String::from_utf8(percent_decode(encoded)?).map_err(|_| UriError::Utf8)
 }
 
-fn percent_decode(encoded: &str) -> Result<Vec<u8>, UriError> {
+/// The octets that a percent-encoded text stands for.
+///
+/// # Errors
+/// [`UriError::PercentEncoding`]: a `%` without two hexadecimal digits behind it.
+pub fn percent_decode(encoded: &str) -> Result<Vec<u8>, UriError> {
     let mut decoded = Vec::with_capacity(encoded.len());
     let mut octets = encoded.bytes();
     while let Some(octet) = octets.next() {
@@ -187,7 +191,8 @@ fn encode_host(host: &str) -> String {
     if parts.len() > 1 { format!("[{}]", parts.join(":")) } else { parts.concat() }
 }
 
-fn percent_encode(text: &str) -> String {
+/// A text as one part of a URI: everything but letters, digits and `-_.~` becomes `%` and two hexadecimal digits.
+pub fn percent_encode(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
     for octet in text.bytes() {
         match octet {

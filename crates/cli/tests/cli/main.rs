@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used)] // tests may, helpers of tests included
 
 mod demo;
+mod gateway;
+mod http;
 mod messages;
 mod program;
 mod serve;

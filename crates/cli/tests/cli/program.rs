@@ -47,7 +47,7 @@ pub(crate) fn check(arguments: &[&str], code: i32, words: &str) -> Ended {
     ended
 }
 
-/// A running `leveret serve`; killed when it is dropped.
+/// A running `leveret serve`, or another command that serves; killed when it is dropped.
 pub(crate) struct Server {
     child: Child,
     stdout: BufReader<ChildStdout>,
@@ -60,7 +60,13 @@ impl Server {
     pub(crate) fn start(data_dir: &Path, more: &[&str]) -> Server {
         let data_dir = data_dir.to_str().unwrap();
         let mut command = leveret(&["serve", "--listen", "127.0.0.1:0", "--data-dir", data_dir]);
-        command.args(more).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.args(more);
+        Server::run(command)
+    }
+
+    /// Starts any command.
+    pub(crate) fn run(mut command: Command) -> Server {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());
         let stderr = child.stderr.take().unwrap();
