@@ -74,7 +74,7 @@ struct Counts {
 #[derive(Debug)]
 pub struct FaultProxy {
     address: SocketAddr,
-    upstream: SocketAddr,
+    upstream: watch::Sender<SocketAddr>,
     faults: watch::Sender<Faults>,
     counts: Arc<Counts>,
     acceptor: Mutex<Option<JoinHandle<()>>>,
@@ -95,7 +95,7 @@ impl FaultProxy {
         let reserved = bind((Ipv4Addr::LOCALHOST, 0).into())?;
         let proxy = FaultProxy {
             address: reserved.local_addr()?,
-            upstream,
+            upstream: watch::Sender::new(upstream),
             faults: watch::Sender::new(Faults::default()),
             counts: Arc::default(),
             acceptor: Mutex::default(),
@@ -103,6 +103,11 @@ impl FaultProxy {
         };
         *proxy.acceptor.lock() = Some(proxy.accept()?);
         Ok(proxy)
+    }
+
+    /// The upstream has moved: new connections are connected on to where it is now.
+    pub fn redirect(&self, upstream: SocketAddr) {
+        self.upstream.send_replace(upstream);
     }
 
     /// What clients connect to.
@@ -172,7 +177,8 @@ impl FaultProxy {
 
     fn accept(&self) -> io::Result<JoinHandle<()>> {
         let listener = bind(self.address)?.listen(BACKLOG)?;
-        let (upstream, faults, counts) = (self.upstream, self.faults.subscribe(), self.counts.clone());
+        let (upstream, faults, counts) =
+            (self.upstream.subscribe(), self.faults.subscribe(), self.counts.clone());
         Ok(tokio::spawn(accept_all(listener, upstream, faults, counts)))
     }
 }
@@ -195,14 +201,14 @@ fn bind(address: SocketAddr) -> io::Result<TcpSocket> {
 
 async fn accept_all(
     listener: TcpListener,
-    upstream: SocketAddr,
+    upstream: watch::Receiver<SocketAddr>,
     faults: watch::Receiver<Faults>,
     counts: Arc<Counts>,
 ) {
     while let Ok((client, _)) = listener.accept().await {
         let seed = counts.accepted.fetch_add(1, Ordering::AcqRel);
         let open = Open::new(&counts);
-        let relay = relay::run(client, upstream, faults.clone(), seed);
+        let relay = relay::run(client, *upstream.borrow(), faults.clone(), seed);
         tokio::spawn(async move {
             relay.await;
             drop(open);
@@ -398,6 +404,15 @@ mod tests {
         check_reset(&mut client).await;
         let refused = TcpStream::connect(address).await.unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+    }
+
+    #[tokio::test]
+    async fn new_connections_follow_an_upstream_that_moved() {
+        let reserved = bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        let proxy = FaultProxy::start(reserved.local_addr().unwrap()).unwrap();
+        proxy.redirect(echo().await);
+        let mut client = TcpStream::connect(proxy.address()).await.unwrap();
+        check_echo(&mut client, b"found").await;
     }
 
     #[tokio::test]

@@ -20,16 +20,27 @@ impl RabbitMq {
     pub fn start() -> io::Result<RabbitMq> {
         let port = free_port()?;
         let dir = new_dir()?;
-        let extra_conf = dir.join("fixture.conf");
-        std::fs::write(&extra_conf, format!("load_definitions = {}\n", fixture_path().display()))?;
         let node = RabbitMq { addr: (Ipv4Addr::LOCALHOST, port).into(), dir };
-        let started = Command::new(script_path())
-            .args(["start", &port.to_string()])
-            .arg(&node.dir)
-            .env("RABBITMQ_EXTRA_CONF", &extra_conf)
-            .output()?;
-        succeed(started)?;
+        let definitions = format!("load_definitions = {}\n", fixture_path().display());
+        std::fs::write(node.extra_conf(), definitions)?;
+        node.start_again()?;
         Ok(node)
+    }
+
+    /// Ends the node with SIGKILL. Its data and its port stay.
+    pub fn kill(&self) -> io::Result<()> {
+        succeed(Command::new(script_path()).arg("kill").arg(&self.dir).output()?).map(drop)
+    }
+
+    /// Starts the node after a [`kill`](Self::kill), with its data, and waits until it serves.
+    pub fn start_again(&self) -> io::Result<()> {
+        let mut start = Command::new(script_path());
+        start.args(["start", &self.addr.port().to_string()]).arg(&self.dir);
+        succeed(start.env("RABBITMQ_EXTRA_CONF", self.extra_conf()).output()?).map(drop)
+    }
+
+    fn extra_conf(&self) -> PathBuf {
+        self.dir.join("fixture.conf")
     }
 
     /// Where the node speaks AMQP.
