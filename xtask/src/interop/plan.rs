@@ -37,7 +37,7 @@ pub(crate) enum Needs {
 
 /// Debian packages of the programs; the scripts of the suites would install some themselves, but not side by side.
 pub(crate) const DEBIAN_PACKAGES: &[&str] =
-    &["amqp-tools", "memcached", "dpkg-dev", "xz-utils", "golang-uber-goleak-dev"];
+    &["amqp-tools", "memcached", "dpkg-dev", "xz-utils", "golang-uber-goleak-dev", "postgresql"];
 
 /// The whole plan.
 pub(crate) fn programs() -> Vec<Program> {
@@ -52,6 +52,7 @@ pub(crate) fn programs() -> Vec<Program> {
         shared("story-site-and-service", Runner::Python("stories/site_and_service/run.py"), 120),
         shared("java_client", Runner::Java("JavaClient"), 120),
         shared("amqp091-go", Runner::Go, 120),
+        shared("outbox-postgres", Runner::Shell("rust/outbox_postgres.sh"), 600),
         shared("kombu", Runner::Python("python/kombu_messaging.py"), 90),
         shared("pika_basic", Runner::Python("python/pika_basic.py"), 90),
         shared("pika_routing", Runner::Python("python/pika_routing.py"), 90),
