@@ -82,3 +82,8 @@ pub use leveret_macros::service;
 
 #[doc(hidden)]
 pub mod __private;
+
+/// The examples of the README are tests.
+#[cfg(all(doctest, feature = "embedded", feature = "macros"))]
+#[doc = include_str!("../../../README.md")]
+struct Readme;
