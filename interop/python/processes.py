@@ -9,6 +9,7 @@ import time
 
 from checks import Deviation, URL, equal
 
+EXAMPLES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "examples")
 ENVIRONMENT = {**os.environ, "AMQP_URL": URL, "PYTHONUNBUFFERED": "1"}
 
 
@@ -68,6 +69,26 @@ class Program:
                 self.process.wait(10)
             except subprocess.TimeoutExpired:
                 self.kill()
+
+
+def python(name, *arguments):
+    return Program(os.path.join(EXAMPLES, "python", f"{name}.py"), *map(str, arguments))
+
+
+def node(name, *arguments):
+    return Program("node", os.path.join(EXAMPLES, "node", f"{name}.js"), *map(str, arguments))
+
+
+def java(name, *arguments):
+    return Program("java", "-cp", os.environ["JAVA_CLASS_PATH"], name, *map(str, arguments))
+
+
+def go(name, *arguments):
+    return Program(os.path.join(os.environ["GO_EXAMPLES"], name), *map(str, arguments))
+
+
+def rust(name, *arguments):
+    return Program(os.path.join(os.environ["RUST_EXAMPLES"], name), *map(str, arguments))
 
 
 def broker(action):

@@ -18,6 +18,8 @@ pub(crate) enum Runner {
     Python(&'static str),
     /// A JavaScript file, with the packages of `node/package.json`.
     Node(&'static str),
+    /// A Python file that starts programs of `examples/` in every language, ours too.
+    Examples(&'static str),
     /// A class of `java/src`, with the jars of `java/pom.xml`.
     Java(&'static str),
     /// The module `go/`.
@@ -45,11 +47,12 @@ pub(crate) fn programs() -> Vec<Program> {
         shared("suite-aiormq", Runner::Shell("suites/aiormq.sh"), 480),
         shared("suite-go-amqp091", Runner::Shell("suites/go-amqp091.sh"), 300),
         shared("celery", Runner::Python("python/celery_tasks.py"), 240),
-        own("story-recipe", Runner::Python("stories/recipe/run.py"), 120),
-        shared("story-server-farms", Runner::Python("stories/server_farms/run.py"), 120),
-        own("story-rabbits-and-warrens", Runner::Python("stories/rabbits_and_warrens/run.py"), 180),
-        shared("story-tutorial-rpc", Runner::Python("stories/tutorial_rpc/run.py"), 120),
-        shared("story-site-and-service", Runner::Python("stories/site_and_service/run.py"), 120),
+        own("examples", Runner::Examples("stories/examples.py"), 300),
+        own("story-recipe", Runner::Examples("stories/recipe.py"), 120),
+        shared("story-server-farms", Runner::Python("stories/server_farms.py"), 120),
+        own("story-rabbits-and-warrens", Runner::Python("stories/rabbits_and_warrens.py"), 180),
+        shared("story-tutorial-rpc", Runner::Python("stories/tutorial_rpc.py"), 120),
+        shared("story-site-and-service", Runner::Python("stories/site_and_service.py"), 120),
         shared("java_client", Runner::Java("JavaClient"), 120),
         shared("amqp091-go", Runner::Go, 120),
         shared("outbox-postgres", Runner::Shell("rust/outbox_postgres.sh"), 600),
@@ -86,7 +89,9 @@ mod tests {
         let mut names = std::collections::HashSet::new();
         for program in programs() {
             let path = match program.runner {
-                Runner::Python(path) | Runner::Node(path) | Runner::Shell(path) => path.to_owned(),
+                Runner::Python(path) | Runner::Examples(path) | Runner::Node(path) | Runner::Shell(path) => {
+                    path.to_owned()
+                }
                 Runner::Java(class) => format!("java/src/{class}.java"),
                 Runner::Go => "go/main.go".to_owned(),
             };

@@ -4,7 +4,8 @@
 //! differing manifest makes it anew. What cannot be installed fails the programs that need it, with the reason.
 
 use super::plan::{DEBIAN_PACKAGES, Program, Runner};
-use super::{Folders, quiet};
+use super::{Folders, quiet, target_directory};
+use crate::workspace_root;
 use anyhow::{Context, Result, anyhow};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -22,6 +23,7 @@ pub(crate) struct Toolchains {
     node: Installation,
     java: Installation,
     go: Installation,
+    rust: Installation,
 }
 
 /// Made at most once per run. The reason of a failure is kept as text for everybody who asks.
@@ -36,6 +38,7 @@ impl Toolchains {
             node: OnceLock::new(),
             java: OnceLock::new(),
             go: OnceLock::new(),
+            rust: OnceLock::new(),
         }
     }
 
@@ -61,6 +64,7 @@ impl Toolchains {
     pub(crate) fn command(&self, program: &Program) -> Result<Command> {
         let mut command = match program.runner {
             Runner::Python(path) => self.python(path)?,
+            Runner::Examples(path) => self.examples(path)?,
             Runner::Node(path) => self.node(path)?,
             Runner::Java(class) => self.java(class)?,
             Runner::Go => self.go()?,
@@ -82,21 +86,39 @@ impl Toolchains {
             .arg(self.programs.join(path))
             .env("PYTHONPATH", self.programs.join("python"))
             .env("PYTHONDONTWRITEBYTECODE", "1");
-        if path.starts_with("stories/recipe/") {
-            // The recipe has a worker and a client in Java too.
-            self.compile_java()?;
-            command.env("JAVA_CLASS_PATH", self.java_class_path());
-        }
+        Ok(command)
+    }
+
+    /// A Python program that finds the examples of the other languages ready to be started.
+    fn examples(&self, path: &str) -> Result<Command> {
+        self.install_node()?;
+        self.compile_java()?;
+        self.compile_go()?;
+        self.compile_rust()?;
+        let mut command = self.python(path)?;
+        command
+            .env("NODE_PATH", self.node_path())
+            .env("JAVA_CLASS_PATH", self.java_class_path())
+            .env("GO_EXAMPLES", self.cache.join("go"))
+            .env("RUST_EXAMPLES", target_directory(&workspace_root()).join("debug"));
         Ok(command)
     }
 
     fn node(&self, path: &str) -> Result<Command> {
+        self.install_node()?;
+        let mut command = Command::new("node");
+        command.arg(self.programs.join(path)).env("NODE_PATH", self.node_path());
+        Ok(command)
+    }
+
+    fn install_node(&self) -> Result<()> {
         let home = self.cache.join("node");
         let manifest = self.programs.join("node/package.json");
-        once(&self.node, || install(&home, &manifest, || install_node(&home, &manifest)))?;
-        let mut command = Command::new("node");
-        command.arg(self.programs.join(path)).env("NODE_PATH", home.join("node_modules"));
-        Ok(command)
+        once(&self.node, || install(&home, &manifest, || install_node(&home, &manifest)))
+    }
+
+    fn node_path(&self) -> PathBuf {
+        self.cache.join("node/node_modules")
     }
 
     fn java(&self, class: &str) -> Result<Command> {
@@ -111,7 +133,8 @@ impl Toolchains {
         let manifest = self.programs.join("java/pom.xml");
         once(&self.java, || {
             install(&home, &manifest, || install_java(&home, &manifest))?;
-            let sources = sources(&self.programs.join("java/src"))?;
+            let mut sources = sources(&self.programs.join("java/src"))?;
+            sources.extend(self::sources(&workspace_root().join("examples/java"))?);
             let mut compiler = Command::new("javac");
             quiet(
                 compiler.arg("-d").arg(home.join("classes")).arg("-cp").arg(home.join("lib/*")).args(sources),
@@ -125,17 +148,35 @@ impl Toolchains {
     }
 
     fn go(&self) -> Result<Command> {
-        let binary = self.cache.join("go/interop");
+        self.compile_go()?;
+        Ok(Command::new(self.cache.join("go/interop")))
+    }
+
+    fn compile_go(&self) -> Result<()> {
+        let home = self.cache.join("go");
         once(&self.go, || {
-            quiet(
-                Command::new("go")
-                    .current_dir(self.programs.join("go"))
-                    .args(["build", "-o"])
-                    .arg(&binary)
-                    .arg("."),
-            )
-        })?;
-        Ok(Command::new(binary))
+            std::fs::create_dir_all(&home)?;
+            for module in [self.programs.join("go"), workspace_root().join("examples/go")] {
+                let mut compiler = Command::new("go");
+                quiet(compiler.current_dir(module).args(["build", "-o"]).arg(&home).arg("./..."))?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Without optimization, as the tests have built most of it before.
+    fn compile_rust(&self) -> Result<()> {
+        once(&self.rust, || {
+            let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+            let mut build = Command::new(cargo);
+            quiet(build.current_dir(workspace_root()).args([
+                "build",
+                "-p",
+                "leveret-examples",
+                "-p",
+                "leveret-cli",
+            ]))
+        })
     }
 }
 

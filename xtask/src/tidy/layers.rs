@@ -85,6 +85,7 @@ const LAYERS: &[Layer] = &[
         ],
     },
     Layer { directory: "crates/cli", may_depend_on: Arrows::Everything, forbidden: &[] },
+    Layer { directory: "examples", may_depend_on: Arrows::Everything, forbidden: &[] },
     Layer { directory: "crates/testkit", may_depend_on: Arrows::Everything, forbidden: &[] },
     Layer { directory: "xtask", may_depend_on: Arrows::Everything, forbidden: &[] },
     Layer { directory: "fuzz", may_depend_on: Arrows::Everything, forbidden: &[] },
