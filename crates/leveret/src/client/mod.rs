@@ -320,9 +320,12 @@ async fn supervise(
             Ok(uplink) => {
                 let uplink = Arc::new(uplink);
                 uplinks.send_replace(Some(uplink.clone()));
-                let closed = uplink.requests.channel().closed().await;
+                tokio::select! {
+                    closed = uplink.requests.channel().closed() => uplink.pending.end(&closed),
+                    // Its reply queue may be deleted while the connection lives.
+                    () = uplink.pending.ended() => {}
+                }
                 uplinks.send_replace(None);
-                uplink.pending.end(&closed);
             }
             Err(error) => {
                 tracing::warn!(%error, "the reply queue cannot be set up");

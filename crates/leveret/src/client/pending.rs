@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use leveret_client::{Closed, Delivery};
 use parking_lot::Mutex;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 /// Answers of a gathering call that may wait unread. More means that the caller does not read; they are dropped.
 const GATHERED_UNREAD_MAX: usize = 1 << 16;
@@ -47,6 +47,7 @@ pub(crate) struct Pending {
     prefix: String,
     next: AtomicU64,
     table: Mutex<Table>,
+    over: Notify,
     unclaimed: Arc<AtomicU64>,
 }
 
@@ -65,7 +66,8 @@ pub(crate) struct Ticket {
 impl Pending {
     /// `prefix` must be unique among connections; `unclaimed` counts answers that nobody waits for.
     pub(crate) fn new(prefix: String, unclaimed: Arc<AtomicU64>) -> Arc<Pending> {
-        Arc::new(Pending { prefix, next: AtomicU64::new(1), table: Mutex::default(), unclaimed })
+        let (next, over) = (AtomicU64::new(1), Notify::new());
+        Arc::new(Pending { prefix, next, table: Mutex::default(), over, unclaimed })
     }
 
     /// A place in the table for one answer.
@@ -93,6 +95,17 @@ impl Pending {
     /// No answer can come any more.
     pub(crate) fn has_ended(&self) -> bool {
         self.table.lock().ended.is_some()
+    }
+
+    /// Returns when no answer can come any more.
+    pub(crate) async fn ended(&self) {
+        loop {
+            let over = self.over.notified();
+            if self.has_ended() {
+                return;
+            }
+            over.await;
+        }
     }
 
     /// How many wait.
@@ -137,6 +150,7 @@ impl Pending {
             table.ended = Some(closed.clone());
             std::mem::take(&mut table.waiting)
         };
+        self.over.notify_waiters();
         for waiter in waiting.into_values() {
             // One that stopped waiting needs no news.
             let _ = match waiter {
