@@ -97,6 +97,23 @@ impl CallError {
         }
     }
 
+    /// Whether no worker can have begun with the request: asking again cannot do the work twice.
+    pub fn has_not_run(&self) -> bool {
+        match self {
+            CallError::NoRoute { .. }
+            | CallError::NoWorker { .. }
+            | CallError::Busy { .. }
+            | CallError::Overloaded { .. }
+            | CallError::Unsendable(_) => true,
+            CallError::Expired { ran, .. } => *ran == Ran::No,
+            CallError::ConnectionLost { may_have_run, .. } => !may_have_run,
+            CallError::Rejected { .. }
+            | CallError::Remote(_)
+            | CallError::Cancelled
+            | CallError::Undecodable(_) => false,
+        }
+    }
+
     /// The error that the service reported.
     pub fn remote(&self) -> Option<&Failure> {
         match self {

@@ -16,7 +16,7 @@ use crate::content::{self, Compression, ContentError};
 use crate::ids::{message_id, random_u64};
 use crate::telemetry::{AskSpan, Asked};
 use crate::trace::TraceContext;
-use crate::{CallError, Payload};
+use crate::{CallError, Payload, Ran};
 
 /// The pause before the first retry; it doubles, and is shortened at random.
 const RETRY_FIRST: Duration = Duration::from_millis(20);
@@ -253,11 +253,12 @@ async fn ask(
         let error = match hedged(this).await {
             Ok(reply) => return Ok(reply),
             Err(error) => error,
+    let mut unsure = None;
         };
         let pause = pause_before_retry(number, &error);
         let again = has_surely_not_run(&error) || (number <= question.retries && error.is_retryable());
         if !again || Instant::now() + pause >= deadline {
-            return Err(error);
+            return Err(of_all_attempts(unsure.as_ref(), error));
         }
         sleep(pause).await;
         number += 1;
@@ -266,6 +267,20 @@ async fn ask(
 
 /// A request that never left is sent on the next connection, whatever the caller said about retries.
 fn has_surely_not_run(error: &CallError) -> bool {
+        if !error.has_not_run() {
+            unsure = Some(error);
+        }
+    }
+}
+
+/// What the last attempt's error means for the whole call: it says nothing about an earlier attempt, whose
+/// request may have run.
+fn of_all_attempts(earlier: Option<&CallError>, last: CallError) -> CallError {
+    let Some(earlier) = earlier.filter(|_| last.has_not_run()) else { return last };
+    match last {
+        CallError::Expired { service, .. } => CallError::Expired { service, ran: Ran::Maybe },
+        CallError::ConnectionLost { reason, .. } => CallError::ConnectionLost { may_have_run: true, reason },
+        _ => earlier.clone(),
     matches!(error, CallError::ConnectionLost { may_have_run: false, .. })
 }
 
@@ -291,8 +306,8 @@ async fn hedged(first: Attempt<'_>) -> Result<Reply, CallError> {
     let again = Question { message_id: Some(message_id()), ..first.question.clone() };
     let mut other = std::pin::pin!(attempt(Attempt { question: &again, ..first }));
     tokio::select! {
-        answer = &mut one => if answer.is_ok() { answer } else { other.await },
-        answer = &mut other => if answer.is_ok() { answer } else { one.await },
+        answer = &mut one => answer_of_two(answer, other).await,
+        answer = &mut other => answer_of_two(answer, one).await,
     }
 }
 
@@ -300,6 +315,15 @@ async fn hedged(first: Attempt<'_>) -> Result<Reply, CallError> {
 mod tests {
     use super::*;
     use crate::Failure;
+
+async fn answer_of_two(
+    first: Result<Reply, CallError>,
+    second: impl Future<Output = Result<Reply, CallError>>,
+) -> Result<Reply, CallError> {
+    let Err(error) = first else { return first };
+    let unsure = Some(&error).filter(|error| !error.has_not_run());
+    second.await.map_err(|last| of_all_attempts(unsure, last))
+}
 
     #[test]
     fn pauses_grow_and_stay_bounded() {
@@ -314,4 +338,25 @@ mod tests {
         let failure = Failure::unavailable("later").retry_after(Duration::from_secs(7));
         assert_eq!(pause_before_retry(1, &CallError::Remote(failure)), Duration::from_secs(7));
     }
+    #[test]
+    fn a_retry_that_has_not_run_does_not_speak_for_the_attempt_before() {
+        let service = || "s".to_owned();
+        let lost = |may_have_run| CallError::ConnectionLost { may_have_run, reason: "gone".into() };
+        let lasts = [
+            lost(false),
+            CallError::Expired { service: service(), ran: Ran::No },
+            CallError::NoWorker { service: service() },
+            CallError::Busy { service: service() },
+            CallError::NoRoute { service: service() },
+            CallError::Overloaded { service: service(), reason: "full".into() },
+        ];
+        for last in lasts {
+            assert!(last.has_not_run(), "{last:?}");
+            assert!(of_all_attempts(None, last.clone()).has_not_run(), "{last:?}");
+            assert!(!of_all_attempts(Some(&lost(true)), last.clone()).has_not_run(), "{last:?}");
+        }
+        let refused = CallError::Remote(Failure::not_found("no such city"));
+        assert!(of_all_attempts(Some(&lost(true)), refused).remote().is_some());
+    }
+
 }
