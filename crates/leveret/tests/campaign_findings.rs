@@ -1,6 +1,6 @@
 //! What `cargo xtask reliability --only toolkit` has found, one test for each.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use leveret::{Client, Context, Failure};
 
@@ -17,5 +17,29 @@ async fn a_client_whose_reply_queue_was_deleted_calls_on() {
     channel.delete_queue(&before).await.unwrap();
     let after: String = client.call("where", &()).timeout(Duration::from_secs(2)).retries(9).await.unwrap();
     assert_ne!(after, before);
+    worker.drain().await;
+}
+
+/// The copy that carries the count used to be delivered before the original was acknowledged: a worker that died of it
+/// left both, and the next one four.
+#[tokio::test]
+async fn a_request_that_kills_its_workers_does_not_multiply() {
+    let client = Client::connect("embedded:").await.unwrap();
+    let attempt = leveret::handler(|cx: Context, ()| async move { Ok::<_, Failure>(cx.attempt()) });
+    client.serve("deadly", attempt.clone()).start().await.unwrap().drain().await;
+    let call = client.call::<_, u32>("deadly", &()).timeout(Duration::from_secs(5));
+    let call = tokio::spawn(std::future::IntoFuture::into_future(call));
+    let channel = client.connection().await.unwrap().channel().await.unwrap();
+    let died = loop {
+        if let Some(delivery) = channel.get("deadly", false).await.unwrap() {
+            break delivery;
+        }
+    };
+    died.nack(true);
+    channel.flush();
+    let begun = Instant::now();
+    let worker = client.serve("deadly", attempt).start().await.unwrap();
+    assert_eq!(call.await.unwrap().unwrap(), 2);
+    assert!(begun.elapsed() >= Duration::from_millis(90), "{:?}", begun.elapsed());
     worker.drain().await;
 }

@@ -8,7 +8,7 @@ use leveret_wire::{FieldValue, Properties};
 use tokio::sync::Semaphore;
 
 use super::dedup::{First, Seen};
-use super::retry::{count_attempt, park};
+use super::retry::{REDELIVERY_PAUSE, park, retry_later};
 use super::shift::Shift;
 use super::stats::count;
 use super::worker::{Running, Work};
@@ -81,7 +81,8 @@ impl<S: Handler> Work<S> {
         let deadline = deadline_of(&properties, came);
         if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
             count(&self.counters.expired);
-            return Verdict::Answer(Box::new(envelope), past_deadline());
+            let may_have_run = delivery.redelivered || attempt_of(&properties) > 1;
+            return Verdict::Answer(Box::new(envelope), past_deadline(may_have_run));
         }
         if envelope.correlation_id.as_ref().is_some_and(|id| self.called_off.knows(id)) {
             count(&self.counters.cancelled);
@@ -228,7 +229,7 @@ impl<S: Handler> Work<S> {
         if counted.is_some() {
             return None;
         }
-        match count_attempt(&shift.steward, delivery, queue, attempt).await {
+        match retry_later(&shift.steward, delivery, queue, attempt, REDELIVERY_PAUSE).await {
             Ok(()) => Some(Verdict::Moved),
             Err(error) => {
                 tracing::warn!(%error, "a redelivered message cannot be counted");
@@ -256,10 +257,13 @@ fn answers_go_to(envelope: &Envelope, queue: &str, options: &Options) -> bool {
     })
 }
 
-fn past_deadline() -> Failure {
-    let details = serde_json::json!({ "ran": false });
-    Failure::new(Code::DeadlineExceeded, "the deadline had passed before the work began")
-        .with_details(&details)
+/// A worker that got the request before us, and died, may have begun.
+fn past_deadline(may_have_run: bool) -> Failure {
+    let failure = Failure::new(Code::DeadlineExceeded, "the deadline had passed before the work began");
+    match may_have_run {
+        true => failure,
+        false => failure.with_details(&serde_json::json!({ "ran": false })),
+    }
 }
 
 /// When the caller stops waiting, by our clock: the nearer of its absolute deadline and the time to live that its

@@ -45,6 +45,10 @@ impl RetryPolicy {
     }
 }
 
+/// The pause before a request that its worker did not finish is delivered again. The acknowledgement of the original
+/// must reach the broker before a worker gets the copy: one that dies of it would leave both.
+pub(super) const REDELIVERY_PAUSE: Duration = Duration::from_millis(100);
+
 /// Why a copy of a message could not be put elsewhere; the original stays unacknowledged.
 #[derive(Debug)]
 pub(super) enum NotMoved {
@@ -78,18 +82,6 @@ pub(super) async fn retry_later(
     let wait_queue = declare_wait_queue(channel.channel(), queue, pause).await?;
     let headers = [(profile::ATTEMPT, FieldValue::I64(attempt.into()))];
     move_to(channel, &wait_queue, delivery, headers).await
-}
-
-/// Puts a copy back into its queue as the next attempt, at once. A queue that does not count deliveries cannot stop
-/// a request that kills its workers; the header can.
-pub(super) async fn count_attempt(
-    channel: &ConfirmChannel,
-    delivery: &Delivery,
-    queue: &str,
-    attempt: u32,
-) -> Result<(), NotMoved> {
-    let headers = [(profile::ATTEMPT, FieldValue::I64(attempt.into()))];
-    move_to(channel, queue, delivery, headers).await
 }
 
 /// Puts a copy into the parking lot `<service>.parked`, with the reason. Confirmed when it returns.

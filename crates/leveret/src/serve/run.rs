@@ -31,7 +31,11 @@ impl<S: Handler> Work<S> {
             Verdict::Run(accepted) => self.work(shift, &delivery, *accepted).await,
             Verdict::Answer(envelope, failure) => self.refuse(shift, &delivery, &envelope, &failure).await,
             Verdict::Repeat(envelope, slot) => self.repeat(shift, &delivery, &envelope, &slot).await,
-            Verdict::Drop | Verdict::Moved => delivery.ack(),
+            Verdict::Drop => delivery.ack(),
+            Verdict::Moved => {
+                delivery.ack();
+                shift.channel.flush();
+            }
             Verdict::Reject => delivery.reject(false),
             Verdict::Leave => {}
         }
