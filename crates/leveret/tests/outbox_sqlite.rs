@@ -191,8 +191,7 @@ async fn messages_wait_for_a_broker_that_is_away() {
         .unwrap();
     let relay = quick(site.relay(&client).park_after(1));
     for round in 0..3 {
-        proxy.refuse(true).await.unwrap();
-        proxy.cut();
+        take_away(&proxy).await;
         let name = format!("round {round}");
         site.commit(&[text("tasks", &name)]);
         tokio::time::sleep(Duration::from_millis(150)).await;
@@ -200,9 +199,18 @@ async fn messages_wait_for_a_broker_that_is_away() {
         assert_eq!(backlog(&site.database).unwrap().failing, 0, "it is not the message's fault");
         proxy.refuse(false).await.unwrap();
         assert_eq!(texts(&post.take("tasks", 1).await), [name.as_str()]);
+        site.until_empty().await;
     }
-    site.until_empty().await;
-    relay.drain().await;
+    take_away(&proxy).await;
+    site.commit(&[text("tasks", "for the next relay")]);
+    in_time(relay.drain()).await;
+    assert_eq!(backlog(&site.database).unwrap().waiting, 1);
+}
+
+async fn take_away(proxy: &FaultProxy) {
+    proxy.refuse(true).await.unwrap();
+    proxy.cut();
+    until("all connections are cut", async || proxy.connections() == 0).await;
 }
 
 #[tokio::test]

@@ -13,7 +13,9 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use leveret_client::{By, ChannelError, Closed, Confirm, ConfirmChannel, Flush, NotConfirmed, Publish};
+use leveret_client::{
+    By, ChannelError, Closed, Confirm, ConfirmChannel, Flush, NotConfirmed, Publish, Scope,
+};
 use tokio::time::{Instant, timeout_at};
 
 use super::row::Row;
@@ -122,12 +124,13 @@ impl Courier {
 
     /// One attempt per row, in their order.
     async fn publish(&mut self, rows: &[&Row]) -> Vec<Attempt> {
-        let channel = match self.open().await {
-            Ok(channel) => channel,
-            Err(error) => return rows.iter().map(|_| lost(&error)).collect(),
+        let deadline = Instant::now() + CONFIRM_TIMEOUT;
+        let channel = match timeout_at(deadline, self.open()).await {
+            Ok(Ok(channel)) => channel,
+            Ok(Err(error)) => return rows.iter().map(|_| lost(&error)).collect(),
+            Err(_) => return rows.iter().map(|_| unanswered()).collect(),
         };
         let app_id = self.client.shared.settings.app_id.clone();
-        let deadline = Instant::now() + CONFIRM_TIMEOUT;
         let mut on_their_way = Vec::with_capacity(rows.len());
         for row in rows {
             on_their_way.push(match timeout_at(deadline, put(&channel, row, &app_id)).await {
@@ -152,11 +155,12 @@ impl Courier {
         attempts
     }
 
+    /// Does not wait for a connection: the rows are claimed, and another relay may have one.
     async fn open(&mut self) -> Result<ConfirmChannel, ChannelError> {
         if let Some(channel) = self.channel.as_ref().filter(|channel| channel.channel().is_open()) {
             return Ok(channel.clone());
         }
-        let connection = self.client.connection().await.map_err(ChannelError::Closed)?;
+        let connection = self.client.shared.link.current().ok_or_else(no_connection)?;
         let channel = connection.confirm_channel().await?;
         self.channel = Some(channel.clone());
         Ok(channel)
@@ -209,6 +213,11 @@ fn lost(error: &ChannelError) -> Attempt {
     }
 }
 
+fn no_connection() -> ChannelError {
+    let text = "there is no connection to the broker".into();
+    ChannelError::Closed(Closed { scope: Scope::Connection, by: By::Network, code: 0, text })
+}
+
 /// A broker that goes down (320) or fails (541) says nothing about what was sent to it.
 fn blames_a_message(closed: &Closed) -> bool {
     closed.by == By::Broker && !matches!(closed.code, 0 | 200 | 320 | 541)
@@ -257,7 +266,7 @@ mod tests {
 
     #[test]
     fn only_a_broker_that_goes_on_blames_a_message() {
-        let closed = |by, code| Closed { scope: leveret_client::Scope::Channel, by, code, text: "".into() };
+        let closed = |by, code| Closed { scope: Scope::Channel, by, code, text: "".into() };
         for (by, code, expected) in [
             (By::Broker, 404, true),
             (By::Broker, 403, true),
