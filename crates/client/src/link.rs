@@ -32,7 +32,7 @@ pub struct Link {
 struct LinkHandle {
     state: watch::Receiver<LinkState>,
     stop: watch::Sender<bool>,
-    backoff: Backoff,
+    options: ConnectOptions,
 }
 
 /// Where a link stands.
@@ -64,10 +64,9 @@ impl Link {
         let (connection, at) = Connection::open_from(&options, start).await?;
         let (sender, state) = watch::channel(LinkState::Connected(connection.clone()));
         let (stop, stopped) = watch::channel(false);
-        let backoff = options.backoff;
-        let keeper = Keeper { options, at, sender, stopped };
+        let keeper = Keeper { options: options.clone(), at, sender, stopped };
         tokio::spawn(keeper.run(connection));
-        Ok(Link { handle: Arc::new(LinkHandle { state, stop, backoff }) })
+        Ok(Link { handle: Arc::new(LinkHandle { state, stop, options }) })
     }
 
     /// The connection; waits while there is none.
@@ -96,6 +95,14 @@ impl Link {
         }
     }
 
+    /// One more connection to the same addresses, which does not come back: for what may cost a connection.
+    ///
+    /// # Errors
+    /// As [`Connection::open`].
+    pub async fn another(&self) -> Result<Connection, ConnectError> {
+        Connection::open(&self.handle.options).await
+    }
+
     /// Where it stands, and every change of it.
     pub fn state(&self) -> watch::Receiver<LinkState> {
         self.handle.state.clone()
@@ -121,7 +128,7 @@ impl Link {
     }
 
     pub(crate) fn backoff(&self) -> Backoff {
-        self.handle.backoff
+        self.handle.options.backoff
     }
 }
 

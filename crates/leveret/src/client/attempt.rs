@@ -52,7 +52,8 @@ pub(super) async fn attempt(this: Attempt<'_>) -> Result<Reply, CallError> {
     let properties = this.properties(&uplink, &ticket.correlation_id());
     let confirm = this.publish(&uplink, &properties).await?;
     let mut guard = CancelGuard { this, uplink: &uplink, ticket: &ticket, armed: true };
-    let outcome = if this.question.fail_fast && !uplink.connection.server().capability("rpc_bounce") {
+    let comes_back = uplink.takes_bounces && uplink.connection.server().capability("rpc_bounce");
+    let outcome = if this.question.fail_fast && !comes_back {
         tokio::select! {
             outcome = wait(this, &uplink, confirm, answer) => outcome,
             error = no_worker(this, &uplink) => Err(error),
@@ -222,13 +223,15 @@ pub(super) fn answered_no(this: Attempt<'_>, failure: Failure) -> CallError {
 pub(super) async fn bounced(this: Attempt<'_>, uplink: &Uplink, bounce: Bounce) -> CallError {
     let service = this.question.service.clone();
     match bounce.reason.as_str() {
+        // A worker died with it or gave it back: why nobody else took it does not matter as much.
+        "expired" | "maxlen" if bounce.delivered => this.expired(Ran::Maybe),
         "maxlen" => this.overloaded(&format!("the queue `{}` is full", bounce.queue)),
         "expired" => {
             let consumers = uplink.probe(&bounce.queue).await;
             match consumers {
                 Ok(Probed::Consumers(0) | Probed::Missing) => CallError::NoWorker { service },
                 _ if this.question.fail_fast => CallError::Busy { service },
-                _ => this.expired(if bounce.delivered { Ran::Maybe } else { Ran::No }),
+                _ => this.expired(Ran::No),
             }
         }
         _ => CallError::Rejected { service, reason: bounce.reason },

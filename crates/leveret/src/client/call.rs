@@ -12,6 +12,7 @@ use tokio::time::sleep;
 
 use super::Client;
 use super::attempt::{Attempt, attempt};
+use super::portable::{is_portable, not_portable};
 use crate::content::{self, Compression, ContentError};
 use crate::ids::{message_id, random_u64};
 use crate::telemetry::{AskSpan, Asked};
@@ -141,7 +142,11 @@ impl<R> Call<R> {
     }
 
     /// A header for the handler.
-    pub fn header(self, name: impl Into<String>, value: impl Into<FieldValue>) -> Self {
+    pub fn header(mut self, name: impl Into<String>, value: impl Into<FieldValue>) -> Self {
+        let (name, value) = (name.into(), value.into());
+        if !is_portable(&value) {
+            self.question = Err(CallError::Unsendable(not_portable(&name)));
+        }
         self.with(|question| question.headers.insert(name, value))
     }
 

@@ -10,6 +10,7 @@ mod attempt;
 mod call;
 mod gather;
 mod pending;
+mod portable;
 mod stream;
 mod task;
 pub(crate) mod uplink;

@@ -9,6 +9,7 @@ use leveret_client::{ChannelError, Flush, NotConfirmed, Publish};
 use leveret_wire::{FieldTable, FieldValue, Properties};
 
 use super::Client;
+use super::portable::{is_portable, not_portable};
 use super::uplink::Uplink;
 use crate::content::ContentError;
 use crate::ids::message_id;
@@ -26,7 +27,7 @@ use crate::{Payload, profile};
 pub struct Task {
     client: Client,
     service: String,
-    payload: Result<Payload, ContentError>,
+    payload: Result<Payload, TaskError>,
     method: Option<String>,
     headers: FieldTable,
     message_id: String,
@@ -91,7 +92,7 @@ impl Task {
         Task {
             client,
             service: service.to_owned(),
-            payload,
+            payload: payload.map_err(|error| TaskError::Unsendable(error.to_string())),
             method: None,
             headers: FieldTable::new(),
             message_id: message_id(),
@@ -109,6 +110,10 @@ impl Task {
 
     /// A header for the handler.
     pub fn header(mut self, name: impl Into<String>, value: impl Into<FieldValue>) -> Self {
+        let (name, value) = (name.into(), value.into());
+        if !is_portable(&value) {
+            self.payload = Err(TaskError::Unsendable(not_portable(&name)));
+        }
         self.headers.insert(name, value);
         self
     }
@@ -138,7 +143,7 @@ impl Task {
     }
 
     async fn give(self) -> Result<String, TaskError> {
-        let payload = self.payload.as_ref().map_err(|error| TaskError::Unsendable(error.to_string()))?;
+        let payload = self.payload.as_ref().map_err(Clone::clone)?;
         let span = self.span(payload);
         let given = self.give_in(payload, span.trace()).await;
         span.end(given.as_ref().err().map(|error| (error.kind(), error.to_string())));

@@ -13,10 +13,10 @@ use leveret_wire::{FieldTable, FieldValue};
 use parking_lot::Mutex;
 
 use super::pending::Pending;
+use crate::dialect::DIRECT_REPLY_TO;
 use crate::ids::random_id;
 use crate::profile;
 
-const DIRECT_REPLY_TO: &str = "amq.rabbitmq.reply-to";
 /// How long an observed number of consumers is believed.
 const PROBE_MAX_AGE: Duration = Duration::from_millis(100);
 

@@ -32,6 +32,8 @@ use delivery::Delivery;
 
 /// The longest text property on the wire.
 const SHORT_MAX_BYTES: usize = 255;
+/// The name of RabbitMQ's direct reply-to, and what its addresses begin with.
+pub(crate) const DIRECT_REPLY_TO: &str = "amq.rabbitmq.reply-to";
 /// Header with the message of a failure, for who does not read the body.
 const ERROR: &str = "rpc-error";
 /// A content header must fit into one frame, of 4096 octets at least.
@@ -108,6 +110,16 @@ impl ReplyAddress {
     /// A queue, through the default exchange.
     pub fn queue(name: impl Into<String>) -> ReplyAddress {
         ReplyAddress { exchange: String::new(), routing_key: name.into() }
+    }
+
+    /// Whether it is a consumer of RabbitMQ's direct reply-to.
+    pub(crate) fn is_direct(&self) -> bool {
+        self.exchange.is_empty() && self.routing_key.starts_with(DIRECT_REPLY_TO)
+    }
+
+    /// Whether it is a queue and nothing else.
+    pub(crate) fn is_plain_queue(&self) -> bool {
+        self.exchange.is_empty() && !self.is_direct()
     }
 }
 

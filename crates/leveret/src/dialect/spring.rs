@@ -8,10 +8,9 @@
 //! ```
 
 use super::delivery::Delivery;
-use super::{Dialect, Envelope, ReplyAddress, Wrapper};
+use super::{DIRECT_REPLY_TO, Dialect, Envelope, ReplyAddress, Wrapper};
 
 const TYPE_ID: &str = "__TypeId__";
-const DIRECT_REPLY_TO: &str = "amq.rabbitmq.reply-to";
 
 pub(super) fn read(delivery: &Delivery<'_>) -> Option<Envelope> {
     let reply_to = delivery.reply_queue();

@@ -18,8 +18,10 @@ use leveret_wire::{FieldTable, FieldValue, Properties};
 use serde_json::{Value, json};
 
 use super::Handler;
+use super::outside::Outside;
 use super::stats::count;
 use super::worker::Work;
+use crate::dialect::ReplyAddress;
 use crate::profile;
 
 const VERBS: [&str; 3] = ["ping", "info", "stats"];
@@ -33,8 +35,12 @@ pub(super) struct Control {
 }
 
 /// Listens on a queue of its own; without the right to declare one the worker serves all the same.
-pub(super) async fn listen<S: Handler>(work: &Arc<Work<S>>, connection: &Connection) -> Option<Control> {
-    match try_listen(work, connection).await {
+pub(super) async fn listen<S: Handler>(
+    work: &Arc<Work<S>>,
+    connection: &Connection,
+    outside: &Arc<Outside>,
+) -> Option<Control> {
+    match try_listen(work, connection, outside).await {
         Ok(control) => Some(control),
         Err(error) => {
             tracing::warn!(%error, "no control queue; cancellation and discovery do not reach this worker");
@@ -46,6 +52,7 @@ pub(super) async fn listen<S: Handler>(work: &Arc<Work<S>>, connection: &Connect
 async fn try_listen<S: Handler>(
     work: &Arc<Work<S>>,
     connection: &Connection,
+    outside: &Arc<Outside>,
 ) -> Result<Control, ChannelError> {
     let channel = connection.channel().await?;
     let queue = format!("rpc.ctl.{}.{}", work.id, connection.local_id());
@@ -57,10 +64,10 @@ async fn try_listen<S: Handler>(
     for key in verbs.chain([format!("cancel.{service}")]) {
         channel.bind_queue(&queue, profile::CONTROL_EXCHANGE, &key, FieldTable::new()).await?;
     }
-    let (worker, answers) = (work.clone(), channel.clone());
+    let (worker, outside) = (work.clone(), outside.clone());
     let on_event = move |event| {
         if let ConsumerEvent::Delivery(delivery) = event {
-            hear(&worker, &answers, delivery);
+            hear(&worker, &outside, delivery);
         }
     };
     channel.consume_with(&Consume::queue(&queue).no_ack(), on_event).await?;
@@ -68,7 +75,7 @@ async fn try_listen<S: Handler>(
 }
 
 /// Runs on the connection's task: must be quick.
-fn hear<S: Handler>(work: &Arc<Work<S>>, answers: &Channel, delivery: Delivery) {
+fn hear<S: Handler>(work: &Arc<Work<S>>, outside: &Arc<Outside>, delivery: Delivery) {
     let properties = delivery.properties();
     let headers = properties.headers();
     let credit = headers.and_then(|headers| headers.find(profile::CREDIT)?.as_i64());
@@ -80,8 +87,8 @@ fn hear<S: Handler>(work: &Arc<Work<S>>, answers: &Channel, delivery: Delivery) 
     match (verb, properties.correlation_id()) {
         ("cancel", Some(id)) => call_off(work, id),
         ("ping" | "info" | "stats", _) => {
-            let (work, answers, verb) = (work.clone(), answers.clone(), verb.to_owned());
-            tokio::spawn(async move { tell(&work, &answers, &delivery, &verb).await });
+            let (work, outside, verb) = (work.clone(), outside.clone(), verb.to_owned());
+            tokio::spawn(async move { tell(&work, &outside, &delivery, &verb).await });
         }
         _ => {}
     }
@@ -107,7 +114,7 @@ fn call_off<S>(work: &Work<S>, correlation_id: &[u8]) {
     }
 }
 
-async fn tell<S: Handler>(work: &Work<S>, channel: &Channel, asked: &Delivery, verb: &str) {
+async fn tell<S: Handler>(work: &Work<S>, outside: &Outside, asked: &Delivery, verb: &str) {
     let asked = asked.properties();
     let Some(reply_to) = asked.reply_to().and_then(|reply_to| std::str::from_utf8(reply_to).ok()) else {
         return;
@@ -134,7 +141,8 @@ async fn tell<S: Handler>(work: &Work<S>, channel: &Channel, asked: &Delivery, v
         body: body.as_bytes(),
         flush: Flush::Now,
     };
-    if let Err(error) = channel.publish(&publish).await {
+    let told = async { outside.channel_to(&ReplyAddress::queue(reply_to)).await?.publish(&publish).await };
+    if let Err(error) = told.await {
         tracing::debug!(%error, "discovery could not be answered");
     }
 }

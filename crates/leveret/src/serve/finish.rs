@@ -122,12 +122,13 @@ impl<S: Handler> Work<S> {
         let publish = Publish {
             exchange: &address.exchange,
             routing_key: &address.routing_key,
-            mandatory: true,
+            // To a direct reply-to address RabbitMQ delivers a mandatory message, and returns it all the same.
+            mandatory: !address.is_direct(),
             properties: &properties,
             body,
             flush: Flush::Soon,
         };
-        let channel = shift.channel_to(address).await?;
+        let channel = shift.outside.channel_to(address).await?;
         match channel.publish(&publish).await {
             Err(ChannelError::Encode(error)) => {
                 // The handler's answer has no form on the wire; the caller must hear something.

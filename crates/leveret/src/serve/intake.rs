@@ -16,7 +16,7 @@ use super::{Handler, Options};
 use crate::client::Inherited;
 use crate::content::Format;
 use crate::context::{Cancel, Context, Inner, ProgressTo};
-use crate::dialect::{self, Envelope};
+use crate::dialect::{self, Envelope, ReplyAddress};
 use crate::telemetry::{Taken, WorkSpan};
 use crate::trace::TraceContext;
 use crate::{Code, Failure, Request, profile};
@@ -127,7 +127,8 @@ impl<S: Handler> Work<S> {
         let window = window.map(|window| window.clamp(1, u16::MAX.into()) as u32);
         let cancel = Arc::<Cancel>::default();
         let credit = Arc::new(Semaphore::new(window.unwrap_or(0) as usize));
-        let progress = window.and(envelope.reply.clone()).map(|address| ProgressTo {
+        let progress = window.and(envelope.reply.clone()).filter(ReplyAddress::is_plain_queue);
+        let progress = progress.map(|address| ProgressTo {
             channel: shift.channel.clone(),
             address,
             correlation_id: envelope.correlation_id.clone(),
@@ -181,7 +182,7 @@ impl<S: Handler> Work<S> {
         if self.callers_gone.knows(reply.routing_key.as_bytes()) {
             return true;
         }
-        if !waited_long(properties, deadline) || reply.routing_key.starts_with("amq.rabbitmq.reply-to") {
+        if !waited_long(properties, deadline) || reply.is_direct() {
             return false;
         }
         // 404: no such queue; 405: somebody's exclusive queue, so somebody is there.

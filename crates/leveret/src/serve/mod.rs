@@ -16,6 +16,7 @@ mod control;
 mod dedup;
 mod finish;
 mod intake;
+mod outside;
 mod queue;
 mod recent;
 mod retry;

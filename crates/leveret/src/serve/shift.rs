@@ -8,9 +8,9 @@ use leveret_client::{
 use tokio::sync::watch;
 
 use super::control::Control;
+use super::outside::Outside;
 use super::worker::Work;
 use super::{Handler, ServeError, control, queue};
-use crate::dialect::ReplyAddress;
 
 /// One connection's worth of serving.
 pub(super) struct Shift {
@@ -18,8 +18,8 @@ pub(super) struct Shift {
     pub(super) channel: Channel,
     /// For what must be safe before the original is acknowledged.
     pub(super) steward: ConfirmChannel,
-    /// For answers to exchanges that callers name: one that does not exist costs the channel.
-    foreign: tokio::sync::Mutex<Option<Channel>>,
+    /// Where answers leave.
+    pub(super) outside: Arc<Outside>,
     pub(super) queue: String,
     /// Where callers send credit; `None` without the right to declare it.
     pub(super) control: Option<Control>,
@@ -41,7 +41,9 @@ impl Shift {
         let steward = connection.confirm_channel().await.map_err(failed)?;
         let gone = work.callers_gone.clone();
         channel.on_return(move |returned| gone.note(returned.routing_key.as_bytes()));
-        let control = control::listen(work, &connection).await;
+        let link = work.client.shared.link.clone();
+        let outside = Arc::new(Outside::new(connection.clone(), link, channel.clone()));
+        let control = control::listen(work, &connection, &outside).await;
         let (ended, over) = watch::channel(false);
         let (shift_sender, shift) = watch::channel::<Option<Arc<Shift>>>(None);
         let (consume, taker) = (Consume::queue(&queue), work.clone());
@@ -53,23 +55,10 @@ impl Shift {
         };
         let tag = channel.consume_with(&consume, on_event).await;
         let tag = tag.map_err(|error| ServeError::setup(&options.service, "consuming its queue", &error))?;
-        let foreign = tokio::sync::Mutex::new(None);
-        let shift = Shift { channel, steward, foreign, queue, control, connection, tag, over };
+        let shift = Shift { channel, steward, outside, queue, control, connection, tag, over };
         let begun = Arc::new(shift);
         shift_sender.send_replace(Some(begun.clone()));
         Ok(begun)
-    }
-
-    /// The channel for an answer: the shift's own, unless the caller names an exchange.
-    pub(super) async fn channel_to(&self, address: &ReplyAddress) -> Result<Channel, ChannelError> {
-        if address.exchange.is_empty() {
-            return Ok(self.channel.clone());
-        }
-        let mut foreign = self.foreign.lock().await;
-        match &*foreign {
-            Some(channel) if channel.is_open() => Ok(channel.clone()),
-            _ => Ok(foreign.insert(self.connection.channel().await?).clone()),
-        }
     }
 
     /// Returns when no more requests will come on this connection.
@@ -84,6 +73,7 @@ impl Shift {
     /// Lets go of everything on this connection; what is unacknowledged goes back to its queue. The channels are
     /// closed by name, because their consumers keep them open.
     pub(super) async fn end(&self) {
+        self.outside.close().await;
         let control = self.control.as_ref().map(|control| &control.channel);
         for channel in [Some(&self.channel), Some(self.steward.channel()), control].into_iter().flatten() {
             // The broker has the last answers and acknowledgements when it answers the close.

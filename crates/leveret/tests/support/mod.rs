@@ -6,11 +6,14 @@
 #![allow(clippy::unwrap_used, dead_code)] // the helpers of tests are tests, and not every test needs all
 
 use std::future::IntoFuture;
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use leveret::{Client, ClientBuilder, Context, Failure, Handler, Properties, QueueKind, Serve};
 use leveret_client::{Connection, Flush, Publish};
+use leveret_server::Broker;
+use leveret_wire::AmqpUri;
 use tokio::task::JoinHandle;
 
 /// Longer than anything takes that works.
@@ -47,6 +50,41 @@ impl Site {
 
     pub(crate) fn serve<H: Handler>(&self, client: &Client, name: &str, handler: H) -> Serve<H> {
         client.serve(&self.name(name), handler).queue_kind(queue_kind())
+    }
+}
+
+/// A broker that is reached by sockets: one of our own, unless LEVERET_TEST_URL names one.
+pub(crate) struct Wire {
+    /// The addresses of its nodes.
+    pub(crate) nodes: Vec<AmqpUri>,
+    own: Option<Broker>,
+}
+
+impl Wire {
+    pub(crate) async fn start() -> Wire {
+        if let Some(urls) = foreign_urls() {
+            return Wire {
+                nodes: urls.split(',').map(|url| AmqpUri::parse(url).unwrap()).collect(),
+                own: None,
+            };
+        }
+        let broker = Broker::builder().in_memory().any_port().start().await.unwrap();
+        Wire { nodes: vec![AmqpUri::parse(&broker.url()).unwrap()], own: Some(broker) }
+    }
+
+    /// Names on this broker, which is reached at these addresses.
+    pub(crate) fn site(&self, addresses: &[SocketAddr]) -> Site {
+        let urls: Vec<String> = addresses.iter().map(|at| self.url(*at, "guest:guest", "%2f")).collect();
+        Site { urls: urls.join(","), ..Site::new() }
+    }
+
+    pub(crate) fn url(&self, at: SocketAddr, login: &str, vhost: &str) -> String {
+        format!("amqp://{login}@{at}/{vhost}")
+    }
+
+    pub(crate) fn address(&self, node: usize) -> SocketAddr {
+        let node = &self.nodes[node % self.nodes.len()];
+        (node.host.as_str(), node.port).to_socket_addrs().unwrap().next().unwrap()
     }
 }
 
@@ -107,4 +145,37 @@ pub(crate) async fn publish(connection: &Connection, queue: &str, properties: &P
         Publish { exchange: "", routing_key: queue, mandatory: false, properties, body, flush: Flush::Now };
     channel.publish(&publish).await.unwrap();
     channel.close().await.unwrap();
+}
+
+/// A broker to restart: by the command of LEVERET_TEST_RESTART, or one of our own. Its durable queues stay.
+pub(crate) struct Broken {
+    pub(crate) site: Site,
+    own: Option<(Broker, tempfile::TempDir)>,
+}
+
+impl Broken {
+    pub(crate) async fn start() -> Broken {
+        if std::env::var("LEVERET_TEST_RESTART").is_ok() {
+            return Broken { site: Site::new(), own: None };
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let broker = Broker::builder().data_dir(dir.path()).any_port().start().await.unwrap();
+        let site = Site { urls: broker.url(), ..Site::new() };
+        Broken { site, own: Some((broker, dir)) }
+    }
+
+    pub(crate) async fn restart(self) -> Broken {
+        let Broken { site, own } = self;
+        let Some((broker, dir)) = own else {
+            let command = std::env::var("LEVERET_TEST_RESTART").unwrap();
+            let status = tokio::process::Command::new("sh").args(["-c", &command]).status().await.unwrap();
+            assert!(status.success(), "{command}");
+            return Broken { site, own: None };
+        };
+        let addresses = broker.addresses().to_vec();
+        broker.stop().await.unwrap();
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let broker = Broker::builder().data_dir(dir.path()).listen(addresses).start().await.unwrap();
+        Broken { site, own: Some((broker, dir)) }
+    }
 }
