@@ -40,7 +40,7 @@ const COMMANDS: &[Command] = &[
     },
     Command {
         name: "reliability",
-        about: "[--quick] [--kills n] [--only x]  kill -9, full disks and failing flushes: nothing confirmed is lost",
+        about: "[--quick] [--kills n] [--only x]  kills, full disks, broken networks: what was promised is kept",
         run: reliability::run,
     },
     Command { name: "tidy", about: "style, borders between crates, leftovers", run: tidy::run },

@@ -25,6 +25,7 @@ mod metadata;
 mod site;
 mod small_disk;
 mod sync_failure;
+mod toolkit;
 mod tx;
 mod verdict;
 
@@ -49,9 +50,11 @@ const CAMPAIGNS: &[Campaign] = &[
     Campaign { name: "clean-stop", about: "SIGTERM under load", run: clean_stop::run },
     Campaign { name: "disk-full", about: "no room left on the device", run: disk_full::run },
     Campaign { name: "sync-failure", about: "fdatasync returns EIO", run: sync_failure::run },
+    Campaign { name: TOOLKIT, about: "callers and workers under 500 faults of 18 kinds", run: toolkit::run },
     Campaign { name: "backlog", about: "kill -9 with 200,000 messages waiting", run: backlog::run },
 ];
 
+const TOOLKIT: &str = "toolkit";
 const KILLS: u64 = 200;
 const KILLS_QUICK: u64 = 20;
 
@@ -61,6 +64,32 @@ struct Plan {
     seed: u64,
     quick: bool,
     kills: u64,
+    /// Of the toolkit's campaign: how many, and the number of the first one.
+    faults: Option<u64>,
+    first_fault: u64,
+    against: Against,
+}
+
+/// Whose promises are tested. Only the toolkit makes any about a broker that is not ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Against {
+    Leveret,
+    RabbitMq,
+}
+
+impl Against {
+    fn parse(name: &str) -> Result<Against> {
+        let all = [Against::Leveret, Against::RabbitMq];
+        let found = all.into_iter().find(|against| against.name() == name);
+        found.with_context(|| format!("--against leveret or rabbitmq, not `{name}`"))
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Against::Leveret => "leveret",
+            Against::RabbitMq => "rabbitmq",
+        }
+    }
 }
 
 impl Plan {
@@ -74,9 +103,17 @@ impl Plan {
 /// # Errors
 /// When an argument is unknown, the broker cannot be built, or a promise is broken.
 pub(crate) fn run(args: &[String]) -> Result<()> {
+    if let Some((toolkit::WORKER_ARGUMENT, args)) =
+        args.split_first().map(|(name, rest)| (name.as_str(), rest))
+    {
+        return toolkit::work(args);
+    }
     let options = Options::parse(args)?;
-    if cfg!(debug_assertions) {
+    if cfg!(debug_assertions) && options.need_release_build() {
         return run_release_build(&options, args);
+    }
+    if cfg!(debug_assertions) && options.binary.is_none() {
+        build(&["--package", "leveret-cli"])?;
     }
     let scratch = std::env::temp_dir().join(format!("leveret-reliability-{}", std::process::id()));
     println!("seed {}", options.plan.seed);
@@ -105,7 +142,14 @@ struct Options {
 
 impl Options {
     fn parse(args: &[String]) -> Result<Options> {
-        let plan = Plan { seed: seed_of_now(), quick: false, kills: 0 };
+        let plan = Plan {
+            seed: seed_of_now(),
+            quick: false,
+            kills: 0,
+            faults: None,
+            first_fault: 0,
+            against: Against::Leveret,
+        };
         let mut options = Options { campaigns: CAMPAIGNS.iter().collect(), plan, binary: None };
         let mut kills = None;
         let mut args = args.iter();
@@ -114,18 +158,33 @@ impl Options {
             match arg.as_str() {
                 "--quick" => options.plan.quick = true,
                 "--kills" => kills = Some(value()?.parse().context("--kills")?),
+                "--faults" => options.plan.faults = Some(value()?.parse().context("--faults")?),
+                "--first-fault" => options.plan.first_fault = value()?.parse().context("--first-fault")?,
+                "--against" => options.plan.against = Against::parse(value()?)?,
                 "--seed" => options.plan.seed = value()?.parse().context("--seed")?,
                 "--only" => options.campaigns = value()?.split(',').map(find).collect::<Result<_>>()?,
                 "--binary" => options.binary = Some(value()?.into()),
                 _ => bail!(
-                    "unknown `{arg}`: [--quick] [--kills N] [--only NAME,…] [--seed N] [--binary PATH]; names: {}",
+                    "unknown `{arg}`: [--quick] [--kills N] [--only NAME,…] [--seed N] [--binary PATH]; for toolkit \
+                     [--faults N] [--first-fault N] [--against leveret|rabbitmq]; names: {}",
                     names()
                 ),
             }
         }
         options.plan.kills = kills.unwrap_or(options.plan.rounds(KILLS_QUICK, KILLS));
         ensure!(options.plan.kills > 0, "--kills is at least 1");
+        let only_toolkit = options.campaigns.iter().all(|campaign| campaign.name == TOOLKIT);
+        ensure!(
+            only_toolkit || options.plan.against == Against::Leveret,
+            "--against another broker needs --only {TOOLKIT}"
+        );
         Ok(options)
+    }
+
+    /// Bodies are made and compared octet by octet: unoptimised, the load would be no load. The toolkit's campaign
+    /// mostly waits.
+    fn need_release_build(&self) -> bool {
+        self.campaigns.iter().any(|campaign| campaign.name != TOOLKIT)
     }
 
     /// Whether a campaign passed; its folder is kept otherwise.
@@ -133,7 +192,10 @@ impl Options {
         println!("{}: {}", campaign.name, campaign.about);
         let binary = match &self.binary {
             Some(binary) => binary.clone(),
-            None => target_directory()?.join("release").join("leveret"),
+            None => {
+                let profile = if cfg!(debug_assertions) { "debug" } else { "release" };
+                target_directory()?.join(profile).join("leveret")
+            }
         };
         let site = Site::create(&binary, scratch, campaign.name)?;
         let mut verdict = Verdict::default();
@@ -156,9 +218,13 @@ impl Options {
     }
 
     fn again(&self, campaign: &Campaign) -> String {
-        let Plan { seed, quick, kills } = &self.plan;
+        let Plan { seed, quick, kills, against, .. } = &self.plan;
         let quick = if *quick { " --quick" } else { "" };
-        format!("--only {} --seed {seed} --kills {kills}{quick}", campaign.name)
+        let rest = match campaign.name {
+            TOOLKIT => format!("--against {} (one fault of it: --faults 1 --first-fault N)", against.name()),
+            _ => format!("--kills {kills}"),
+        };
+        format!("--only {} --seed {seed}{quick} {rest}", campaign.name)
     }
 }
 
@@ -175,17 +241,22 @@ fn names() -> String {
     CAMPAIGNS.iter().map(|campaign| campaign.name).collect::<Vec<_>>().join(", ")
 }
 
-/// Bodies are made and compared octet by octet: unoptimised, the load would be no load.
 fn run_release_build(options: &Options, args: &[String]) -> Result<()> {
-    let mut build = Command::new("cargo");
-    build.current_dir(workspace_root()).args(["build", "--release", "--package", "xtask"]);
+    let mut packages = vec!["--release", "--package", "xtask"];
     if options.binary.is_none() {
-        build.args(["--package", "leveret-cli"]);
+        packages.extend(["--package", "leveret-cli"]);
     }
-    ensure!(build.status().context("cargo build")?.success(), "the release build failed");
+    build(&packages)?;
     let binary = target_directory()?.join("release").join("xtask");
     let status = Command::new(&binary).arg("reliability").args(args).status();
     ensure!(status.with_context(|| binary.display().to_string())?.success(), "a promise is broken");
+    Ok(())
+}
+
+fn build(packages: &[&str]) -> Result<()> {
+    let mut cargo = Command::new("cargo");
+    cargo.current_dir(workspace_root()).arg("build").args(packages);
+    ensure!(cargo.status().context("cargo build")?.success(), "the build failed");
     Ok(())
 }
 
@@ -211,7 +282,18 @@ mod tests {
             (options.campaigns.len(), options.plan.kills, options.plan.quick),
             (CAMPAIGNS.len(), 3, false)
         );
-        for wrong in ["--only nothing", "--kills 0", "--kills", "--seed x", "what"] {
+        let options = parse("--only toolkit --against rabbitmq --faults 2 --first-fault 9").unwrap();
+        assert_eq!((options.plan.faults, options.plan.first_fault), (Some(2), 9));
+        assert!(!options.need_release_build() && options.plan.against == Against::RabbitMq);
+        for wrong in [
+            "--against rabbitmq",
+            "--only toolkit --against kafka",
+            "--only nothing",
+            "--kills 0",
+            "--kills",
+            "--seed x",
+            "what",
+        ] {
             assert!(parse(wrong).is_err(), "{wrong}");
         }
     }

@@ -50,6 +50,11 @@ impl Verdict {
         }
     }
 
+    /// How often each promise was broken.
+    pub(super) fn broken(&self) -> BTreeMap<&'static str, u64> {
+        self.faults.iter().map(|(kind, cases)| (*kind, cases.count)).collect()
+    }
+
     pub(super) fn passed(&self) -> bool {
         self.faults.is_empty()
     }
