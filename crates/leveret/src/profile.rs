@@ -38,3 +38,5 @@ pub(crate) const WORKER: &str = "rpc-worker";
 pub(crate) const IN_PROGRESS: &str = "IN_PROGRESS";
 /// Status of an answer.
 pub(crate) const OK: &str = "OK";
+/// A worker had the request that comes back.
+pub(crate) const DELIVERED: &str = "rpc-delivered";

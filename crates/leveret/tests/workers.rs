@@ -157,3 +157,18 @@ async fn a_blocking_handler_holds_up_nobody() {
     assert_eq!(slow.await.unwrap().unwrap(), 400);
     worker.drain().await;
 }
+
+/// On RabbitMQ only quorum queues tell; see docs/features/toolkit.md.
+#[tokio::test]
+async fn a_request_whose_worker_died_is_not_said_to_have_not_run() {
+    let client = leveret::Client::connect("embedded:").await.unwrap();
+    let worker = client.serve("mortal", hang()).start().await.unwrap();
+    let call = client.call::<_, i64>("mortal", &1).timeout(Duration::from_millis(400));
+    let call = tokio::spawn(call.into_future());
+    while worker.stats().requests == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    drop(worker);
+    let error = call.await.unwrap().unwrap_err();
+    assert!(matches!(error, CallError::Expired { ran: leveret::Ran::Maybe, .. }), "{error:?}");
+}

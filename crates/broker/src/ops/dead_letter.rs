@@ -27,6 +27,9 @@ use crate::vhost::{Exchange, Queue, VHost};
 
 /// The exchange that brings requests back to their callers.
 const BOUNCE_EXCHANGE: &str = "rpc.bounce";
+/// The header of a request that comes back although a worker had it: its caller must not take it for one that has
+/// not run. RabbitMQ's quorum queues tell the same by `x-delivery-count`.
+const DELIVERED_HEADER: &str = "rpc-delivered";
 /// The header in which a request names the reply queue of its caller.
 const CALLER_HEADER: &str = "rpc-caller";
 
@@ -58,8 +61,14 @@ impl Broker {
             (None, Ok(Some(copies))) => Copies { cc: copies.cc, bcc: Vec::new() },
             _ => Copies::default(),
         };
-        let death =
-            Death { queue, reason: dead.reason, time_s: batch.now_ms / 1000, message, copies: &copies };
+        let death = Death {
+            queue,
+            reason: dead.reason,
+            time_s: batch.now_ms / 1000,
+            message,
+            copies: &copies,
+            tells_delivered: dead.redelivered && *exchange.name == *BOUNCE_EXCHANGE,
+        };
         let Some(properties) = death.properties(new_key.is_some()) else { return };
         let letter = MessageView {
             exchange: &exchange.name,
@@ -102,6 +111,8 @@ struct Death<'a> {
     time_s: u64,
     message: &'a MessageView<'a>,
     copies: &'a Copies,
+    /// Its caller is told that a consumer had it.
+    tells_delivered: bool,
 }
 
 impl Death<'_> {
@@ -113,6 +124,9 @@ impl Death<'_> {
         headers.remove("BCC");
         if drop_cc {
             headers.remove("CC");
+        }
+        if self.tells_delivered {
+            headers.insert(DELIVERED_HEADER, FieldValue::Bool(true));
         }
         self.record(headers, expiration);
         self.name_first_and_last(headers);

@@ -77,6 +77,8 @@ pub struct Dead {
     pub ended: Option<Ended>,
     /// Why.
     pub reason: DeathReason,
+    /// A consumer had it and gave it back, or died with it.
+    pub redelivered: bool,
 }
 
 /// Why a queue gives a message up.

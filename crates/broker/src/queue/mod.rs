@@ -296,7 +296,7 @@ impl<P> QueueState<P> {
             Some(message) => Some(message),
             None => Some(content_of(&entry, courier)?),
         };
-        Ok(Dead { message, ended: self.end(&entry), reason })
+        Ok(Dead { message, ended: self.end(&entry), reason, redelivered: entry.redelivered })
     }
 
     /// Whether the limits leave no room for one more message, or with `over` 1 whether they are exceeded.
