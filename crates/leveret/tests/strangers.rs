@@ -79,8 +79,8 @@ async fn a_forged_reply_to_costs_the_worker_nothing() {
         publish(&connection, &service, &replying_to(reply_to), b"7").await;
         until("the request is served", || tally.requests() > 2 * n).await;
         let ping = format!("ping.{service}");
-        let discovery =
-            Publish { exchange: "rpc.ctl", mandatory: false, ..to(&ping, &replying_to(reply_to), b"") };
+        let asked = replying_to(reply_to);
+        let discovery = Publish { exchange: "rpc.ctl", mandatory: false, ..to(&ping, &asked, b"") };
         channel.publish(&discovery).await.unwrap();
         ask(&client, &service).await;
     }
