@@ -1,12 +1,14 @@
 //! `leveret demo`: the stories that Leveret must carry, end to end: a broker in this process with its real store in
-//! a temporary directory, real TCP on loopback, and an ordinary AMQP client (lapin) on the other side.
+//! a temporary directory, real TCP on loopback; workers made with the toolkit in threads and with connections of their
+//! own, and an ordinary AMQP client (lapin) on the other side.
 
+mod crew;
 mod farms;
-mod message_pack;
 mod peer;
 mod recipe;
 mod report;
 mod site;
+mod speeds;
 mod stage;
 mod tutorial;
 mod warrens;

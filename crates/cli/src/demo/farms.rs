@@ -4,21 +4,27 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use lapin::message::DeliveryResult;
-use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicPublishOptions};
-use lapin::types::FieldTable;
+use lapin::options::BasicAckOptions;
 use lapin::{BasicProperties, Channel};
+use leveret::dialect::Dialect;
+use leveret::{Answer, Client, Failure, Payload, Request, ServeError, Worker};
 use tokio::task::JoinSet;
 
-use super::peer::{Inbox, Life, Peer, bind, consume, declare_queue, publish, subscribe, unique_id, watched};
+use super::crew;
+use super::peer::{
+    Inbox, Life, Peer, answered_by, bind, consume, declare_queue, publish, subscribe, unique_id, watched,
+};
 use super::report::Report;
 use super::stage::Stage;
 
 const TOPICS: &str = "amq.topic";
+/// The first is an ordinary AMQP client, the second made with the toolkit.
 const FARMS: [&str; 2] = ["ohio", "virginia"];
+/// Each with a thread and a connection of its own, for those who are asked together.
+const HOUSES: usize = 4;
 const REQUESTS: usize = 10;
 /// Stands for the minute that a real worker waits before it looks around and goes on.
 const IDLE_TIMEOUT: Duration = Duration::from_millis(50);
@@ -28,7 +34,7 @@ pub(super) async fn play(stage: &Stage, report: &mut Report) -> Result<()> {
     ask_farms(stage, &client, report).await?;
     subscribe_by_topic(&client, report).await?;
     for (what, count) in [("thermometers", 100), ("servers", 89)] {
-        let answers = ask_everybody(stage, &client, what, count).await?;
+        let answers = ask_everybody(stage, report, what, count).await?;
         let said = format!("one message asks {count} {what}, and {count} answer, each once");
         report.check(said, answers, (0..count).map(|number| (number, 1)).collect());
     }
@@ -38,22 +44,28 @@ pub(super) async fn play(stage: &Stage, report: &mut Report) -> Result<()> {
 async fn ask_farms(stage: &Stage, client: &Peer, report: &mut Report) -> Result<()> {
     let idle = Arc::new(AtomicUsize::new(0));
     let mut farms = JoinSet::new();
-    for farm in FARMS {
-        let queue = format!("farm.{farm}");
-        declare_queue(&client.channel, &queue, Life::Durable).await?;
-        bind(&client.channel, &queue, TOPICS, &format!("#.{farm}")).await?;
-        farms.spawn(watched("a farm", serve_farm(stage.url(), farm, idle.clone())));
-    }
+    let [ohio, virginia] = FARMS;
+    declare_queue(&client.channel, "farm.ohio", Life::Durable).await?;
+    bind(&client.channel, "farm.ohio", TOPICS, "#.ohio").await?;
+    farms.spawn(watched("a farm", serve_plainly(stage.url(), ohio, idle.clone())));
+    let crew = crew::hire(stage.url(), move |client| serve_with_toolkit(client, virginia)).await?;
     let key = format!("answers.{}", unique_id()?);
     let queue = subscribe(&client.channel, TOPICS, &key).await?;
     let mut inbox = consume(&client.channel, &queue, None).await?;
     let reply_to = format!("{TOPICS}/{key}");
+    let asked = Instant::now();
     for number in 0..REQUESTS {
         for farm in FARMS {
             request(&client.channel, farm, &reply_to, &number.to_string()).await?;
         }
     }
-    let mut answers = gather_texts(&mut inbox, REQUESTS * FARMS.len()).await?;
+    let mut answers = Vec::new();
+    for _ in 0..REQUESTS * FARMS.len() {
+        let answer = inbox.next().await?;
+        let by = answered_by(&answer).unwrap_or_else(|| "farm.ohio (lapin)".to_owned());
+        report.answered("amq.topic weather.*", &by, asked.elapsed());
+        answers.push(String::from_utf8(answer.data)?);
+    }
     answers.sort();
     let mut expected: Vec<_> = FARMS
         .iter()
@@ -66,7 +78,7 @@ async fn ask_farms(stage: &Stage, client: &Peer, report: &mut Report) -> Result<
         expected,
     );
 
-    while idle.load(Ordering::Relaxed) < FARMS.len() {
+    while idle.load(Ordering::Relaxed) == 0 {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     request(&client.channel, "ohio", &reply_to, "late").await?;
@@ -76,7 +88,7 @@ async fn ask_farms(stage: &Stage, client: &Peer, report: &mut Report) -> Result<
         late,
         vec!["ohio did late".into()],
     );
-    Ok(())
+    crew.dismiss().await
 }
 
 async fn request(channel: &Channel, farm: &str, reply_to: &str, body: &str) -> Result<()> {
@@ -85,8 +97,18 @@ async fn request(channel: &Channel, farm: &str, reply_to: &str, body: &str) -> R
     Ok(())
 }
 
-/// A worker of a farm. Nothing to do for a while is no error.
-async fn serve_farm(url: String, farm: &'static str, idle: Arc<AtomicUsize>) -> Result<()> {
+/// A worker of a farm: it hears its topics and answers to the exchange and key in `reply_to`.
+async fn serve_with_toolkit(client: Client, farm: &'static str) -> Result<Vec<Worker>, ServeError> {
+    let server = leveret::raw(move |request: Request| async move {
+        let answer = format!("{farm} did {}", String::from_utf8_lossy(&request.payload.body));
+        Ok(Answer::One(Payload::new("text/plain", answer)))
+    });
+    let serve = client.serve(&format!("farm.{farm}"), server).bind(TOPICS, format!("#.{farm}"));
+    Ok(vec![serve.dialects(&[Dialect::Spring]).concurrency(1).start().await?])
+}
+
+/// The same by hand. Nothing to do for a while is no error.
+async fn serve_plainly(url: String, farm: &'static str, idle: Arc<AtomicUsize>) -> Result<()> {
     let worker = Peer::connect(&url).await?;
     let mut inbox = consume(&worker.channel, &format!("farm.{farm}"), Some(1)).await?;
     loop {
@@ -129,44 +151,40 @@ async fn gather_texts(inbox: &mut Inbox, count: usize) -> Result<Vec<String>> {
 /// Asks `count` peers with one message; returns how often each answered.
 async fn ask_everybody(
     stage: &Stage,
-    client: &Peer,
-    what: &str,
+    report: &mut Report,
+    what: &'static str,
     count: usize,
 ) -> Result<BTreeMap<usize, usize>> {
-    let peers = Peer::connect(&stage.url()).await?;
-    for number in 0..count {
-        let queue = subscribe(&peers.channel, TOPICS, &format!("everybody.{what}")).await?;
-        answer_with(&peers.channel, &queue, number).await?;
+    let mut crews = Vec::new();
+    for house in 0..HOUSES {
+        let peers = (house..count).step_by(HOUSES);
+        crews.push(crew::hire(stage.url(), move |client| answer_with_numbers(client, what, peers)).await?);
     }
-    let queue = declare_queue(&client.channel, "", Life::Temporary).await?.name().to_string();
-    let mut inbox = consume(&client.channel, &queue, None).await?;
-    let properties = BasicProperties::default().with_reply_to(queue.into());
-    publish(&client.channel, (TOPICS, &format!("everybody.{what}")), properties, b"report").await?;
+    let client = Client::connect(&stage.url()).await?;
+    let asked = format!("everybody.{what}");
     let mut answers = BTreeMap::new();
-    for _ in 0..count {
-        let number = String::from_utf8(inbox.next().await?.data)?.parse()?;
-        *answers.entry(number).or_default() += 1;
+    for one in client.gather::<_, usize>(TOPICS, &asked, &()).count(count).await? {
+        report.answered(&asked, &format!("{count} {what}"), one.after);
+        *answers.entry(one.answer?).or_default() += 1;
     }
-    peers.close().await?;
+    client.close().await;
+    for crew in crews {
+        crew.dismiss().await?;
+    }
     Ok(answers)
 }
 
-/// Answers whatever arrives in a queue with a number.
-async fn answer_with(channel: &Channel, queue: &str, number: usize) -> Result<()> {
-    let options = BasicConsumeOptions { no_ack: true, ..BasicConsumeOptions::default() };
-    let consumer = channel.basic_consume(queue.into(), "".into(), options, FieldTable::default()).await?;
-    let channel = channel.clone();
-    consumer.set_delegate(move |delivery: DeliveryResult| {
-        let channel = channel.clone();
-        async move {
-            let Ok(Some(request)) = delivery else { return };
-            let Some(reply_to) = request.properties.reply_to().clone() else { return };
-            let (body, options) = (number.to_string(), BasicPublishOptions::default());
-            // An answer that cannot be sent is missed by the one who gathers.
-            let _ = channel
-                .basic_publish("".into(), reply_to, options, body.as_bytes(), BasicProperties::default())
-                .await;
-        }
-    });
-    Ok(())
+/// Peers with a queue each, who answer with their number.
+async fn answer_with_numbers(
+    client: Client,
+    what: &str,
+    numbers: impl Iterator<Item = usize>,
+) -> Result<Vec<Worker>, ServeError> {
+    let mut workers = Vec::new();
+    for number in numbers {
+        let peer = leveret::handler(move |_, ()| async move { Ok::<_, Failure>(number) });
+        let serve = client.serve(what, peer).every_instance().bind(TOPICS, format!("everybody.{what}"));
+        workers.push(serve.start().await?);
+    }
+    Ok(workers)
 }

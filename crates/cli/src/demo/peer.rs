@@ -11,7 +11,7 @@ use lapin::options::{
     BasicConsumeOptions, BasicPublishOptions, BasicQosOptions, ConfirmSelectOptions, ExchangeDeclareOptions,
     QueueBindOptions, QueueDeclareOptions,
 };
-use lapin::types::FieldTable;
+use lapin::types::{AMQPValue, FieldTable};
 use lapin::{
     BasicProperties, Channel, Confirmation, Connection, ConnectionProperties, Consumer, ExchangeKind, Queue,
 };
@@ -180,6 +180,14 @@ pub(super) fn unique_id() -> Result<String> {
     let mut octets = [0; 16];
     getrandom::fill(&mut octets)?;
     Ok(format!("{:032x}", u128::from_be_bytes(octets)))
+}
+
+/// Who signed an answer; plain workers do not.
+pub(super) fn answered_by(answer: &Delivery) -> Option<String> {
+    match answer.properties.headers().as_ref()?.inner().get("rpc-worker")? {
+        AMQPValue::LongString(name) => Some(name.to_string()),
+        _ => None,
+    }
 }
 
 /// Runs a worker, and tells when it fails: those who wait for it only see that nothing comes.

@@ -4,22 +4,22 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use lapin::options::BasicAckOptions;
-use lapin::{BasicProperties, Channel, ExchangeKind};
+use lapin::{BasicProperties, Channel};
+use leveret::dialect::Dialect;
+use leveret::{Client, Failure, ServeError, Worker};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use super::peer::{
-    Life, Peer, bind, consume, declare_exchange, declare_queue, publish, subscribe, unique_id, watched,
-};
+use super::crew;
+use super::peer::{Life, Peer, answered_by, bind, consume, declare_queue, publish, subscribe, unique_id};
 use super::report::Report;
 use super::stage::Stage;
 
 const REQUESTS: &str = "recipe.requests";
-const ANSWERS: &str = "recipe.answers";
+const ANSWERS: &str = "amq.topic";
 const WORKERS: usize = 2;
 const DISHES: [&str; 6] = ["pancakes", "carrot soup", "dandelion salad", "oat bread", "clover tea", "stew"];
 /// Long enough that one worker cannot do everything before the other has begun.
@@ -28,13 +28,13 @@ const COOKING_TIME: Duration = Duration::from_millis(10);
 pub(super) async fn play(stage: &Stage, report: &mut Report) -> Result<()> {
     let client = Arc::new(Peer::connect(&stage.url()).await?);
     declare_queue(&client.channel, REQUESTS, Life::Durable).await?;
-    declare_exchange(&client.channel, ANSWERS, ExchangeKind::Topic, Life::Durable).await?;
     let answers_seen = subscribe(&client.channel, ANSWERS, "#").await?;
 
     let done = Arc::new(AtomicUsize::new(0));
-    let mut workers = JoinSet::new();
-    for number in 0..WORKERS {
-        workers.spawn(watched("a worker", work(stage.url(), number, done.clone())));
+    let mut crews = Vec::new();
+    for _ in 0..WORKERS {
+        let done = done.clone();
+        crews.push(crew::hire(stage.url(), |client| work(client, done)).await?);
     }
     let answers = ask_all(&client).await?;
     let right = DISHES.iter().map(|dish| recipe(dish)).collect::<Vec<_>>();
@@ -44,8 +44,12 @@ pub(super) async fn play(stage: &Stage, report: &mut Report) -> Result<()> {
         found,
         right,
     );
-    let busy: BTreeSet<_> = answers.iter().map(|answer| answer.worker).collect();
-    report.check("both workers had a hand in it", busy, BTreeSet::from([0, 1]));
+    for Answer { worker, took, .. } in &answers {
+        report.answered(REQUESTS, worker, *took);
+    }
+    let busy: BTreeSet<_> = answers.iter().map(|answer| answer.worker.clone()).collect();
+    let all_hands = crews.iter().flat_map(|crew| crew.names.clone()).collect();
+    report.check("both workers had a hand in it", busy, all_hands);
     let queue = &answers.first().context("no answers")?.queue;
     report.check("the response queue went with its channel", client.passive_code(queue).await?, 404);
 
@@ -56,6 +60,9 @@ pub(super) async fn play(stage: &Stage, report: &mut Report) -> Result<()> {
     }
     let seen = client.channel.queue_purge(answers_seen.into(), Default::default()).await?;
     report.check("without a qid the work is done and nobody is answered", seen as usize, DISHES.len());
+    for crew in crews {
+        crew.dismiss().await?;
+    }
     Ok(())
 }
 
@@ -65,7 +72,8 @@ fn recipe(dish: &str) -> String {
 
 struct Answer {
     text: String,
-    worker: u64,
+    worker: String,
+    took: Duration,
     /// Where it was waited for.
     queue: String,
 }
@@ -88,11 +96,15 @@ async fn ask(client: &Peer, dish: &str) -> Result<Answer> {
     let queue = declare_queue(&channel, "", Life::Temporary).await?.name().to_string();
     bind(&channel, &queue, ANSWERS, &qid).await?;
     let mut inbox = consume(&channel, &queue, None).await?;
+    let asked = Instant::now();
     send(&channel, &json!({"q": dish, "qid": qid})).await?;
-    let answer: Value = serde_json::from_slice(&inbox.next().await?.data)?;
+    let answer = inbox.next().await?;
+    let took = asked.elapsed();
     channel.close(200, "OK".into()).await?;
+    let worker = answered_by(&answer).context("an answer without a signature")?;
+    let answer: Value = serde_json::from_slice(&answer.data)?;
     let text = answer["a"].as_str().context("no answer in the answer")?.to_owned();
-    Ok(Answer { text, worker: answer["worker"].as_u64().context("no worker")?, queue })
+    Ok(Answer { text, worker, took, queue })
 }
 
 async fn send(channel: &Channel, wrapper: &Value) -> Result<()> {
@@ -102,19 +114,15 @@ async fn send(channel: &Channel, wrapper: &Value) -> Result<()> {
     Ok(())
 }
 
-async fn work(url: String, number: usize, done: Arc<AtomicUsize>) -> Result<()> {
-    let worker = Peer::connect(&url).await?;
-    let mut inbox = consume(&worker.channel, REQUESTS, Some(1)).await?;
-    while let Ok(request) = inbox.next().await {
-        let wrapper: Value = serde_json::from_slice(&request.data)?;
-        tokio::time::sleep(COOKING_TIME).await;
-        if let Some(qid) = wrapper["qid"].as_str() {
-            let answer = json!({"a": recipe(wrapper["q"].as_str().unwrap_or_default()), "worker": number});
-            let properties = BasicProperties::default().with_content_type("application/json".into());
-            publish(&worker.channel, (ANSWERS, qid), properties, answer.to_string().as_bytes()).await?;
+async fn work(client: Client, done: Arc<AtomicUsize>) -> Result<Vec<Worker>, ServeError> {
+    let cook = leveret::handler(move |_, dish: String| {
+        let done = done.clone();
+        async move {
+            tokio::time::sleep(COOKING_TIME).await;
+            done.fetch_add(1, Ordering::Relaxed);
+            Ok::<_, Failure>(recipe(&dish))
         }
-        request.ack(BasicAckOptions::default()).await?;
-        done.fetch_add(1, Ordering::Relaxed);
-    }
-    Ok(())
+    });
+    let serve = client.serve(REQUESTS, cook).dialects(&[Dialect::Seed]).concurrency(1);
+    Ok(vec![serve.start().await?])
 }

@@ -4,6 +4,7 @@ use std::fmt::{Debug, Display};
 use std::io::{self, Write};
 use std::time::Duration;
 
+use super::speeds::Speeds;
 use crate::failure::Failure;
 use crate::logging::is_coloured;
 
@@ -12,6 +13,7 @@ pub(super) struct Report {
     coloured: bool,
     held: u32,
     broken: u32,
+    speeds: Speeds,
 }
 
 enum Colour {
@@ -22,7 +24,7 @@ enum Colour {
 
 impl Report {
     pub(super) fn new() -> Self {
-        Self { coloured: is_coloured(&io::stdout()), held: 0, broken: 0 }
+        Self { coloured: is_coloured(&io::stdout()), held: 0, broken: 0, speeds: Speeds::default() }
     }
 
     /// The title of a story.
@@ -49,6 +51,11 @@ impl Report {
         }
     }
 
+    /// An answer, for the table at the end.
+    pub(super) fn answered(&mut self, asked: &str, by: &str, took: Duration) {
+        self.speeds.note(asked, by, took);
+    }
+
     fn broken(&mut self, what: &str) {
         self.broken += 1;
         let mark = self.paint(Colour::Red, "✗");
@@ -61,8 +68,12 @@ impl Report {
         let _ = writeln!(io::stdout(), "{text}");
     }
 
-    /// The last line, and whether all is well.
+    /// The table of answers, the last line, and whether all is well.
     pub(super) fn finish(mut self, took: Duration) -> Result<(), Failure> {
+        self.title("Who was asked, who answered, and how long that took");
+        for line in self.speeds.table() {
+            self.line(format!("   {line}"));
+        }
         let seconds = took.as_secs_f64();
         let Self { held, broken, .. } = self;
         if broken == 0 {

@@ -9,14 +9,20 @@
 
 use std::collections::BTreeMap;
 use std::mem;
+use std::time::Instant;
 
 use anyhow::{Context, Result};
 use lapin::options::BasicAckOptions;
 use lapin::{BasicProperties, ExchangeKind};
-use tokio::task::JoinSet;
+use leveret::content::{self, Format};
+use leveret::dialect::Dialect;
+use leveret::{Answer, Client, Failure, Payload, Request, ServeError, Worker};
+use serde::{Deserialize, Serialize};
 
-use super::message_pack;
-use super::peer::{Life, Outcome, Peer, bind, consume, declare_exchange, declare_queue, publish, watched};
+use super::crew;
+use super::peer::{
+    Inbox, Life, Outcome, Peer, answered_by, bind, consume, declare_exchange, declare_queue, publish,
+};
 use super::report::Report;
 use super::stage::Stage;
 
@@ -27,8 +33,7 @@ const TEMPLATE: &str = "service.my_template";
 pub(super) async fn play(stage: &Stage, report: &mut Report) -> Result<()> {
     let operator = Peer::connect(&stage.url()).await?;
     declare_topology(&operator).await?;
-    let mut service = JoinSet::new();
-    service.spawn(watched("the service", serve(stage.url())));
+    let services = [crew::hire(stage.url(), serve).await?, crew::hire(stage.url(), serve).await?];
     let mut north = Site::open(stage, "site.north").await?;
     let mut south = Site::open(stage, "site.south").await?;
 
@@ -40,10 +45,10 @@ pub(super) async fn play(stage: &Stage, report: &mut Report) -> Result<()> {
     let sent = (north.relay().await?, south.relay().await?);
     report.check("what was committed leaves, confirmed by the broker, and the outbox is empty", sent, (2, 1));
 
-    let found = north.collect(2).await?;
+    let found = north.collect(2, report).await?;
     let expected = documents(&[("n1", "Hazel"), ("n2", "Bigwig")]);
     report.check("a site gets the PDFs that it ordered, in whichever of its processes", found, expected);
-    let found = south.collect(1).await?;
+    let found = south.collect(1, report).await?;
     report.check("and the other site its own, and no others", found, documents(&[("s1", "Blackberry")]));
 
     south.begin().order("s2", "Silver").commit();
@@ -51,7 +56,7 @@ pub(super) async fn play(stage: &Stage, report: &mut Report) -> Result<()> {
     south.relay().await?;
     south.outbox = orders; // the relay died between the confirm and the database
     south.relay().await?;
-    let found = south.collect(2).await?;
+    let found = south.collect(2, report).await?;
     report.check(
         "an order that was sent twice is recognised by its message-id",
         found,
@@ -59,6 +64,9 @@ pub(super) async fn play(stage: &Stage, report: &mut Report) -> Result<()> {
     );
     north.close().await?;
     south.close().await?;
+    for crew in services {
+        crew.dismiss().await?;
+    }
     operator.close().await
 }
 
@@ -77,11 +85,20 @@ struct Site {
     outbox: Vec<Order>,
     publisher: Peer,
     processes: Vec<Process>,
+    /// When each order left.
+    sent: BTreeMap<String, Instant>,
 }
 
 struct Process {
     peer: Peer,
-    inbox: super::peer::Inbox,
+    inbox: Inbox,
+}
+
+/// What the service is asked for, as MessagePack.
+#[derive(Serialize, Deserialize)]
+struct Document {
+    template: String,
+    name: String,
 }
 
 #[derive(Clone)]
@@ -118,7 +135,7 @@ impl Site {
             let inbox = consume(&peer.channel, queue, Some(1)).await?;
             processes.push(Process { peer, inbox });
         }
-        Ok(Self { queue, outbox: Vec::new(), publisher, processes })
+        Ok(Self { queue, outbox: Vec::new(), publisher, processes, sent: BTreeMap::new() })
     }
 
     fn begin(&mut self) -> Transaction<'_> {
@@ -129,12 +146,14 @@ impl Site {
     async fn relay(&mut self) -> Result<usize> {
         let mut sent = 0;
         for order in mem::take(&mut self.outbox) {
-            let body = message_pack::encode(&[("template", "my_template"), ("name", order.name)])?;
+            let request = Document { template: "my_template".to_owned(), name: order.name.to_owned() };
+            let body = content::encode(Format::MessagePack, &request)?.body;
+            self.sent.insert(order.id.to_owned(), Instant::now());
             let properties = BasicProperties::default()
                 .with_content_type("application/msgpack".into())
                 .with_delivery_mode(2)
                 .with_message_id(order.id.into())
-                .with_reply_to(self.queue.into());
+                .with_reply_to(format!("{RESULTS}/{}", self.queue).into());
             match publish(&self.publisher.channel, (TASKS, TEMPLATE), properties, &body).await? {
                 Outcome::Queued => sent += 1,
                 Outcome::Unroutable | Outcome::Nacked => self.outbox.push(order),
@@ -144,7 +163,7 @@ impl Site {
     }
 
     /// Waits for so many results in all processes; returns the documents by order.
-    async fn collect(&mut self, count: usize) -> Result<BTreeMap<String, Vec<u8>>> {
+    async fn collect(&mut self, count: usize, report: &mut Report) -> Result<BTreeMap<String, Vec<u8>>> {
         let [one, other] = &mut self.processes[..] else { anyhow::bail!("a site has two processes") };
         let mut documents = BTreeMap::new();
         for _ in 0..count {
@@ -154,6 +173,9 @@ impl Site {
             };
             let id = result.properties.correlation_id().as_ref().context("a result of no order")?.to_string();
             result.ack(BasicAckOptions::default()).await?;
+            let by = answered_by(&result).context("a result without a signature")?;
+            let sent = self.sent.get(&id).context("a result of somebody else's order")?;
+            report.answered(TASKS, &by, sent.elapsed());
             documents.insert(id, result.data);
         }
         Ok(documents)
@@ -167,22 +189,15 @@ impl Site {
     }
 }
 
-/// The service: an order in, a document out.
-async fn serve(url: String) -> Result<()> {
-    let service = Peer::connect(&url).await?;
-    let mut inbox = consume(&service.channel, TEMPLATE, Some(1)).await?;
-    loop {
-        let order = inbox.next().await?;
-        let request = message_pack::decode(&order.data)?;
-        let properties = &order.properties;
-        let site = properties.reply_to().clone().context("an order without a requester")?;
-        let id = properties.message_id().clone().context("an order without an id")?;
-        let document = pdf(request.get("name").context("an order without a name")?);
-        let properties =
-            BasicProperties::default().with_content_type("application/pdf".into()).with_correlation_id(id);
-        publish(&service.channel, (RESULTS, site.as_str()), properties, &document).await?;
-        order.ack(BasicAckOptions::default()).await?;
-    }
+/// The service: an order in, a document out, to the exchange and key in its `reply_to`.
+async fn serve(client: Client) -> Result<Vec<Worker>, ServeError> {
+    let render = leveret::raw(|request: Request| async move {
+        let order = content::decode::<Document>(&request.payload);
+        let order = order.map_err(|error| Failure::invalid_argument(error.to_string()))?;
+        Ok(Answer::One(Payload::new("application/pdf", pdf(&order.name))))
+    });
+    let serve = client.serve(TEMPLATE, render).dialects(&[Dialect::Spring]).concurrency(1);
+    Ok(vec![serve.start().await?])
 }
 
 fn documents(orders: &[(&str, &str)]) -> BTreeMap<String, Vec<u8>> {

@@ -2,17 +2,15 @@
 //! `prefetch_count=1`, and Fibonacci numbers.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use lapin::options::BasicAckOptions;
 use lapin::types::ShortString;
 use lapin::{BasicProperties, Channel};
-use tokio::task::JoinSet;
+use leveret::{Client, Failure, ServeError, Worker};
 
-use super::peer::{Inbox, Life, Peer, consume, declare_queue, publish, watched};
+use super::crew;
+use super::peer::{Inbox, Life, Peer, answered_by, consume, declare_queue, publish};
 use super::report::Report;
 use super::stage::Stage;
 
@@ -24,27 +22,41 @@ const SLOW: Duration = Duration::from_millis(100);
 pub(super) async fn play(stage: &Stage, report: &mut Report) -> Result<()> {
     let client = Peer::connect(&stage.url()).await?;
     declare_queue(&client.channel, RPC_QUEUE, Life::Transient).await?;
-    let (slow, fast) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-    let mut servers = JoinSet::new();
-    servers.spawn(watched("the slow server", serve(stage.url(), SLOW, slow.clone())));
-    servers.spawn(watched("the fast server", serve(stage.url(), Duration::ZERO, fast.clone())));
+    let slow = crew::hire(stage.url(), |client| serve(client, SLOW)).await?;
+    let fast = crew::hire(stage.url(), |client| serve(client, Duration::ZERO)).await?;
 
     let callback = declare_queue(&client.channel, "", Life::Temporary).await?.name().clone();
     let mut inbox = consume(&client.channel, callback.as_str(), None).await?;
     let expected: BTreeMap<u32, u64> = NUMBERS.map(|number| (number, fibonacci(number))).collect();
-    let found = call_all(&client.channel, &callback, &mut inbox).await?;
+    let answers = call_all(&client.channel, &callback, &mut inbox).await?;
     report.check(
         "20 calls at once over a callback queue: every answer finds its call",
-        found,
+        numbers(&answers),
         expected.clone(),
     );
-    let (slow, fast) = (slow.load(Ordering::Relaxed), fast.load(Ordering::Relaxed));
-    report.check("prefetch 1: the slow server does not hoard what the fast one could do", fast > slow, true);
+    let count = |crew: &crew::Crew| answers.values().filter(|answer| crew.names.contains(&answer.by)).count();
+    let more = count(&fast) > count(&slow);
+    report.check("prefetch 1: the slow server does not hoard what the fast one could do", more, true);
 
     let mut inbox = consume(&client.channel, DIRECT_REPLY_TO, None).await?;
-    let found = call_all(&client.channel, &DIRECT_REPLY_TO.into(), &mut inbox).await?;
-    report.check("and 20 over direct reply-to, without any queue", found, expected);
+    let direct = call_all(&client.channel, &DIRECT_REPLY_TO.into(), &mut inbox).await?;
+    report.check("and 20 over direct reply-to, without any queue", numbers(&direct), expected);
+    for Answer { by, took, .. } in answers.values().chain(direct.values()) {
+        report.answered(RPC_QUEUE, by, *took);
+    }
+    slow.dismiss().await?;
+    fast.dismiss().await?;
     client.close().await
+}
+
+struct Answer {
+    number: u64,
+    by: String,
+    took: Duration,
+}
+
+fn numbers(answers: &BTreeMap<u32, Answer>) -> BTreeMap<u32, u64> {
+    answers.iter().map(|(call, answer)| (*call, answer.number)).collect()
 }
 
 /// Calls for all numbers before the first answer is read.
@@ -52,7 +64,8 @@ async fn call_all(
     channel: &Channel,
     reply_to: &ShortString,
     inbox: &mut Inbox,
-) -> Result<BTreeMap<u32, u64>> {
+) -> Result<BTreeMap<u32, Answer>> {
+    let asked = Instant::now();
     for number in NUMBERS {
         let properties = BasicProperties::default()
             .with_reply_to(reply_to.clone())
@@ -64,26 +77,19 @@ async fn call_all(
         let answer = inbox.next().await?;
         let call =
             answer.properties.correlation_id().as_ref().context("an answer to no call")?.as_str().parse()?;
-        answers.insert(call, String::from_utf8(answer.data)?.parse()?);
+        let by = answered_by(&answer).context("an answer without a signature")?;
+        let number = String::from_utf8(answer.data)?.parse()?;
+        answers.insert(call, Answer { number, by, took: asked.elapsed() });
     }
     Ok(answers)
 }
 
-async fn serve(url: String, pace: Duration, served: Arc<AtomicUsize>) -> Result<()> {
-    let server = Peer::connect(&url).await?;
-    let mut inbox = consume(&server.channel, RPC_QUEUE, Some(1)).await?;
-    while let Ok(request) = inbox.next().await {
-        let number = std::str::from_utf8(&request.data)?.parse()?;
+async fn serve(client: Client, pace: Duration) -> Result<Vec<Worker>, ServeError> {
+    let server = leveret::handler(move |_, number: u32| async move {
         tokio::time::sleep(pace).await;
-        let reply_to = request.properties.reply_to().clone().context("a call without reply_to")?;
-        let correlation_id = request.properties.correlation_id().clone().context("a call without an id")?;
-        let properties = BasicProperties::default().with_correlation_id(correlation_id);
-        let answer = fibonacci(number).to_string();
-        publish(&server.channel, ("", reply_to.as_str()), properties, answer.as_bytes()).await?;
-        request.ack(BasicAckOptions::default()).await?;
-        served.fetch_add(1, Ordering::Relaxed);
-    }
-    Ok(())
+        Ok::<_, Failure>(fibonacci(number))
+    });
+    Ok(vec![client.serve(RPC_QUEUE, server).concurrency(1).start().await?])
 }
 
 /// The tutorial's, with its famous slowness.
