@@ -47,6 +47,13 @@ pub enum WeatherError {
     Nowhere,
 }
 
+/// What a site asks the service for: a document with this title.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Task {
+    /// What the page says.
+    pub title: String,
+}
+
 impl IntoFailure for WeatherError {
     fn into_failure(self) -> Failure {
         match self {

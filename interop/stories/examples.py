@@ -2,12 +2,15 @@
 
 import json
 import os
-from contextlib import contextmanager
+import sqlite3
+import tempfile
+from contextlib import ExitStack, contextmanager
 
 import pika
 
 from checks import URL, equal, limit, run, true
 from processes import EXAMPLES, Program, go, java, node, python, rust
+from site_and_service import SiteProcess, expect_document
 
 FORECAST = "Columbus: sunny, 21 °C"
 
@@ -142,11 +145,38 @@ def letters_go_from_one_language_to_the_other():
               "letters")
 
 
+def sites_and_services_of_both_languages():
+    with tempfile.TemporaryDirectory(prefix="interop-examples-") as folder:
+        for name, service in (("rust", rust), ("python", python)):
+            database = os.path.join(folder, f"{name}.sqlite")
+            with ready(service("service")):
+                sites = [rust("website", f"{name}.{n}", database, *(f"Page {k}" for k in range(5)), "!never")
+                         for n in range(2)]
+                for site in sites:
+                    equal(len([line for line in site.finish() if "a PDF of" in line]), 5, "documents")
+            orders = sqlite3.connect(database).execute("SELECT title, pdf FROM orders").fetchall()
+            equal(sorted(title for title, _ in orders), sorted(f"Page {k}" for k in range(5) for _ in range(2)), "orders")
+            for title, pdf in orders:
+                true(pdf.startswith(b"%PDF-1.4") and f"({title})".encode() in pdf, f"the PDF of {title}")
+            with ExitStack() as stack:
+                stack.enter_context(ready(service("service")))
+                site = SiteProcess(stack, name)
+                expect_document(site, site.order("Invoice")[1].decode(), "Invoice")
+
+
+def an_order_waits_for_its_service():
+    with tempfile.TemporaryDirectory(prefix="interop-examples-") as folder:
+        with rust("website", "patient", os.path.join(folder, "site.sqlite"), "Early") as site:
+            with ready(rust("service")):
+                site.line("a PDF of")
+                site.finish()
+
+
 if __name__ == "__main__":
     run("examples", [
         every_client_calls_every_server_and_sees_its_errors, the_tutorials_transient_queue_is_served_as_it_is,
         a_call_without_a_server_says_so, a_typed_error_comes_from_a_python_worker,
         one_rust_worker_serves_callers_of_every_kind, a_shell_script_is_a_worker, leveret_call_asks_a_python_server,
         farms_of_both_languages_share_the_requests, one_call_asks_a_hundred_thermometers,
-        letters_go_from_one_language_to_the_other,
+        letters_go_from_one_language_to_the_other, sites_and_services_of_both_languages, an_order_waits_for_its_service,
     ])

@@ -28,7 +28,5 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .start()
         .await?;
     println!("ready");
-    tokio::signal::ctrl_c().await?;
-    worker.drain().await;
-    Ok(())
+    Ok(worker.run_until_signal().await?)
 }

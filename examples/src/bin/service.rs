@@ -7,13 +7,7 @@
 use leveret::dialect::Dialect;
 use leveret::{Answer, Client, Failure, Payload, Request, content};
 use leveret_client::ExchangeDeclare;
-use leveret_examples::{broker_url, pdf};
-use serde::Deserialize;
-
-#[derive(Deserialize)]
-struct Task {
-    title: String,
-}
+use leveret_examples::{Task, broker_url, pdf};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -37,7 +31,5 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .start()
         .await?;
     println!("ready");
-    tokio::signal::ctrl_c().await?;
-    worker.drain().await;
-    Ok(())
+    Ok(worker.run_until_signal().await?)
 }

@@ -15,9 +15,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     });
     let worker = client.serve("rpc_queue", fibonacci).plain_queue().concurrency(1).start().await?;
     println!(" [x] Awaiting RPC requests");
-    tokio::signal::ctrl_c().await?;
-    worker.drain().await;
-    Ok(())
+    Ok(worker.run_until_signal().await?)
 }
 
 fn fib(n: u64) -> u64 {
