@@ -253,12 +253,12 @@ async fn ask(
     let deadline = deadline(client, &question);
     question.message_id.get_or_insert_with(message_id);
     let mut number = 1;
+    let mut unsure = None;
     loop {
         let this = Attempt { client, question: &question, deadline, trace, number };
         let error = match hedged(this).await {
             Ok(reply) => return Ok(reply),
             Err(error) => error,
-    let mut unsure = None;
         };
         let pause = pause_before_retry(number, &error);
         let again = has_surely_not_run(&error) || (number <= question.retries && error.is_retryable());
@@ -267,11 +267,6 @@ async fn ask(
         }
         sleep(pause).await;
         number += 1;
-    }
-}
-
-/// A request that never left is sent on the next connection, whatever the caller said about retries.
-fn has_surely_not_run(error: &CallError) -> bool {
         if !error.has_not_run() {
             unsure = Some(error);
         }
@@ -286,6 +281,11 @@ fn of_all_attempts(earlier: Option<&CallError>, last: CallError) -> CallError {
         CallError::Expired { service, .. } => CallError::Expired { service, ran: Ran::Maybe },
         CallError::ConnectionLost { reason, .. } => CallError::ConnectionLost { may_have_run: true, reason },
         _ => earlier.clone(),
+    }
+}
+
+/// A request that never left is sent on the next connection, whatever the caller said about retries.
+fn has_surely_not_run(error: &CallError) -> bool {
     matches!(error, CallError::ConnectionLost { may_have_run: false, .. })
 }
 
@@ -316,11 +316,6 @@ async fn hedged(first: Attempt<'_>) -> Result<Reply, CallError> {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::Failure;
-
 async fn answer_of_two(
     first: Result<Reply, CallError>,
     second: impl Future<Output = Result<Reply, CallError>>,
@@ -330,6 +325,11 @@ async fn answer_of_two(
     second.await.map_err(|last| of_all_attempts(unsure, last))
 }
 
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Failure;
+
     #[test]
     fn pauses_grow_and_stay_bounded() {
         let error = CallError::Busy { service: "s".into() };
@@ -338,11 +338,6 @@ async fn answer_of_two(
         }
     }
 
-    #[test]
-    fn a_service_that_says_when_is_believed() {
-        let failure = Failure::unavailable("later").retry_after(Duration::from_secs(7));
-        assert_eq!(pause_before_retry(1, &CallError::Remote(failure)), Duration::from_secs(7));
-    }
     #[test]
     fn a_retry_that_has_not_run_does_not_speak_for_the_attempt_before() {
         let service = || "s".to_owned();
@@ -364,4 +359,9 @@ async fn answer_of_two(
         assert!(of_all_attempts(Some(&lost(true)), refused).remote().is_some());
     }
 
+    #[test]
+    fn a_service_that_says_when_is_believed() {
+        let failure = Failure::unavailable("later").retry_after(Duration::from_secs(7));
+        assert_eq!(pause_before_retry(1, &CallError::Remote(failure)), Duration::from_secs(7));
+    }
 }

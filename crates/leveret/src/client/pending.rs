@@ -12,6 +12,8 @@ use leveret_client::{Closed, Delivery};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, oneshot};
 
+use crate::profile;
+
 /// Answers of a gathering call that may wait unread. More means that the caller does not read; they are dropped.
 const GATHERED_UNREAD_MAX: usize = 1 << 16;
 
@@ -185,7 +187,8 @@ fn bounce_of(delivery: &Delivery) -> Option<Bounce> {
     let deaths = headers.find("x-death")?;
     let last = deaths.as_array()?.first()?.as_table()?;
     let text = |key: &str| last.get(key).and_then(|value| value.as_str()).unwrap_or_default().to_owned();
-    let delivered = headers.find("x-delivery-count").and_then(|count| count.as_i64()).unwrap_or(0) > 0;
+    let counted = headers.find("x-delivery-count").and_then(|count| count.as_i64()).unwrap_or(0) > 0;
+    let delivered = counted || headers.find(profile::DELIVERED).is_some();
     Some(Bounce { reason: text("reason"), queue: text("queue"), delivered })
 }
 
