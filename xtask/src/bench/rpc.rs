@@ -3,8 +3,8 @@
 
 use super::connection::{Connection, QueueKind, refuse_close};
 use super::frames::{
-    BODY, Frame, HAS_CORRELATION_ID, HAS_HEADERS, HAS_REPLY_TO, HEADER, delivery_tag, id, short_string, write_ack,
-    write_publish, write_short_string,
+    BODY, Frame, HAS_CORRELATION_ID, HAS_HEADERS, HAS_REPLY_TO, HEADER, delivery_tag, id, short_string,
+    write_ack, write_publish, write_short_string,
 };
 use super::load::{Counters, Histogram};
 use anyhow::{Context, Result, ensure};

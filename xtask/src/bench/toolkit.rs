@@ -104,7 +104,8 @@ pub(super) fn recipe_workers(url: &str) -> Result<Workers> {
 pub(super) fn ask_by_recipe(url: &str, counters: &Counters) -> Result<Histogram> {
     let runtime = runtime()?;
     let ended = runtime.block_on(async {
-        let connection = leveret_client::Connection::open(&leveret_client::ConnectOptions::parse(url)?).await?;
+        let connection =
+            leveret_client::Connection::open(&leveret_client::ConnectOptions::parse(url)?).await?;
         let mut latencies = Histogram::new();
         for number in 0_u64.. {
             if counters.stopped() {

@@ -89,14 +89,18 @@ impl Workload {
                 format!("{}-byte calls, 64 in flight, exclusive reply queue, one responder", rpc::BODY_BYTES)
             }
             Workload::Rpc1 => format!("{}-byte calls, one at a time", rpc::BODY_BYTES),
-            Workload::Toolkit64 => "the same calls through the toolkit, caller and worker, 64 in flight".to_owned(),
+            Workload::Toolkit64 => {
+                "the same calls through the toolkit, caller and worker, 64 in flight".to_owned()
+            }
             Workload::Toolkit1 => "the same calls through the toolkit, one at a time".to_owned(),
             Workload::Worker => {
                 format!("a worker of the toolkit, asked by bare frames, {WORKER_IN_FLIGHT} in flight")
             }
-            Workload::Recipe => "JSON, a durable request queue, three workers, a response queue per question, one at a \
+            Workload::Recipe => {
+                "JSON, a durable request queue, three workers, a response queue per question, one at a \
                                  time (the recipe's own page speaks of 30 messages/s)"
-                .to_owned(),
+                    .to_owned()
+            }
             Workload::Backlog => format!(
                 "{BACKLOG_MESSAGES} persistent {BODY_BYTES}-byte messages confirmed and left waiting, then drained \
                  (--quick: {BACKLOG_MESSAGES_QUICK})"
