@@ -140,7 +140,8 @@ impl Lane<'_> {
     }
 
     async fn one_fault(&mut self, number: u64) -> Result<()> {
-        let mut random = Random::new(self.plan.seed ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        // Through the generator, or the decisions of one fault would be those of the one before, shifted.
+        let mut random = Random::new(Random::new(self.plan.seed ^ number).next());
         let fault = self.choose(&mut random);
         let begun = Instant::now();
         if fault.takes_tasks() {
