@@ -70,7 +70,7 @@ pub use client::{
 pub use code::Code;
 pub use context::Context;
 pub use failure::{Failure, IntoFailure};
-pub use handler::{BlockingFn, HandlerFn, HandlerFuture, RawFn, blocking, handler, raw};
+pub use handler::{HandlerFn, HandlerFuture, blocking, handler, raw};
 pub use leveret_client::{ConnectError, ConnectOptions};
 pub use leveret_wire::{FieldTable, FieldValue, Properties};
 pub use payload::Payload;
