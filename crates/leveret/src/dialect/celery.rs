@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use super::delivery::{Delivery, part};
 use super::{Dialect, Envelope, OutgoingCall, OutgoingRequest, Wrapper};
-use super::{arguments, foreign_failure, headers, json_body, json_string, spliced, text};
+use super::{arguments, foreign_failure, headers, json_body, json_string, spliced, text, unwrapped};
 use crate::content::{ContentError, json_text};
 use crate::{Code, Failure, Payload};
 
@@ -94,17 +94,17 @@ fn exception(code: Code) -> (&'static str, &'static str) {
 pub(super) fn is_notice(payload: &Payload) -> bool {
     const STATES: [&str; 5] = ["PENDING", "RECEIVED", "STARTED", "RETRY", "PROGRESS"];
     let Ok(text) = json_text(payload) else { return false };
-    serde_json::from_slice::<Answer<'_>>(&text).is_ok_and(|answer| STATES.contains(&answer.status))
+    unwrapped::<Answer<'_>>(&text).is_some_and(|answer| STATES.contains(&answer.status))
 }
 
 pub(super) fn answer(payload: Payload) -> Result<Payload, Failure> {
     let Ok(text) = json_text(&payload) else { return Ok(payload) };
-    match serde_json::from_slice::<Answer<'_>>(&text) {
-        Ok(answer) if answer.status == "SUCCESS" => Ok(part(&text, answer.result)),
-        Ok(answer) => {
+    match unwrapped::<Answer<'_>>(&text) {
+        Some(answer) if answer.status == "SUCCESS" => Ok(part(&text, answer.result)),
+        Some(answer) => {
             Err(reported(answer.status, serde_json::from_str(answer.result.get()).unwrap_or_default()))
         }
-        Err(_) => Ok(payload),
+        None => Ok(payload),
     }
 }
 

@@ -23,6 +23,7 @@ mod spring;
 
 use bytes::Bytes;
 use leveret_wire::{FieldTable, FieldValue, Properties};
+use serde::Deserialize;
 
 use crate::content::ContentError;
 use crate::profile::{IN_PROGRESS, PERSISTENT, STATUS};
@@ -354,6 +355,13 @@ fn json_body(body: impl Into<Bytes>) -> Payload {
 /// JSON text around parts that are JSON text already: no digit of them changes.
 fn spliced(parts: &[&[u8]]) -> Bytes {
     parts.concat().into()
+}
+
+/// A wrapper: an object with the fields of `T`. Serde takes an array for a struct as well, its fields in order; here that
+/// is somebody's list of arguments.
+fn unwrapped<'a, T: Deserialize<'a>>(text: &'a [u8]) -> Option<T> {
+    let is_object = text.trim_ascii_start().first() == Some(&b'{');
+    is_object.then(|| serde_json::from_slice(text).ok()).flatten()
 }
 
 /// JSON text of a string.

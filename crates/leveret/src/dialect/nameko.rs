@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use super::delivery::{Delivery, part};
 use super::{Dialect, Envelope, OutgoingCall, OutgoingRequest, ReplyAddress, Wrapper};
-use super::{arguments, foreign_failure, json_body, spliced};
+use super::{arguments, foreign_failure, json_body, spliced, unwrapped};
 use crate::content::{self, ContentError, Format, json_text};
 use crate::{Code, Failure, Payload};
 
@@ -41,7 +41,7 @@ struct Answer<'a> {
 
 pub(super) fn read(delivery: &Delivery<'_>) -> Option<Envelope> {
     let text = delivery.json()?;
-    let request: Request<'_> = serde_json::from_slice(&text).ok()?;
+    let request: Request<'_> = unwrapped(&text)?;
     let payload = arguments::to_payload(&text, request.args, request.kwargs)?;
     let content_type = delivery.payload().content_type;
     let envelope = delivery.envelope(Dialect::Nameko, Wrapper::Nameko { content_type });
@@ -96,10 +96,10 @@ fn in_format_of_request(content_type: Option<&str>, json: Payload) -> Result<Pay
 
 pub(super) fn answer(payload: Payload) -> Result<Payload, Failure> {
     let Ok(text) = json_text(&payload) else { return Ok(payload) };
-    match serde_json::from_slice(&text) {
-        Ok(Answer { error: Some(error), .. }) => Err(reported(error)),
-        Ok(Answer { result, .. }) => Ok(part(&text, result)),
-        Err(_) => Ok(payload),
+    match unwrapped(&text) {
+        Some(Answer { error: Some(error), .. }) => Err(reported(error)),
+        Some(Answer { result, .. }) => Ok(part(&text, result)),
+        None => Ok(payload),
     }
 }
 

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::delivery::{Delivery, fits, part};
 use super::{Dialect, Envelope, OutgoingCall, OutgoingRequest, Wrapper};
-use super::{foreign_failure, json_string, problem, spliced};
+use super::{foreign_failure, json_string, problem, spliced, unwrapped};
 use crate::content::{ContentError, json_text};
 use crate::{Code, Failure, Payload};
 
@@ -49,7 +49,7 @@ struct Answer<'a> {
 
 pub(super) fn read(delivery: &Delivery<'_>) -> Option<Envelope> {
     let text = delivery.json()?;
-    let packet: Packet<'_> = serde_json::from_slice(&text).ok()?;
+    let packet: Packet<'_> = unwrapped(&text)?;
     if packet.data.is_none() && packet.id.is_none() {
         return None;
     }
@@ -95,7 +95,7 @@ pub(super) fn failure(failure: &Failure, trace_id: Option<&str>) -> Payload {
 
 pub(super) fn answer(payload: Payload) -> Result<Payload, Failure> {
     let Ok(text) = json_text(&payload) else { return Ok(payload) };
-    let Ok(answer) = serde_json::from_slice::<Answer<'_>>(&text) else { return Ok(payload) };
+    let Some(answer) = unwrapped::<Answer<'_>>(&text) else { return Ok(payload) };
     match (answer.err, answer.response) {
         (Some(err), _) if !err.is_null() => Err(reported(err)),
         (_, Some(response)) => Ok(part(&text, response)),

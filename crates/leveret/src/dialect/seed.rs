@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 
 use super::delivery::{Delivery, fits, part};
 use super::{Dialect, Envelope, OutgoingCall, OutgoingRequest, ReplyAddress, Wrapper};
-use super::{json_string, problem, spliced};
+use super::{json_string, problem, spliced, unwrapped};
 use crate::content::{ContentError, json_text};
 use crate::{Failure, Payload};
 
@@ -41,7 +41,7 @@ struct Answer<'a> {
 
 pub(super) fn read(delivery: &Delivery<'_>) -> Option<Envelope> {
     let text = delivery.json()?;
-    let question: Question<'_> = serde_json::from_slice(&text).ok()?;
+    let question: Question<'_> = unwrapped(&text)?;
     let (qid, key) = match question.qid {
         None => (Bytes::from_static(b"null"), None),
         Some(qid) => (text.slice_ref(qid.get().as_bytes()), Some(key(qid)?)),
@@ -81,9 +81,9 @@ pub(super) fn failure(qid: &Bytes, failure: &Failure, trace_id: Option<&str>) ->
 
 pub(super) fn answer(payload: Payload) -> Result<Payload, Failure> {
     let Ok(text) = json_text(&payload) else { return Ok(payload) };
-    match serde_json::from_slice::<Answer<'_>>(&text) {
-        Ok(Answer { error: Some(Value::Object(error)), .. }) => Err(problem::from_json(None, &error)),
-        Ok(Answer { a: Some(answer), .. }) => Ok(part(&text, answer)),
+    match unwrapped(&text) {
+        Some(Answer { error: Some(Value::Object(error)), .. }) => Err(problem::from_json(None, &error)),
+        Some(Answer { a: Some(answer), .. }) => Ok(part(&text, answer)),
         _ => Ok(payload),
     }
 }

@@ -212,6 +212,19 @@ fn failures_in_headers_and_body() {
 }
 
 #[test]
+fn a_list_is_nobodys_wrapper() {
+    let everybody = Properties::default();
+    for list in ["[1]", "[1,2]", r#"["forecast",{},"7"]"#, "[[],{}]", "[[1],null]"] {
+        let list = Bytes::from_static(list.as_bytes());
+        assert_eq!(read(&ALL, "", "weather", &everybody, &list).dialect, Dialect::Profile, "{list:?}");
+        for dialect in ALL {
+            let answer = read_answer(dialect, &everybody, list.clone()).unwrap();
+            assert_eq!(answer.body, list, "{dialect:?}");
+        }
+    }
+}
+
+#[test]
 fn pickle_is_not_opened() {
     let headers = json!({"task": "weather.forecast", "id": "1", "ignore_result": "maybe"});
     let properties = json!({"content_type": "application/x-python-serialize", "headers": headers});
