@@ -89,6 +89,9 @@ def one_rust_worker_serves_callers_of_every_kind():
             lines = [line for line in program.finish() if line.startswith(("Columbus", "Oz"))]
             equal(lines[0], FORECAST, f"forecast for {caller}")
             true(errors[caller] in lines[1], f"error for {caller}: {lines[1]}")
+        places = json.dumps([{"city": "Columbus"}, {"city": "Richmond"}])
+        warmest = rust("leveret", "call", "--url", URL, "weather", "--type", "warmest", places).finish()
+        equal(json.loads(warmest[0]), {"city": "Richmond"}, "a list is no wrapper of any of them")
 
 
 def a_shell_script_is_a_worker():

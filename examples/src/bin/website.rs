@@ -13,6 +13,9 @@ use leveret_client::{Consume, Consumer, ExchangeDeclare, QueueDeclare};
 use leveret_examples::{Task, broker_url};
 use rusqlite::Connection;
 
+const ORDERS: &str = "CREATE TABLE IF NOT EXISTS orders (id INTEGER PRIMARY KEY, title TEXT, pdf BLOB)";
+const DELIVERED: &str = "UPDATE orders SET pdf = ?1 WHERE id = ?2 AND pdf IS NULL";
+
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
@@ -23,19 +26,17 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let mut results = results(&client, &queue).await?;
     let mut database = Connection::open(&path)?;
     sqlite::create_table(&database)?;
-    database
-        .execute_batch("CREATE TABLE IF NOT EXISTS orders (id INTEGER PRIMARY KEY, title TEXT, pdf BLOB)")?;
+    database.execute_batch(ORDERS)?;
     let relay = Relay::sqlite(&path, &client).start();
     let mut waiting = 0;
     for title in arguments {
-        waiting += u32::from(order(&mut database, &queue, &title)?);
+        waiting += usize::from(order(&mut database, &queue, &title)?);
     }
     while waiting > 0 {
         let result = results.next().await.ok_or("the queue of results is gone")?;
         let properties = result.properties().to_properties();
         let order = String::from_utf8(properties.correlation_id.unwrap_or_default())?;
-        waiting -=
-            database.execute("UPDATE orders SET pdf = ?1 WHERE id = ?2", (&result.body[..], &order))? as u32;
+        waiting -= database.execute(DELIVERED, (&result.body[..], &order))?; // 0 if it came again
         result.ack();
         println!("order {order}: a PDF of {} octets", result.body.len());
     }
