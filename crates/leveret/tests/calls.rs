@@ -6,8 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use leveret::{Answer, CallError, Code, Context, Failure, Payload, Properties, Ran, Request, RetryPolicy};
-use support::{Site, publish, slow, square, start, until};
+use leveret::{
+    Answer, CallError, Code, Context, Failure, FieldTable, FieldValue, Payload, Properties, Ran, Request,
+    RetryPolicy, TaskError,
+};
+use leveret_client::QueueDeclare;
+use support::{Site, publish, slow, soon, square, start, until};
 
 #[tokio::test]
 async fn a_call_is_answered() {
@@ -302,6 +306,28 @@ async fn a_task_given_twice_is_done_once() {
     }
     until("repeated", || worker.stats().repeated > 0).await;
     assert_eq!(worked.load(Ordering::SeqCst), 1);
+    worker.drain().await;
+}
+
+#[tokio::test]
+async fn a_task_waits_until_its_queue_has_room() {
+    let site = Site::new();
+    let client = site.client().await;
+    let channel = client.connection().await.unwrap().channel().await.unwrap();
+    let mut arguments = FieldTable::new();
+    arguments.insert("x-max-length", FieldValue::I64(1));
+    arguments.insert("x-overflow", FieldValue::LongString(b"reject-publish".to_vec()));
+    let service = site.name("full");
+    let declare = QueueDeclare { arguments, ..QueueDeclare::durable(&service) };
+    channel.declare_queue(&declare).await.unwrap();
+    client.task(&service, &1).await.unwrap();
+    let error = client.task(&service, &2).timeout(Duration::from_millis(200)).await.unwrap_err();
+    assert!(matches!(error, TaskError::Full { .. }), "{error:?}");
+    let waiting = start(client.task(&service, &3));
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let worker = client.serve(&service, square()).start().await.unwrap();
+    soon(waiting).await.unwrap().unwrap();
+    until("both are done", || worker.stats().requests == 2).await;
     worker.drain().await;
 }
 

@@ -30,6 +30,9 @@ use crate::{CallError, Code, Failure, Payload, Ran, profile};
 
 /// A bounce leaves its queue at the deadline and takes a moment: what it says is worth that moment.
 const BOUNCE_GRACE: Duration = Duration::from_millis(100);
+/// Why a broker refuses a message without a word: `x-overflow: reject-publish`, or, in a cluster, a quorum queue between
+/// two leaders.
+pub(super) const NOT_TAKEN: &str = "its queue is full, or has no leader at the moment";
 /// So many calls at once are better written together than each for itself.
 const ALONE_MAX: usize = 2;
 
@@ -172,7 +175,7 @@ async fn wait(
 
 fn not_confirmed(this: Attempt<'_>, error: NotConfirmed) -> CallError {
     match error {
-        NotConfirmed::Refused => this.overloaded("its queue is full"),
+        NotConfirmed::Refused => this.overloaded(NOT_TAKEN),
         NotConfirmed::Returned(returned) if returned.code == 313 => {
             CallError::NoWorker { service: this.question.service.clone() }
         }

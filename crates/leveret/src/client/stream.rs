@@ -26,7 +26,9 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout_at;
 
 use super::Client;
-use super::attempt::{Attempt, answered_no, bounced, cancel, read_answer, unsendable, wait_until_unblocked};
+use super::attempt::{
+    Attempt, NOT_TAKEN, answered_no, bounced, cancel, read_answer, unsendable, wait_until_unblocked,
+};
 use super::call::{Call, Decode, Question, Reply, deadline};
 use super::pending::{Arrival, Ticket};
 use super::uplink::Uplink;
@@ -305,7 +307,7 @@ async fn publish(this: Attempt<'_>, uplink: &Uplink, properties: &Properties) ->
     match timeout_at(this.deadline.into(), confirm).await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(NotConfirmed::Refused)) => {
-            Err(CallError::Overloaded { service, reason: "its queue is full".to_owned() })
+            Err(CallError::Overloaded { service, reason: NOT_TAKEN.to_owned() })
         }
         Ok(Err(NotConfirmed::Returned(_))) => Err(CallError::NoRoute { service }),
         Ok(Err(NotConfirmed::Lost { closed, sent })) => Err(CallError::lost(&closed, sent)),

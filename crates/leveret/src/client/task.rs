@@ -18,11 +18,20 @@ use crate::trace::TraceContext;
 use crate::wait_queue::{DELAY_MAX, declare_wait_queue};
 use crate::{Payload, profile};
 
+/// Pauses after a queue refused a task; they double.
+const REFUSED_FIRST: Duration = Duration::from_millis(50);
+const REFUSED_MAX: Duration = Duration::from_secs(1);
+/// A broker that stops.
+const CONNECTION_FORCED: u16 = 320;
+/// A RabbitMQ node that lost another one.
+const INTERNAL_ERROR: u16 = 541;
+
 /// A task to be given away; awaiting it gives it, and returns its message id. Made by [`Client::task`].
 ///
 /// When it returns, the broker has confirmed that the message is safe. If the connection is lost before that, the
 /// task is given again on the next one, with the same message id, until the timeout: workers may see it twice
-/// and recognise it by that id.
+/// and recognise it by that id. A queue that refuses it (it is full, or in a cluster has no leader at the moment) is
+/// asked again in the same way.
 #[must_use = "a task is not given away until it is awaited"]
 pub struct Task {
     client: Client,
@@ -45,7 +54,7 @@ pub enum TaskError {
         /// The service.
         service: String,
     },
-    /// The queue is full.
+    /// The queue refused it up to the timeout: it is full.
     Full {
         /// The service.
         service: String,
@@ -165,6 +174,7 @@ impl Task {
     async fn give_in(&self, payload: &Payload, trace: Option<&TraceContext>) -> Result<String, TaskError> {
         let properties = self.properties(payload, trace);
         let deadline = Instant::now() + self.timeout;
+        let mut pause = REFUSED_FIRST;
         loop {
             let uplink = match self.client.uplink(deadline).await {
                 Ok(uplink) => uplink,
@@ -174,6 +184,10 @@ impl Task {
             match tokio::time::timeout_at(deadline.into(), attempt).await {
                 Err(_) => {
                     return Err(TaskError::Unconfirmed { reason: "no answer before the timeout".to_owned() });
+                }
+                Ok(Some(Err(TaskError::Full { .. }))) if Instant::now() + pause < deadline => {
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(REFUSED_MAX);
                 }
                 Ok(Some(outcome)) => return outcome.map(|()| self.message_id.clone()),
                 Ok(None) => {}
@@ -243,7 +257,7 @@ impl Task {
 /// A closed connection comes back; anything else does not become better.
 fn refused(error: ChannelError) -> Option<Result<(), TaskError>> {
     match error {
-        ChannelError::Closed(closed) if closed.code == 0 || closed.code == 320 => None,
+        ChannelError::Closed(closed) if matches!(closed.code, 0 | CONNECTION_FORCED | INTERNAL_ERROR) => None,
         error => Some(Err(TaskError::Unsendable(error.to_string()))),
     }
 }
