@@ -42,16 +42,16 @@ stop_epmd() {
   rm -f "$1/epmd.pid"
 }
 
-# start_node DIR NODE
+# start_node DIR NODE: without the management plugin, which would be on one port for all
 start_node() {
   local dir=$1 node=$2
-  RABBITMQ_NODENAME=$(node_name "$node") RABBITMQ_DIST_PORT=$((DIST + node - 1)) RABBITMQ_EPMD_PORT=$EPMD \
+  MGMT_PORT='' RABBITMQ_NODENAME=$(node_name "$node") RABBITMQ_DIST_PORT=$((DIST + node - 1)) RABBITMQ_EPMD_PORT=$EPMD \
     RABBITMQ_EXTRA_CONF="$dir/node-$node.conf" "$HERE/rabbitmq.sh" start $((AMQP + node - 1)) "$dir/node-$node" >/dev/null
 }
 
 await_all() { "$HERE/rabbitmq.sh" ctl "$1/node-$2" -q await_online_nodes ${#NODES[@]} --timeout 60; }
 
-# join_first NODE: its configuration. The first node founds the cluster, and the others, started at the same time, wait for it.
+# join_first NODE: its configuration. The first node founds the cluster, the others join it.
 join_first() {
   [ "$1" != 1 ] || return 0
   cat <<CONF
@@ -83,7 +83,9 @@ start() {
   ports "$1"
   prepare "$dir"
   start_epmd "$dir"
-  for node in "${NODES[@]}"; do
+  # The first alone: whoever joins while it enables its feature flags may find tables of another shape, and gives up.
+  start_node "$dir" 1 || failed=1
+  for node in "${NODES[@]:1}"; do
     start_node "$dir" "$node" &
     pids+=($!)
   done

@@ -168,7 +168,10 @@ impl Broken {
         let Broken { site, own } = self;
         let Some((broker, dir)) = own else {
             let command = std::env::var("LEVERET_TEST_RESTART").unwrap();
-            let status = tokio::process::Command::new("sh").args(["-c", &command]).status().await.unwrap();
+            let mut shell = tokio::process::Command::new("sh");
+            // `leveret serve` takes LEVERET_… for its own settings.
+            shell.args(["-c", &command]).env_remove("LEVERET_TEST_RESTART").env_remove("LEVERET_TEST_URL");
+            let status = shell.status().await.unwrap();
             assert!(status.success(), "{command}");
             return Broken { site, own: None };
         };
