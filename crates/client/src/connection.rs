@@ -229,11 +229,18 @@ async fn open_on(
     Ok(start(Halves { reader, writer }, options, agreed, received))
 }
 
+/// Brokers keep a dead letter's history in its headers, which may outgrow the frame that they came in; RabbitMQ
+/// sends them all the same. Ending the connection would not help: the message comes again on the next one.
+const HEADER_OVERRUN_MAX_BYTES: u32 = 64 << 10;
+
 /// Starts the connection's task.
 fn start(halves: Halves, options: &ConnectOptions, agreed: Agreed, received: Vec<u8>) -> Connection {
     let Agreed { server, limits: TuneLimits { channel_max, frame_max, heartbeat_s } } = agreed;
-    let session =
-        Session::new(Limits { channel_max, frame_max, message_max_bytes: options.message_max_bytes });
+    let session = Session::new(Limits {
+        channel_max,
+        frame_max: frame_max.saturating_add(HEADER_OVERRUN_MAX_BYTES),
+        message_max_bytes: options.message_max_bytes,
+    });
     let outbox = Outbox::new(halves.writer, options.outbox_max_bytes, frame_max);
     let local_id = NEXT_LOCAL_ID.fetch_add(1, Ordering::Relaxed);
     let shared = Arc::new(Shared::new(session, outbox, server, local_id));

@@ -50,7 +50,7 @@ pub(crate) trait Tokens {
 pub(crate) struct Limits {
     /// Channels at a time.
     pub(crate) channel_max: u16,
-    /// Octets of a frame; 0 is the default limit.
+    /// Octets of a frame to accept; 0 is the default limit.
     pub(crate) frame_max: u32,
     /// Octets of a body.
     pub(crate) message_max_bytes: u64,

@@ -144,6 +144,28 @@ async fn what_has_no_form_on_the_wire_is_not_sent() {
     soon(confirmed.publish(&Publish::to_queue(&queue, b"x")).await.unwrap()).await.unwrap();
 }
 
+/// Found by the fault campaign: on RabbitMQ such a message cost one connection after the other.
+#[tokio::test]
+async fn a_dead_letter_that_has_outgrown_its_frame_costs_no_connection() {
+    let peer = Peer::start().await;
+    let connection = peer.connect().await;
+    let channel = connection.channel().await.unwrap();
+    let (short, buried) = (unique("short"), unique("buried"));
+    let declare = QueueDeclare::exclusive(&short)
+        .argument("x-message-ttl", 1_i64)
+        .argument("x-dead-letter-exchange", "")
+        .argument("x-dead-letter-routing-key", buried.as_str());
+    channel.declare_queue(&declare).await.unwrap();
+    channel.declare_queue(&QueueDeclare::exclusive(&buried)).await.unwrap();
+    let mut consumer = channel.consume(&Consume::queue(&buried)).await.unwrap();
+    let headers = FieldTable::from([("filler", "x".repeat(131_000))]);
+    let properties = leveret_wire::Properties { headers: Some(headers), ..Default::default() };
+    channel.publish(&Publish { properties: &properties, ..Publish::to_queue(&short, b"x") }).await.unwrap();
+    let letter = soon(consumer.next()).await.expect("the connection lives");
+    assert!(letter.properties().headers().unwrap().find("x-death").is_some());
+    assert!(connection.is_open());
+}
+
 #[tokio::test]
 async fn a_dropped_call_does_not_shift_the_answers() {
     let peer = Peer::start().await;
