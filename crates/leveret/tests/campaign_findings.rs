@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use leveret::{Client, Context, Failure};
+use leveret::{Client, Context, Failure, FieldTable, Properties};
 
 #[tokio::test]
 async fn a_client_whose_reply_queue_was_deleted_calls_on() {
@@ -41,5 +41,31 @@ async fn a_request_that_kills_its_workers_does_not_multiply() {
     let worker = client.serve("deadly", attempt).start().await.unwrap();
     assert_eq!(call.await.unwrap().unwrap(), 2);
     assert!(begun.elapsed() >= Duration::from_millis(90), "{:?}", begun.elapsed());
+    worker.drain().await;
+}
+
+/// A task that could not be parked, for lack of room for a header, kept its place among those being worked on for ever.
+#[tokio::test]
+async fn a_task_whose_headers_fill_the_frame_is_parked() {
+    let client = Client::connect("embedded:").await.unwrap();
+    let never = leveret::handler(|_, ()| async move { Err::<(), _>(Failure::internal("no")) });
+    let worker = client.serve("full", never).start().await.unwrap();
+    let headers = FieldTable::from([("filler", "x".repeat(130_900))]);
+    let properties = Properties { headers: Some(headers), ..Properties::default() };
+    let channel = client.connection().await.unwrap().channel().await.unwrap();
+    let task = leveret_client::Publish {
+        properties: &properties,
+        ..leveret_client::Publish::to_queue("full", b"null")
+    };
+    channel.publish(&task).await.unwrap();
+    let parked = loop {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        if worker.stats().parked == 1
+            && let Some(parked) = channel.get("full.parked", true).await.unwrap()
+        {
+            break parked;
+        }
+    };
+    assert_eq!(&parked.body[..], b"null");
     worker.drain().await;
 }

@@ -9,7 +9,7 @@ use leveret_wire::{FieldTable, FieldValue, Properties};
 use super::Handler;
 use super::dedup::{First, Slot};
 use super::intake::Accepted;
-use super::retry::{park, retry_later};
+use super::retry::{NotMoved, park, retry_later};
 use super::run::Ended;
 use super::shift::Shift;
 use super::stats::count;
@@ -211,17 +211,24 @@ impl<S: Handler> Work<S> {
         let attempt = accepted.attempt;
         let hopeless = matches!(failure.code, Code::InvalidArgument | Code::Unimplemented);
         let pause = self.options.retries.pause_after(attempt).filter(|_| !hopeless);
-        let moved = match pause {
+        let retried = match pause {
             Some(pause) => {
-                count(&self.counters.retried);
                 let pause = failure.retry_after.unwrap_or(pause);
-                retry_later(&shift.steward, delivery, &shift.queue, attempt + 1, pause).await
+                retry_later(&shift.steward, delivery, &shift.queue, attempt + 1, pause).await.map(|()| true)
             }
-            None => {
+            None => Ok(false),
+        };
+        let moved = match retried {
+            Ok(true) => {
+                count(&self.counters.retried);
+                Ok(())
+            }
+            Ok(false) | Err(NotMoved::HeadersTooLarge) => {
                 count(&self.counters.parked);
                 let reason = failure.to_string();
                 park(&shift.steward, delivery, &self.options.service, &shift.queue, attempt, &reason).await
             }
+            Err(error) => Err(error),
         };
         match moved {
             Ok(()) => self.settle(shift, delivery),

@@ -8,7 +8,7 @@ use leveret_wire::{FieldValue, Properties};
 use tokio::sync::Semaphore;
 
 use super::dedup::{First, Seen};
-use super::retry::{REDELIVERY_PAUSE, park, retry_later};
+use super::retry::{NotMoved, REDELIVERY_PAUSE, park, retry_later};
 use super::shift::Shift;
 use super::stats::count;
 use super::worker::{Running, Work};
@@ -217,26 +217,41 @@ impl<S: Handler> Work<S> {
         let queue = &shift.queue;
         if attempt > self.options.delivery_limit {
             let reason = format!("delivery_limit: {} deliveries without an end", attempt - 1);
-            let service = &self.options.service;
-            let parked = park(&shift.steward, delivery, service, queue, attempt, &reason).await;
-            if let Err(error) = parked {
-                tracing::error!(%error, "a poison message cannot be parked");
-                return Some(Verdict::Leave);
-            }
-            count(&self.counters.parked);
-            let failure = Failure::new(Code::Aborted, "the request was given up: its workers died of it");
-            return Some(Verdict::Answer(Box::new(envelope.clone()), failure));
+            return Some(self.give_up(shift, delivery, envelope, attempt, &reason).await);
         }
         if counted.is_some() {
             return None;
         }
         match retry_later(&shift.steward, delivery, queue, attempt, REDELIVERY_PAUSE).await {
             Ok(()) => Some(Verdict::Moved),
+            Err(error @ NotMoved::HeadersTooLarge) => {
+                let reason = format!("deliveries cannot be counted: {error}");
+                Some(self.give_up(shift, delivery, envelope, attempt, &reason).await)
+            }
             Err(error) => {
                 tracing::warn!(%error, "a redelivered message cannot be counted");
                 None
             }
         }
+    }
+
+    async fn give_up(
+        &self,
+        shift: &Shift,
+        delivery: &Delivery,
+        envelope: &Envelope,
+        attempt: u32,
+        reason: &str,
+    ) -> Verdict {
+        let service = &self.options.service;
+        let parked = park(&shift.steward, delivery, service, &shift.queue, attempt, reason).await;
+        if let Err(error) = parked {
+            tracing::error!(%error, "a poison message cannot be parked");
+            return Verdict::Leave;
+        }
+        count(&self.counters.parked);
+        let failure = Failure::new(Code::Aborted, "the request was given up: its workers died of it");
+        Verdict::Answer(Box::new(envelope.clone()), failure)
     }
 }
 

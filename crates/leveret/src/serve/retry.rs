@@ -49,9 +49,14 @@ impl RetryPolicy {
 /// must reach the broker before a worker gets the copy: one that dies of it would leave both.
 pub(super) const REDELIVERY_PAUSE: Duration = Duration::from_millis(100);
 
+/// Headers up to this size are carried along: a broker adds to them when a message dies, and a frame has its limit.
+const CARRIED_MAX_BYTES: usize = 64 << 10;
+
 /// Why a copy of a message could not be put elsewhere; the original stays unacknowledged.
 #[derive(Debug)]
 pub(super) enum NotMoved {
+    /// Its headers leave no room for ours, and for what the broker adds on the way.
+    HeadersTooLarge,
     Channel(ChannelError),
     NotConfirmed(NotConfirmed),
 }
@@ -59,6 +64,7 @@ pub(super) enum NotMoved {
 impl std::fmt::Display for NotMoved {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
+            NotMoved::HeadersTooLarge => f.write_str("its headers are too large to be carried along"),
             NotMoved::Channel(error) => error.fmt(f),
             NotMoved::NotConfirmed(error) => error.fmt(f),
         }
@@ -79,12 +85,17 @@ pub(super) async fn retry_later(
     attempt: u32,
     pause: Duration,
 ) -> Result<(), NotMoved> {
+    let properties = delivery.properties().to_properties();
+    if !can_be_carried(&properties) {
+        return Err(NotMoved::HeadersTooLarge);
+    }
     let wait_queue = declare_wait_queue(channel.channel(), queue, pause).await?;
     let headers = [(profile::ATTEMPT, FieldValue::I64(attempt.into()))];
-    move_to(channel, &wait_queue, delivery, headers).await
+    move_to(channel, &wait_queue, delivery, copied(properties, headers)).await
 }
 
-/// Puts a copy into the parking lot `<service>.parked`, with the reason. Confirmed when it returns.
+/// Puts a copy into the parking lot `<service>.parked`, with the reason. Confirmed when it returns. Headers that are too
+/// large stay behind: what cannot be parked would take a place of the worker for ever.
 pub(super) async fn park(
     channel: &ConfirmChannel,
     delivery: &Delivery,
@@ -101,16 +112,23 @@ pub(super) async fn park(
         (profile::PARKED_QUEUE, text(queue)),
         (profile::ATTEMPT, FieldValue::I64(attempt.into())),
     ];
-    move_to(channel, &parking_lot, delivery, headers).await
+    let mut properties = delivery.properties().to_properties();
+    if !can_be_carried(&properties) {
+        properties.headers = None;
+    }
+    move_to(channel, &parking_lot, delivery, copied(properties, headers)).await
 }
 
-async fn move_to<const N: usize>(
+fn can_be_carried(properties: &Properties) -> bool {
+    properties.encode().is_ok_and(|octets| octets.len() <= CARRIED_MAX_BYTES)
+}
+
+async fn move_to(
     channel: &ConfirmChannel,
     queue: &str,
     delivery: &Delivery,
-    headers: [(&str, FieldValue); N],
+    properties: Properties,
 ) -> Result<(), NotMoved> {
-    let properties = copied(delivery.properties().to_properties(), headers);
     let publish = Publish {
         exchange: "",
         routing_key: queue,
