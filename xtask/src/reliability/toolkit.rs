@@ -22,7 +22,6 @@ mod process;
 mod records;
 
 use anyhow::{Context, Result};
-use leveret_testkit::rabbitmq::RabbitMq;
 use leveret_testkit::random::Random;
 use leveret_testkit::supervisor::Launcher;
 use serde_json::{Value, json};
@@ -97,7 +96,7 @@ fn quiet_panics() {
 
 fn run_lane(site: &Site, plan: &Plan, lane: u64, faults: impl Iterator<Item = u64>) -> Result<Findings> {
     let broker = match plan.against {
-        Against::RabbitMq => Broker::RabbitMq(RabbitMq::start()?),
+        Against::RabbitMq => Broker::rabbitmq()?,
         Against::Leveret => {
             let folder = site.folder().join(format!("lane-{lane}"));
             std::fs::create_dir_all(&folder)?;
@@ -106,7 +105,7 @@ fn run_lane(site: &Site, plan: &Plan, lane: u64, faults: impl Iterator<Item = u6
                 binary,
                 data_dir: folder.join("data"),
                 log: folder.join("broker.log"),
-            })
+            })?
         }
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;

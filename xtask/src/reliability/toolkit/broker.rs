@@ -14,24 +14,35 @@ pub(super) enum Broker {
 }
 
 impl Broker {
-    pub(super) fn leveret(launcher: Launcher) -> Broker {
-        Broker::Leveret { launcher, server: None }
+    /// Starts Leveret.
+    pub(super) fn leveret(launcher: Launcher) -> Result<Broker> {
+        let mut broker = Broker::Leveret { launcher, server: None };
+        broker.start_again()?;
+        Ok(broker)
     }
 
-    /// Starts it, where it is not running; where it serves. Leveret comes back on another port.
-    pub(super) fn start(&mut self) -> Result<SocketAddr> {
+    /// Starts a RabbitMQ node.
+    pub(super) fn rabbitmq() -> Result<Broker> {
+        Ok(Broker::RabbitMq(RabbitMq::start()?))
+    }
+
+    /// Where it serves; `None` while it does not.
+    pub(super) fn address(&self) -> Option<SocketAddr> {
         match self {
-            Broker::RabbitMq(node) => {
-                node.start_again()?;
-                Ok(node.addr())
-            }
+            Broker::Leveret { server, .. } => server.as_ref().map(Server::address),
+            Broker::RabbitMq(node) => Some(node.addr()),
+        }
+    }
+
+    /// Starts it after a kill. Leveret comes back on another port.
+    pub(super) fn start_again(&mut self) -> Result<()> {
+        match self {
+            Broker::RabbitMq(node) => node.start_again()?,
             Broker::Leveret { launcher, server } => {
-                let started = launcher.start(START_TIMEOUT).context("the broker does not start")?;
-                let address = started.address();
-                *server = Some(started);
-                Ok(address)
+                *server = Some(launcher.start(START_TIMEOUT).context("the broker does not start")?);
             }
         }
+        Ok(())
     }
 
     /// `kill -9`.

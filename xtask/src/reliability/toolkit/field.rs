@@ -79,8 +79,8 @@ impl Proxies {
 }
 
 impl Field {
-    pub(super) async fn set_up(mut broker: Broker, records: Arc<Records>) -> Result<Field> {
-        let proxies = Proxies::start(broker.start()?)?;
+    pub(super) async fn set_up(broker: Broker, records: Arc<Records>) -> Result<Field> {
+        let proxies = Proxies::start(broker.address().context("the broker was just started")?)?;
         let diary: Diary = Arc::new(move |mark, id| records.noted(mark, id));
         let client = connect("campaign-caller", proxies.caller.address()).await?;
         let serving = connect("campaign-worker", proxies.worker.address()).await?;
@@ -107,7 +107,8 @@ impl Field {
             Fault::BrokerKilled { down } => {
                 self.broker.kill()?;
                 tokio::time::sleep(down).await;
-                let address = self.broker.start()?;
+                self.broker.start_again()?;
+                let address = self.broker.address().context("the broker was just started")?;
                 self.proxies.of(Whose::All).iter().for_each(|proxy| proxy.redirect(address));
             }
             Fault::Cut(whose) => proxies.of(whose).iter().for_each(|proxy| proxy.cut()),
@@ -143,7 +144,7 @@ impl Field {
                 tokio::time::sleep(time).await;
             }
             Fault::ProcessKilled { down } => self.restart_process(down).await?,
-            Fault::Poison => return Ok(poison::send_some(&self.client, random).await.join(", ")),
+            Fault::Poison => return Ok(poison::send_some(&self.client, random).await),
             Fault::ReplyQueueDeleted => self.delete_reply_queue().await?,
             Fault::ServiceQueueDeleted => self.delete(WORK).await?,
             // These are in what is asked for.

@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use super::job::WORK;
 
-/// Poison for one fault.
-const DOSES: u64 = 12;
+/// Messages for one fault: of many kinds, or so many of one kind that each could take a place of a worker.
+const KINDS: u64 = 12;
+const DOSES: u64 = 60;
 /// Longer means that the connection is busy dying.
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(2);
 /// More than a receiver unpacks.
@@ -25,20 +26,21 @@ struct Poison {
     body: Vec<u8>,
 }
 
-/// Sends some poison to the service. What the broker itself refuses costs only the channel it came on.
-pub(super) async fn send_some(client: &Client, random: &mut Random) -> Vec<&'static str> {
+/// Sends poison to the service. What the broker itself refuses costs only the channel it came on.
+pub(super) async fn send_some(client: &Client, random: &mut Random) -> String {
     let all = poisons();
+    let (kinds, doses) = if random.chance(1, 2) { (1, DOSES) } else { (KINDS, 1) };
     let mut sent = Vec::new();
-    for _ in 0..DOSES {
+    for _ in 0..kinds {
         let Some(poison) = random.pick(&all) else { break };
-        // One bomb at a time: unpacking is work.
-        if poison.name == BOMB && sent.contains(&BOMB) {
-            continue;
+        // Unpacking is work, and takes memory: one bomb at a time.
+        let doses = if poison.name == BOMB { 1 } else { doses };
+        sent.push(format!("{doses} × {}", poison.name));
+        for _ in 0..doses {
+            let _refused_or_late = tokio::time::timeout(PUBLISH_TIMEOUT, send(client, poison)).await;
         }
-        sent.push(poison.name);
-        let _refused_or_late = tokio::time::timeout(PUBLISH_TIMEOUT, send(client, poison)).await;
     }
-    sent
+    sent.join(", ")
 }
 
 async fn send(client: &Client, poison: &Poison) {
@@ -74,7 +76,7 @@ fn wrong_headers() -> Vec<Poison> {
         ("headers are negative", table(FieldValue::I64(i64::MIN))),
         ("headers are enormous", table(FieldValue::I64(i64::MAX))),
         ("headers are deep", table(deep)),
-        ("headers fill the frame", one("filler", text(&vec![b'x'; FULL_HEADERS_BYTES]))),
+        ("headers fill the frame", full_headers()),
         ("an answer", one("rpc-status", text(b"OK"))),
         ("a forged delivery count", one("x-delivery-count", FieldValue::I64(i64::MAX))),
         ("a forged death", one("x-death", text(b"expired"))),
@@ -89,6 +91,10 @@ fn wrong_headers() -> Vec<Poison> {
 
 fn one(name: &str, value: FieldValue) -> FieldTable {
     FieldTable(vec![(name.to_owned(), value)])
+}
+
+fn full_headers() -> FieldTable {
+    one("filler", FieldValue::LongString(vec![b'x'; FULL_HEADERS_BYTES]))
 }
 
 /// A request whose answer goes nowhere.
@@ -133,7 +139,9 @@ fn wrong_bodies() -> Vec<Poison> {
     let mut cut = bomb().to_vec();
     cut.truncate(40);
     let task = Properties { reply_to: None, ..asking() };
+    let full = Properties { headers: Some(full_headers()), ..task.clone() };
     [
+        ("a task that does not decode and fills the frame", full, b"{".to_vec()),
         ("truncated JSON", asking(), b"{\"Slow\":{\"ms\":".to_vec()),
         ("no JSON", asking(), vec![0xff; 100]),
         ("deep JSON", asking(), vec![b'['; 100_000]),
@@ -153,4 +161,14 @@ fn bomb() -> &'static [u8] {
         let zeros = Payload::new("application/json", vec![0; BOMB_BYTES]);
         zeros.compress(Compression::Gzip).map(|packed| packed.body.to_vec()).unwrap_or_default()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bomb_is_one() {
+        assert!((1..BOMB_BYTES / 100).contains(&bomb().len()), "{} octets", bomb().len());
+    }
 }
