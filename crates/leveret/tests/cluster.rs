@@ -70,7 +70,9 @@ async fn calls_and_tasks_outlive_nodes() {
     let ledger = ledger.outcomes.lock().unwrap();
     assert_eq!(ledger.values().sum::<usize>(), CALLS);
     assert!(!ledger.contains_key("late") && !ledger.contains_key("wrong"), "{ledger:?}");
-    assert!(ledger["ok"] >= CALLS * 9 / 10, "two nodes of three were there all the time: {ledger:?}");
+    let failed_with_retries: usize =
+        ledger.iter().filter(|(kind, _)| kind.ends_with(" (retries)")).map(|(_, count)| count).sum();
+    assert!(failed_with_retries <= CALLS / 200, "two nodes of three were there all the time: {ledger:?}");
 }
 
 /// With all addresses; it begins with any of them.
