@@ -52,14 +52,16 @@ pub(super) async fn attempt(this: Attempt<'_>) -> Result<Reply, CallError> {
     let uplink = this.client.uplink(this.deadline).await?;
     wait_until_unblocked(this, &uplink).await?;
     let (ticket, answer) = uplink.pending.expect_one().map_err(|closed| CallError::lost(&closed, false))?;
-    let properties = this.properties(&uplink, &ticket.correlation_id());
-    let confirm = this.publish(&uplink, &properties).await?;
+    let confirm = {
+        let properties = this.properties(&uplink, &ticket.correlation_id());
+        this.publish(&uplink, &properties).await?
+    };
     let mut guard = CancelGuard { this, uplink: &uplink, ticket: &ticket, armed: true };
     let comes_back = uplink.takes_bounces && uplink.connection.server().capability("rpc_bounce");
     let outcome = if this.question.fail_fast && !comes_back {
         tokio::select! {
             outcome = wait(this, &uplink, confirm, answer) => outcome,
-            error = no_worker(this, &uplink) => Err(error),
+            error = Box::pin(no_worker(this, &uplink)) => Err(error),
         }
     } else {
         wait(this, &uplink, confirm, answer).await
@@ -191,7 +193,7 @@ async fn arrived(
 ) -> Result<Reply, CallError> {
     match arrival {
         Ok(Arrival::Answer(delivery)) => read_answer(&delivery).map_err(|failure| answered_no(this, failure)),
-        Ok(Arrival::Bounced(bounce)) => Err(bounced(this, uplink, bounce).await),
+        Ok(Arrival::Bounced(bounce)) => Err(Box::pin(bounced(this, uplink, bounce)).await),
         Ok(Arrival::Lost(closed)) => Err(CallError::lost(&closed, true)),
         Err(_) => Err(CallError::Cancelled),
     }

@@ -256,7 +256,11 @@ async fn ask(
     let mut unsure = None;
     loop {
         let this = Attempt { client, question: &question, deadline, trace, number };
-        let error = match hedged(this).await {
+        let answer = match question.hedge {
+            None => attempt(this).await,
+            Some(after) => Box::pin(hedged(this, after)).await,
+        };
+        let error = match answer {
             Ok(reply) => return Ok(reply),
             Err(error) => error,
         };
@@ -298,10 +302,7 @@ fn pause_before_retry(number: u32, error: &CallError) -> Duration {
     most.mul_f64((random_u64() >> 11) as f64 / (1_u64 << 53) as f64)
 }
 
-async fn hedged(first: Attempt<'_>) -> Result<Reply, CallError> {
-    let Some(after) = first.question.hedge else {
-        return attempt(first).await;
-    };
+async fn hedged(first: Attempt<'_>, after: Duration) -> Result<Reply, CallError> {
     let mut one = std::pin::pin!(attempt(first));
     tokio::select! {
         answer = &mut one => return answer,

@@ -37,7 +37,7 @@ impl<S: Handler> Work<S> {
                 return Some(Failure::new(Code::Cancelled, "the caller called it off"));
             }
             Ended::Answered(Answer::Many(answers)) => {
-                let failure = self.answer_many(shift, accepted, answers).await;
+                let failure = Box::pin(self.answer_many(shift, accepted, answers)).await;
                 self.settle(shift, delivery);
                 return failure;
             }
@@ -45,7 +45,7 @@ impl<S: Handler> Work<S> {
             Ended::Failed(failure) => (Err(failure.clone()), Some(failure)),
         };
         if envelope.reply.is_none() {
-            self.finish_task(shift, delivery, accepted, failure.as_ref(), first).await;
+            Box::pin(self.finish_task(shift, delivery, accepted, failure.as_ref(), first)).await;
             return failure;
         }
         self.answer(shift, envelope, outcome.as_ref()).await;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
-use leveret_client::{Delivery, QueueDeclare};
+use leveret_client::{Connection, Delivery, QueueDeclare};
 use leveret_wire::{FieldValue, Properties};
 use tokio::sync::Semaphore;
 
@@ -93,8 +93,11 @@ impl<S: Handler> Work<S> {
             return Verdict::Drop;
         }
         let attempt = attempt_of(&properties);
-        if let Some(verdict) = self.stop_poison(shift, delivery, &envelope, &properties, attempt).await {
-            return verdict;
+        if delivery.redelivered {
+            let stopped = Box::pin(self.stop_poison(shift, delivery, &envelope, &properties, attempt));
+            if let Some(verdict) = stopped.await {
+                return verdict;
+            }
         }
         let id = properties.message_id.as_deref().and_then(|id| std::str::from_utf8(id).ok());
         let first = match id.map(|id| self.dedup.enter(id)) {
@@ -185,17 +188,14 @@ impl<S: Handler> Work<S> {
         if !waited_long(properties, deadline) || reply.is_direct() {
             return false;
         }
-        // 404: no such queue; 405: somebody's exclusive queue, so somebody is there.
-        let Ok(channel) = shift.connection.channel().await else { return false };
-        let asked = channel.declare_queue(&QueueDeclare::passive(&reply.routing_key)).await;
-        let gone = asked.is_err_and(|error| error.reply_code() == Some(404));
+        let gone = Box::pin(is_missing(&shift.connection, &reply.routing_key)).await;
         if gone {
             self.callers_gone.note(reply.routing_key.as_bytes());
         }
         gone
     }
 
-    /// A request that kills its workers is delivered again and again. Quorum queues count deliveries; for all others
+    /// What to do with a request that was delivered before: one that kills its workers is delivered again and again. Quorum queues count deliveries; for all others
     /// the count is written into the message.
     async fn stop_poison(
         &self,
@@ -205,9 +205,6 @@ impl<S: Handler> Work<S> {
         properties: &Properties,
         attempt: u32,
     ) -> Option<Verdict> {
-        if !delivery.redelivered {
-            return None;
-        }
         let headers = properties.headers.as_ref();
         let counted = headers.and_then(|headers| headers.get("x-delivery-count")?.as_i64());
         let attempt = match counted {
@@ -253,6 +250,13 @@ impl<S: Handler> Work<S> {
         let failure = Failure::new(Code::Aborted, "the request was given up: its workers died of it");
         Verdict::Answer(Box::new(envelope.clone()), failure)
     }
+}
+
+/// 404: no such queue; 405: somebody's exclusive queue, so somebody is there.
+async fn is_missing(connection: &Connection, queue: &str) -> bool {
+    let Ok(channel) = connection.channel().await else { return false };
+    let asked = channel.declare_queue(&QueueDeclare::passive(queue)).await;
+    asked.is_err_and(|error| error.reply_code() == Some(404))
 }
 
 /// Answers carry a status; a request never does. Working on one would answer an answer.

@@ -31,13 +31,13 @@ impl Outside {
     /// The channel for an answer to this address.
     pub(super) async fn channel_to(&self, address: &ReplyAddress) -> Result<Channel, ChannelError> {
         if !address.exchange.is_empty() {
-            return opened(&self.exchanges, || self.connection.channel()).await;
+            return opened(&self.exchanges, || Box::pin(self.connection.channel())).await;
         }
         // A broker that bounces by itself is ours, and decodes whatever it is given.
         if !address.is_direct() || self.connection.server().capability("rpc_bounce") {
             return Ok(self.own.clone());
         }
-        opened(&self.direct, || self.another()).await
+        opened(&self.direct, || Box::pin(self.another())).await
     }
 
     async fn another(&self) -> Result<Channel, ChannelError> {

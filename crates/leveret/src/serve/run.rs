@@ -26,11 +26,17 @@ pub(super) enum Ended {
 
 impl<S: Handler> Work<S> {
     /// Everything about one delivery, from its first look to its acknowledgement.
+    ///
+    /// What happens seldom is boxed, here and below: the future is moved for every request.
     pub(super) async fn handle(self: &Arc<Self>, shift: &Arc<Shift>, delivery: Delivery, came: Instant) {
         match self.judge(shift, &delivery, came).await {
             Verdict::Run(accepted) => self.work(shift, &delivery, *accepted).await,
-            Verdict::Answer(envelope, failure) => self.refuse(shift, &delivery, &envelope, &failure).await,
-            Verdict::Repeat(envelope, slot) => self.repeat(shift, &delivery, &envelope, &slot).await,
+            Verdict::Answer(envelope, failure) => {
+                Box::pin(self.refuse(shift, &delivery, &envelope, &failure)).await;
+            }
+            Verdict::Repeat(envelope, slot) => {
+                Box::pin(self.repeat(shift, &delivery, &envelope, &slot)).await;
+            }
             Verdict::Drop => delivery.ack(),
             Verdict::Moved => {
                 delivery.ack();
