@@ -38,6 +38,7 @@ pub(super) struct Field {
     broker: Broker,
     proxies: Proxies,
     pub(super) client: Client,
+    serving: Client,
     worker: Worker,
     process: WorkerProcess,
     diary: Diary,
@@ -86,14 +87,18 @@ impl Field {
         let serving = connect("campaign-worker", proxies.worker.address()).await?;
         let worker = serve(&serving, WORK, INSIDE, diary.clone()).await?;
         let process = WorkerProcess::start(proxies.process.address(), diary.clone())?;
-        let mut field = Field { broker, proxies, client, worker, process, diary };
+        let mut field = Field { broker, proxies, client, serving, worker, process, diary };
         field.control().await.context("before any fault")?;
         Ok(field)
     }
 
-    /// How many connections there have ever been, of everybody.
-    pub(super) fn connections_ever(&self) -> u64 {
-        self.proxies.of(Whose::All).iter().map(|proxy| proxy.accepted()).sum()
+    /// Which connections the caller and the worker inside have: others than before, if one was lost.
+    pub(super) async fn connections(&self) -> Result<[u64; 2]> {
+        let id = async |client: &Client| {
+            let connection = client.connection().await.map_err(|closed| anyhow!("{closed}"))?;
+            anyhow::Ok(connection.local_id())
+        };
+        Ok([id(&self.client).await?, id(&self.serving).await?])
     }
 
     pub(super) fn broker_bytes(&self) -> Option<u64> {
