@@ -47,6 +47,8 @@ const LANES: u64 = 4;
 const FAULT_MS: std::ops::Range<u64> = 50..450;
 /// Confirmed tasks are done by then, retries and all.
 const TASKS_BOUND: Duration = Duration::from_secs(20);
+/// So many control calls in a row without an answer: it will not become better.
+const STUCK_MAX: u32 = 3;
 /// Everything about one fault: beyond this somebody waits for ever.
 const FAULT_BOUND: Duration = Duration::from_secs(120);
 /// Tasks of the runtime above those after the first faults: connections that are just ending, and the like.
@@ -124,6 +126,8 @@ struct Lane<'a> {
     after_losses: bool,
     /// What it is about at the moment.
     step: String,
+    /// How many control calls in a row had no answer.
+    stuck: u32,
 }
 
 impl Lane<'_> {
@@ -137,6 +141,7 @@ impl Lane<'_> {
             findings: Findings::default(),
             after_losses: false,
             step: String::new(),
+            stuck: 0,
         };
         let mut done = 0;
         for number in faults {
@@ -149,6 +154,9 @@ impl Lane<'_> {
                 }
             }
             done += 1;
+            if lane.stuck >= STUCK_MAX {
+                break;
+            }
             if done == WARM_UP_FAULTS {
                 lane.findings.alive.0 = alive_tasks();
                 lane.findings.broker_bytes.0 = lane.field.broker_bytes();
@@ -209,6 +217,7 @@ impl Lane<'_> {
     async fn recover(&mut self, number: u64, fault: Fault) -> Option<Duration> {
         let case = format!("fault {number}, {fault}");
         let controlled = self.field.control().await;
+        self.stuck = if controlled.is_err() { self.stuck + 1 } else { 0 };
         if let Err(error) = &controlled {
             self.findings.verdict.fault("stuck after a fault", format!("{case}: {error:#}"));
         }
