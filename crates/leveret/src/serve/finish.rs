@@ -224,9 +224,9 @@ impl<S: Handler> Work<S> {
                 Ok(())
             }
             Ok(false) | Err(NotMoved::HeadersTooLarge) => {
-                count(&self.counters.parked);
-                let reason = failure.to_string();
-                park(&shift.steward, delivery, &self.options.service, &shift.queue, attempt, &reason).await
+                let (service, reason) = (&self.options.service, failure.to_string());
+                let parked = park(&shift.steward, delivery, service, &shift.queue, attempt, &reason).await;
+                parked.inspect(|()| count(&self.counters.parked))
             }
             Err(error) => Err(error),
         };
