@@ -30,6 +30,8 @@ use crate::transport::Reader;
 
 /// Octets to read at a time. The buffer grows to hold a whole frame besides.
 const READ_BYTES: usize = 64 << 10;
+/// Unsent octets that are worth a system call of their own.
+const COMPANY_MAX_BYTES: u64 = 32 << 10;
 /// How long an answer to connection.close may take.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the end of a stream may take, when all is said.
@@ -51,6 +53,8 @@ pub(crate) struct Driver {
     replies: Vec<u8>,
     pulse: Option<Pulse>,
     closing: Option<Pin<Box<Sleep>>>,
+    /// Others have had their turn since something was there to write.
+    has_yielded: bool,
     write_error: Option<io::Error>,
 }
 
@@ -79,6 +83,7 @@ impl Driver {
             replies: Vec::new(),
             pulse,
             closing: None,
+            has_yielded: false,
             write_error: None,
         }
     }
@@ -102,7 +107,9 @@ impl Driver {
                 Ok(Some(ended)) => ended,
                 Err(error) => return Poll::Ready(self.give_up(&error, cx)),
             };
-            self.write(cx);
+            if matches!(dispatched, Dispatched::Closed(_)) || !self.lets_others_go_first(cx) {
+                self.write(cx);
+            }
             match dispatched {
                 Dispatched::Closed(closed) => return Poll::Ready(closed),
                 Dispatched::Stalled => break,
@@ -241,6 +248,19 @@ impl Driver {
         let of_book =
             |core: &Arc<ChannelCore>| core.confirms.get().is_some_and(|book| book.lock().anybody_waits());
         channels.anybody_waits() || channels.tokens().any(of_book) || self.shared.is_closing()
+    }
+
+    /// Whoever wakes this task to write is seldom alone: those who are ready to run get their turn first, once, so that
+    /// one system call takes what they all have to say.
+    fn lets_others_go_first(&mut self, cx: &mut Context<'_>) -> bool {
+        let unsent_bytes = self.shared.outbox.unsent_bytes();
+        if self.has_yielded || unsent_bytes == 0 || unsent_bytes >= COMPANY_MAX_BYTES {
+            self.has_yielded = false;
+            return false;
+        }
+        self.has_yielded = true;
+        cx.waker().wake_by_ref();
+        true
     }
 
     fn write(&mut self, cx: &mut Context<'_>) {

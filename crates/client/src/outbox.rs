@@ -145,7 +145,8 @@ impl Outbox {
         self.written.load(Ordering::Acquire)
     }
 
-    fn unsent_bytes(&self) -> u64 {
+    /// What was appended and has not left.
+    pub(crate) fn unsent_bytes(&self) -> u64 {
         self.appended.load(Ordering::Relaxed).saturating_sub(self.written())
     }
 
