@@ -1,13 +1,14 @@
 //! `leveret call`: ask a service. The exit code says why there is no answer.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
-use leveret::{CallError, Client, FieldValue, Gathered, Payload, Reply};
+use leveret::{CallError, Client, Gathered, Payload, Reply};
 use serde_json::Value;
 
 use crate::answer_json::{error_as_json, reply_as_json};
 use crate::failure::Failure;
+use crate::stdin::read_stdin;
 use crate::toolkit::{BrokerUrl, duration, pair};
 
 /// Ask a service and print its answer
@@ -124,14 +125,6 @@ async fn payload(arguments: &Arguments) -> Result<Payload, Failure> {
     Ok(Payload::new(content_type, body))
 }
 
-async fn read_stdin() -> Result<Vec<u8>, Failure> {
-    let read = tokio::task::spawn_blocking(|| {
-        let mut body = Vec::new();
-        io::stdin().read_to_end(&mut body).map(|_| body)
-    });
-    Ok(read.await.map_err(|error| Failure::Other(error.into()))??)
-}
-
 async fn one_answer(client: &Client, arguments: &Arguments, payload: Payload) -> Result<(), Ended> {
     let mut call =
         client.request(&arguments.service, payload).timeout(arguments.timeout).retries(arguments.retries);
@@ -145,7 +138,7 @@ async fn one_answer(client: &Client, arguments: &Arguments, payload: Payload) ->
         call = call.fail_fast();
     }
     for (name, value) in &arguments.header {
-        call = call.header(name, text(value));
+        call = call.header(name, value.as_str());
     }
     let asked = Instant::now();
     let reply = call.await?;
@@ -158,7 +151,7 @@ async fn stream_answers(client: &Client, arguments: &Arguments, payload: Payload
         call = call.method(method);
     }
     for (name, value) in &arguments.header {
-        call = call.header(name, text(value));
+        call = call.header(name, value.as_str());
     }
     let asked = Instant::now();
     let mut replies = call.on_progress(|text| eprintln!("{text}")).await?;
@@ -185,7 +178,7 @@ async fn gather_answers(
         call = call.method(method);
     }
     for (name, value) in &arguments.header {
-        call = call.header(name, text(value));
+        call = call.header(name, value.as_str());
     }
     let gathered = call.await?;
     if gathered.is_empty() {
@@ -200,10 +193,6 @@ async fn gather_answers(
         }
     }
     Ok(())
-}
-
-fn text(value: &str) -> FieldValue {
-    FieldValue::LongString(value.as_bytes().to_vec())
 }
 
 /// A single body goes out octet by octet as it came, a line feed only on a terminal.

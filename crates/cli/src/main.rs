@@ -17,6 +17,7 @@ mod publish;
 mod serve;
 mod services;
 mod signals;
+mod stdin;
 mod tail;
 mod toolkit;
 mod work;

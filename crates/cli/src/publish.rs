@@ -3,7 +3,7 @@
 mod property;
 
 use std::collections::VecDeque;
-use std::io::{self, BufRead, Read};
+use std::io::{self, BufRead};
 
 use leveret_client::{Confirm, ConfirmChannel, Flush, Publish};
 use leveret_wire::{FieldTable, Properties};
@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 
 use crate::client::short;
 use crate::failure::Failure;
+use crate::stdin::read_stdin;
 use crate::toolkit::BrokerUrl;
 use property::set_property;
 
@@ -191,15 +192,6 @@ async fn send(channel: &ConfirmChannel, task: &Task, body: &[u8], flush: Flush) 
     let Task { exchange, key, properties, .. } = task;
     let publish = Publish { exchange, routing_key: key, mandatory: true, properties, body, flush };
     Ok(channel.publish(&publish).await?)
-}
-
-async fn read_stdin() -> Result<Vec<u8>, Failure> {
-    let reading = tokio::task::spawn_blocking(|| {
-        let mut body = Vec::new();
-        io::stdin().lock().read_to_end(&mut body).map(|_| body)
-    });
-    let body = reading.await.map_err(|error| Failure::Other(error.into()))?;
-    Ok(body?)
 }
 
 /// The lines of stdin without their ends, read on a thread of their own: a pipe may be silent for hours.

@@ -166,7 +166,7 @@ impl Context {
     pub async fn progress(&self, text: &str) {
         let Some(to) = &self.inner.progress else { return };
         let mut headers = FieldTable::new();
-        headers.insert(profile::STATUS, FieldValue::LongString(profile::IN_PROGRESS.into()));
+        headers.insert(profile::STATUS, profile::IN_PROGRESS);
         let properties = Properties {
             correlation_id: to.correlation_id.clone(),
             headers: Some(headers),

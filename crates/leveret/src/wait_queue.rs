@@ -30,8 +30,8 @@ pub(crate) async fn declare_wait_queue(
     let mut arguments = FieldTable::new();
     arguments.insert("x-message-ttl", FieldValue::I64(delay_ms));
     arguments.insert("x-expires", FieldValue::I64(delay_ms + KEEP.as_millis() as i64));
-    arguments.insert("x-dead-letter-exchange", FieldValue::LongString(Vec::new()));
-    arguments.insert("x-dead-letter-routing-key", FieldValue::LongString(queue.as_bytes().to_vec()));
+    arguments.insert("x-dead-letter-exchange", "");
+    arguments.insert("x-dead-letter-routing-key", queue);
     let declare = QueueDeclare { arguments, ..QueueDeclare::durable(&name) };
     channel.declare_queue(&declare).await?;
     Ok(name)

@@ -32,7 +32,7 @@ use crate::{CallError, Code, Failure, Payload, Ran, profile};
 const BOUNCE_GRACE: Duration = Duration::from_millis(100);
 /// Why a broker refuses a message without a word: `x-overflow: reject-publish`, or, in a cluster, a quorum queue between
 /// two leaders.
-pub(super) const NOT_TAKEN: &str = "its queue is full, or has no leader at the moment";
+const NOT_TAKEN: &str = "its queue is full, or has no leader at the moment";
 /// So many calls at once are better written together than each for itself.
 const ALONE_MAX: usize = 2;
 
@@ -97,7 +97,7 @@ impl Attempt<'_> {
         let mut headers = self.question.headers.clone();
         headers.insert(profile::DEADLINE, FieldValue::I64(unix_ms(left)));
         if uplink.takes_bounces {
-            headers.insert(profile::CALLER, text(&uplink.reply_to));
+            headers.insert(profile::CALLER, uplink.reply_to.as_str());
         }
         if self.number > 1 {
             headers.insert(profile::ATTEMPT, FieldValue::I64(self.number.into()));
@@ -111,7 +111,11 @@ impl Attempt<'_> {
         headers
     }
 
-    async fn publish(self, uplink: &Uplink, properties: &Properties) -> Result<Confirm, CallError> {
+    pub(super) async fn publish(
+        self,
+        uplink: &Uplink,
+        properties: &Properties,
+    ) -> Result<Confirm, CallError> {
         let alone = uplink.pending.len() <= ALONE_MAX;
         let publish = Publish {
             exchange: &self.question.exchange,
@@ -132,7 +136,7 @@ impl Attempt<'_> {
         CallError::Overloaded { service: self.question.service.clone(), reason: reason.to_owned() }
     }
 
-    fn expired(self, ran: Ran) -> CallError {
+    pub(super) fn expired(self, ran: Ran) -> CallError {
         CallError::Expired { service: self.question.service.clone(), ran }
     }
 }
@@ -175,7 +179,7 @@ async fn wait(
     }
 }
 
-fn not_confirmed(this: Attempt<'_>, error: NotConfirmed) -> CallError {
+pub(super) fn not_confirmed(this: Attempt<'_>, error: NotConfirmed) -> CallError {
     match error {
         NotConfirmed::Refused => this.overloaded(NOT_TAKEN),
         NotConfirmed::Returned(returned) if returned.code == 313 => {
@@ -260,16 +264,12 @@ pub(super) fn unsendable(error: ChannelError) -> CallError {
     }
 }
 
-pub(super) fn unix_ms(from_now: Duration) -> i64 {
+fn unix_ms(from_now: Duration) -> i64 {
     let at = UNIX_EPOCH.elapsed().unwrap_or_default() + from_now;
     i64::try_from(at.as_millis()).unwrap_or(i64::MAX)
 }
 
-pub(super) fn text(text: &str) -> FieldValue {
-    FieldValue::LongString(text.as_bytes().to_vec())
-}
-
-fn octets(text: &Option<String>) -> Option<Vec<u8>> {
+pub(super) fn octets(text: &Option<String>) -> Option<Vec<u8>> {
     text.as_ref().map(|text| text.as_bytes().to_vec())
 }
 

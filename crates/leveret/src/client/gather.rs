@@ -9,13 +9,13 @@ use tokio::sync::mpsc;
 use tokio::time::timeout_at;
 
 use super::Client;
-use super::attempt::{Attempt, answered_no, read_answer, unsendable, wait_until_unblocked};
+use super::attempt::{Attempt, answered_no, not_confirmed, read_answer, wait_until_unblocked};
 use super::call::{Call, Decode, Question, Reply, deadline};
 use super::pending::Arrival;
 use crate::ids::message_id;
 use crate::trace::TraceContext;
 use crate::{CallError, profile};
-use leveret_client::{Flush, NotConfirmed, Publish};
+use leveret_client::NotConfirmed;
 use leveret_wire::FieldValue;
 
 /// A question to everybody who listens; awaiting it asks. Made by [`Client::gather`].
@@ -117,23 +117,12 @@ async fn gather<R: Decode>(
     let (ticket, arrivals) =
         uplink.pending.expect_many().map_err(|closed| CallError::lost(&closed, false))?;
     let properties = this.properties(&uplink, &ticket.correlation_id());
-    let publish = Publish {
-        exchange: &question.exchange,
-        routing_key: &question.routing_key,
-        mandatory: true,
-        properties: &properties,
-        body: &question.payload.body,
-        flush: Flush::Now,
-    };
     let asked = Instant::now();
-    let confirm = uplink.requests.publish(&publish).await.map_err(unsendable)?;
+    let confirm = this.publish(&uplink, &properties).await?;
     match timeout_at(this.deadline.into(), confirm).await {
-        Ok(Err(NotConfirmed::Returned(_))) => {
-            return Err(CallError::NoRoute { service: question.service.clone() });
-        }
-        Ok(Err(NotConfirmed::Lost { closed, sent })) => return Err(CallError::lost(&closed, sent)),
         // One of many queues was full: the others have it.
         Ok(Ok(()) | Err(NotConfirmed::Refused)) | Err(_) => {}
+        Ok(Err(error)) => return Err(not_confirmed(this, error)),
     }
     Ok(collect(this, asked, until, arrivals).await)
 }

@@ -20,14 +20,14 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use futures_core::Stream;
-use leveret_client::{Channel, Consume, Consumer, Delivery, Flush, NotConfirmed, Publish, QueueDeclare};
+use leveret_client::{Channel, Consume, Consumer, Delivery, Flush, Publish, QueueDeclare};
 use leveret_wire::{FieldTable, FieldValue, Properties};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout_at;
 
 use super::Client;
 use super::attempt::{
-    Attempt, NOT_TAKEN, answered_no, bounced, cancel, read_answer, unsendable, wait_until_unblocked,
+    Attempt, answered_no, bounced, cancel, not_confirmed, read_answer, unsendable, wait_until_unblocked,
 };
 use super::call::{Call, Decode, Question, Reply, deadline};
 use super::pending::{Arrival, Ticket};
@@ -283,7 +283,7 @@ impl Pump {
             Ok(Err(Ok(Arrival::Bounced(bounce)))) => bounced(this, &uplink, bounce).await,
             Ok(Err(Ok(Arrival::Lost(closed)))) => CallError::lost(&closed, true),
             Ok(Err(Err(_))) => CallError::Cancelled,
-            Err(_) => CallError::Expired { service: self.question.service.clone(), ran: Ran::Maybe },
+            Err(_) => this.expired(Ran::Maybe),
         };
         if matches!(error, CallError::Expired { .. }) {
             cancel(&uplink, &self.question.service, &self.answers.ticket.correlation_id());
@@ -293,25 +293,12 @@ impl Pump {
     }
 }
 
+/// Nobody can answer before the broker has it; what keeps it from that is known here and now.
 async fn publish(this: Attempt<'_>, uplink: &Uplink, properties: &Properties) -> Result<(), CallError> {
-    let publish = Publish {
-        exchange: &this.question.exchange,
-        routing_key: &this.question.routing_key,
-        mandatory: true,
-        properties,
-        body: &this.question.payload.body,
-        flush: Flush::Now,
-    };
-    let confirm = uplink.requests.publish(&publish).await.map_err(unsendable)?;
-    let service = this.question.service.clone();
+    let confirm = this.publish(uplink, properties).await?;
     match timeout_at(this.deadline.into(), confirm).await {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(NotConfirmed::Refused)) => {
-            Err(CallError::Overloaded { service, reason: NOT_TAKEN.to_owned() })
-        }
-        Ok(Err(NotConfirmed::Returned(_))) => Err(CallError::NoRoute { service }),
-        Ok(Err(NotConfirmed::Lost { closed, sent })) => Err(CallError::lost(&closed, sent)),
-        Err(_) => Err(CallError::Expired { service, ran: Ran::Maybe }),
+        Ok(confirmed) => confirmed.map_err(|error| not_confirmed(this, error)),
+        Err(_) => Err(this.expired(Ran::Maybe)),
     }
 }
 

@@ -9,6 +9,7 @@ use leveret_client::{ChannelError, Flush, NotConfirmed, Publish};
 use leveret_wire::{FieldTable, FieldValue, Properties};
 
 use super::Client;
+use super::attempt::octets;
 use super::portable::{is_portable, not_portable};
 use super::uplink::Uplink;
 use crate::content::ContentError;
@@ -200,7 +201,6 @@ impl Task {
         if let Some(trace) = trace {
             trace.write_to(&mut headers);
         }
-        let octets = |text: &Option<String>| text.as_ref().map(|text| text.as_bytes().to_vec());
         Properties {
             content_type: octets(&payload.content_type),
             content_encoding: octets(&payload.content_encoding),

@@ -9,7 +9,7 @@ use leveret_client::{
     Channel, ChannelError, Closed, ConfirmChannel, Connection, Consume, ConsumerEvent, ExchangeDeclare,
     QueueDeclare,
 };
-use leveret_wire::{FieldTable, FieldValue};
+use leveret_wire::FieldTable;
 use parking_lot::Mutex;
 
 use super::pending::Pending;
@@ -122,8 +122,8 @@ async fn declare_reply_queue(channel: &Channel) -> Result<String, ChannelError> 
 /// expires or is refused is noticed by the clock only.
 async fn bind_bounces(connection: &Connection, reply_queue: &str) -> bool {
     let mut only_ours = FieldTable::new();
-    only_ours.insert("x-match", FieldValue::LongString(b"all".to_vec()));
-    only_ours.insert(profile::CALLER, FieldValue::LongString(reply_queue.as_bytes().to_vec()));
+    only_ours.insert("x-match", "all");
+    only_ours.insert(profile::CALLER, reply_queue);
     let bound = async {
         let channel = connection.channel().await?;
         channel.declare_exchange(&ExchangeDeclare::durable(profile::CONTROL_EXCHANGE, "topic")).await?;

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use leveret_client::{
     Channel, ChannelError, Connection, Consume, ConsumerEvent, Delivery, Flush, Publish, QueueDeclare,
 };
-use leveret_wire::{FieldTable, FieldValue, Properties};
+use leveret_wire::{FieldTable, Properties};
 use serde_json::{Value, json};
 
 use super::Handler;
@@ -125,7 +125,7 @@ async fn tell<S: Handler>(work: &Work<S>, outside: &Outside, asked: &Delivery, v
         _ => stats(work),
     };
     let mut headers = FieldTable::new();
-    headers.insert(profile::STATUS, FieldValue::LongString(profile::OK.into()));
+    headers.insert(profile::STATUS, profile::OK);
     let properties = Properties {
         content_type: Some(b"application/json".to_vec()),
         correlation_id: asked.correlation_id().map(<[u8]>::to_vec),

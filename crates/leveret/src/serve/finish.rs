@@ -113,9 +113,9 @@ impl<S: Handler> Work<S> {
         let Some(address) = &envelope.reply else { return Ok(()) };
         let table = properties.headers.get_or_insert_with(FieldTable::new);
         if table.get(profile::STATUS).is_none() {
-            table.push(profile::STATUS, FieldValue::LongString(profile::OK.into()));
+            table.push(profile::STATUS, profile::OK);
         }
-        table.push(profile::WORKER, FieldValue::LongString(self.name.clone().into_bytes()));
+        table.push(profile::WORKER, self.name.as_str());
         for (name, value) in headers {
             table.push(*name, value.clone());
         }
@@ -175,8 +175,7 @@ impl<S: Handler> Work<S> {
             let outcome = next.unwrap_or_else(|| Ok(Payload::bytes(Bytes::new())));
             let mut headers = vec![(profile::SEQUENCE, FieldValue::I64(sequence))];
             if let Some(control) = shift.control.as_ref().filter(|_| sequence == 0) {
-                let queue = control.queue.clone().into_bytes();
-                headers.push((profile::CREDIT_TO, FieldValue::LongString(queue)));
+                headers.push((profile::CREDIT_TO, FieldValue::from(control.queue.as_str())));
             }
             if last {
                 headers.push((profile::END, FieldValue::Bool(true)));

@@ -195,8 +195,8 @@ impl<S: Handler> Work<S> {
         gone
     }
 
-    /// What to do with a request that was delivered before: one that kills its workers is delivered again and again. Quorum queues count deliveries; for all others
-    /// the count is written into the message.
+    /// What to do with a request that was delivered before: one that kills its workers is delivered again and again.
+    /// Quorum queues count deliveries; for all others the count is written into the message.
     async fn stop_poison(
         &self,
         shift: &Shift,

@@ -80,12 +80,11 @@ async fn declare(connection: &Connection, options: &Options, queue: &str) -> Res
 fn arguments(options: &Options, bounces_by_itself: bool) -> FieldTable {
     let queue = &options.queue;
     let mut arguments = FieldTable::new();
-    let text = |text: &str| FieldValue::LongString(text.as_bytes().to_vec());
     if queue.kind == QueueKind::Quorum && !queue.every_instance {
-        arguments.insert("x-queue-type", text("quorum"));
+        arguments.insert("x-queue-type", "quorum");
     }
     if !queue.plain && !bounces_by_itself {
-        arguments.insert("x-dead-letter-exchange", text(profile::BOUNCE_EXCHANGE));
+        arguments.insert("x-dead-letter-exchange", profile::BOUNCE_EXCHANGE);
     }
     if let Some(highest) = queue.priorities {
         arguments.insert("x-max-priority", FieldValue::I64(highest.into()));

@@ -106,10 +106,9 @@ pub(super) async fn park(
 ) -> Result<(), NotMoved> {
     let parking_lot = format!("{service}.parked");
     channel.channel().declare_queue(&QueueDeclare::durable(&parking_lot)).await?;
-    let text = |text: &str| FieldValue::LongString(text.as_bytes().to_vec());
     let headers = [
-        (profile::PARKED_REASON, text(reason)),
-        (profile::PARKED_QUEUE, text(queue)),
+        (profile::PARKED_REASON, FieldValue::from(reason)),
+        (profile::PARKED_QUEUE, FieldValue::from(queue)),
         (profile::ATTEMPT, FieldValue::I64(attempt.into())),
     ];
     let mut properties = delivery.properties().to_properties();

@@ -13,7 +13,7 @@ use super::Handler;
 use super::intake::{Accepted, Verdict};
 use super::shift::Shift;
 use super::stats::count;
-use super::worker::{Running, Work};
+use super::worker::Work;
 use crate::{Answer, Code, Failure, IntoFailure, Request};
 
 /// How a handler's turn ended.
@@ -126,9 +126,7 @@ impl<'a, S> Listed<'a, S> {
     fn enter(work: &'a Work<S>, accepted: &Accepted) -> Listed<'a, S> {
         let correlation_id = accepted.envelope.reply.as_ref().and(accepted.envelope.correlation_id.clone());
         if let Some(id) = &correlation_id {
-            let Running { cancel, credit } = &accepted.running;
-            let running = Running { cancel: cancel.clone(), credit: credit.clone() };
-            work.running.lock().insert(id.clone(), running);
+            work.running.lock().insert(id.clone(), accepted.running.clone());
         }
         Listed { work, correlation_id }
     }
