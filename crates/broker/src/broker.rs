@@ -401,7 +401,8 @@ impl Courier<Arc<ChannelPort>> for Carrier<'_> {
     }
 
     fn bounces(&self) -> bool {
-        self.broker.bounces(&self.queue.vhost)
+        // What a history drops has reached its queues before: its caller must not hear of a failure.
+        !self.queue.spec.internal && self.broker.bounces(&self.queue.vhost)
     }
 
     fn now_ms(&self) -> u64 {

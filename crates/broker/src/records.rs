@@ -145,7 +145,7 @@ pub(crate) fn decode_exchange(value: &[u8]) -> Option<ExchangeSpec> {
 
 /// The value of a queue.
 pub(crate) fn encode_queue(id: QueueId, spec: &QueueSpec) -> Result<Vec<u8>, EncodeError> {
-    let mut value = vec![VERSION, flag(spec.auto_delete, AUTO_DELETE)];
+    let mut value = vec![VERSION, flag(spec.auto_delete, AUTO_DELETE) | flag(spec.internal, INTERNAL)];
     value.extend_from_slice(&id.0.to_le_bytes());
     value.extend_from_slice(&spec.arguments.raw_bytes()?);
     Ok(value)
@@ -159,6 +159,7 @@ pub(crate) fn decode_queue(value: &[u8]) -> Option<(QueueId, QueueSpec)> {
         durable: true,
         owner: None,
         auto_delete: flags & AUTO_DELETE != 0,
+        internal: flags & INTERNAL != 0,
         arguments: decode_arguments(arguments)?,
     };
     Some((QueueId(u64::from_le_bytes(*id)), spec))
@@ -209,8 +210,11 @@ mod tests {
     #[test]
     fn values_read_back() {
         let arguments = FieldTable(vec![("x-message-ttl".into(), leveret_wire::FieldValue::I32(5))]);
-        let queue = QueueSpec { durable: true, owner: None, auto_delete: true, arguments: arguments.clone() };
-        assert_eq!(decode_queue(&encode_queue(QueueId(7), &queue).unwrap()), Some((QueueId(7), queue)));
+        for internal in [false, true] {
+            let arguments = arguments.clone();
+            let queue = QueueSpec { durable: true, owner: None, auto_delete: true, internal, arguments };
+            assert_eq!(decode_queue(&encode_queue(QueueId(7), &queue).unwrap()), Some((QueueId(7), queue)));
+        }
         let exchange = ExchangeSpec {
             kind: ExchangeKind::Topic,
             durable: true,

@@ -124,6 +124,8 @@ pub struct QueueSpec {
     pub owner: Option<ConnectionId>,
     /// It goes when its last consumer goes.
     pub auto_delete: bool,
+    /// It belongs to an exchange, and goes with it. Clients may look at it and purge it, nothing else.
+    pub internal: bool,
     /// Declaration arguments.
     pub arguments: FieldTable,
 }
@@ -198,6 +200,14 @@ impl Queue {
             Some(owner) if owner != connection => Err(self.locked()),
             _ => Ok(()),
         }
+    }
+
+    /// 403 when it belongs to an exchange: only that may change what is in it.
+    pub fn check_not_internal(&self) -> Result<(), Refusal> {
+        if !self.spec.internal {
+            return Ok(());
+        }
+        Err(Refusal::access(format!("{} is internal to its exchange", self.described())))
     }
 
     /// The refusal of somebody else's exclusive queue.

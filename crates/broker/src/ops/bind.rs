@@ -113,10 +113,13 @@ impl Connection {
         Ok(destination)
     }
 
-    /// 405 for a queue that belongs to another connection.
+    /// 405 for a queue that belongs to another connection, 403 for one that belongs to an exchange.
     fn check_owner(&self, destination: &Destination) -> Result<(), Refusal> {
         match destination {
-            Destination::Queue(queue) => queue.check_owner(self.port.id),
+            Destination::Queue(queue) => {
+                queue.check_owner(self.port.id)?;
+                queue.check_not_internal()
+            }
             Destination::Exchange(_) => Ok(()),
         }
     }

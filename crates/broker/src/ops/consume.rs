@@ -43,6 +43,7 @@ impl Channel {
         }
         self.connection.authorize(Operation::Read, Resource::Queue(&name))?;
         let queue = self.usable_queue(&name)?;
+        queue.check_not_internal()?;
         let mut life = queue.lock();
         let state = life.alive(&queue)?;
         let priority = consumer_priority(&consume.arguments, &queue.described())?;

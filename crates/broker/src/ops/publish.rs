@@ -356,7 +356,7 @@ impl VHost {
         todo: &mut Vec<Arc<Exchange>>,
     ) -> bool {
         if exchange.name.is_empty() {
-            let queue = self.queue(key);
+            let queue = self.queue(key).filter(|queue| !queue.spec.internal);
             queues.extend(queue.clone());
             return queue.is_some();
         }

@@ -89,6 +89,7 @@ impl Channel {
         connection.authorize(Operation::Configure, Resource::Queue(&name))?;
         let Some(queue) = connection.vhost.queue(&name) else { return Ok(0) };
         queue.check_owner(connection.port.id)?;
+        queue.check_not_internal()?;
         if let Life::Alive(state) = &*queue.lock() {
             if if_unused && !state.consumers().is_empty() {
                 return Err(Refusal::precondition(format!("{} in use", queue.described())));
@@ -114,6 +115,7 @@ impl Connection {
             durable: declare.durable && !declare.exclusive,
             owner: declare.exclusive.then_some(self.port.id),
             auto_delete: declare.auto_delete,
+            internal: false,
             arguments: declare.arguments,
         };
         let _change = self.vhost.change();
@@ -127,14 +129,10 @@ impl Connection {
     }
 
     fn create_queue(&self, name: &str, spec: QueueSpec) -> Result<Arc<Queue>, Refusal> {
-        let id = self.broker.next_queue_id(u64::from(max_level(&spec.arguments)) + 1);
-        if spec.durable {
-            let key = Key::Queue(self.vhost.name.to_string(), name.to_owned()).encode();
-            self.broker.log_meta(&[MetaChange::Put(key, encode_queue(id, &spec)?)])?;
-        }
         let exclusive = spec.owner.is_some();
-        let life = Life::Alive(QueueState::new(limits(&spec.arguments)));
-        let queue = Queue::new(id, name.into(), self.vhost.name.clone(), spec, life);
+        let mut changes = Vec::new();
+        let queue = self.broker.new_queue(&self.vhost, name, spec, &mut changes)?;
+        self.broker.log_meta(&changes)?;
         self.vhost.add_queue(queue.clone());
         if exclusive {
             self.owns(queue.clone());
@@ -158,6 +156,23 @@ impl Connection {
 }
 
 impl Broker {
+    /// Makes a queue that is in no virtual host yet; what the store has to know of it is added to `changes`.
+    pub(crate) fn new_queue(
+        &self,
+        vhost: &VHost,
+        name: &str,
+        spec: QueueSpec,
+        changes: &mut Vec<MetaChange>,
+    ) -> Result<Arc<Queue>, Refusal> {
+        let id = self.next_queue_id(u64::from(max_level(&spec.arguments)) + 1);
+        if spec.durable {
+            let key = Key::Queue(vhost.name.to_string(), name.to_owned()).encode();
+            changes.push(MetaChange::Put(key, encode_queue(id, &spec)?));
+        }
+        let life = Life::Alive(QueueState::new(limits(&spec.arguments)));
+        Ok(Queue::new(id, name.into(), vhost.name.clone(), spec, life))
+    }
+
     /// Drops what waits in a queue.
     pub(crate) fn purge(&self, queue: &Arc<Queue>) -> Result<u64, Refusal> {
         // Every logged message is in its queue now, so "up to here" in the log and in memory mean the same.
