@@ -41,6 +41,7 @@ mod constants;
 pub mod content;
 mod erlang;
 mod error;
+mod extra_header;
 pub mod frame;
 mod generated;
 pub mod handshake;

@@ -159,6 +159,21 @@ impl<'a> RawProperties<'a> {
         }
     }
 
+    /// The header table and what is around it; `None` for octets that were never checked and cannot be read.
+    pub(crate) fn around_headers(self) -> Option<AroundHeaders<'a>> {
+        let mut reader = Reader::new(self.0);
+        let flags = reader.short().ok()?;
+        let earlier = flags & !(flag(property::HEADERS) | (flag(property::HEADERS) - 1));
+        let values = reader.rest();
+        present(earlier).try_for_each(|kind| skip(&mut reader, kind)).ok()?;
+        let before = &values[..values.len() - reader.rest().len()];
+        let headers = match flags & flag(property::HEADERS) {
+            0 => RawTable::default(),
+            _ => RawTable::unchecked(reader.long_octets().ok()?),
+        };
+        Some(AroundHeaders { flags: flags | flag(property::HEADERS), before, headers, behind: reader.rest() })
+    }
+
     fn short_octets(self, index: usize) -> Option<&'a [u8]> {
         self.value(index)?.short_octets().ok()
     }
@@ -175,6 +190,22 @@ impl<'a> RawProperties<'a> {
         let earlier = flags & !(flag(index) | (flag(index) - 1));
         present(earlier).try_for_each(|kind| skip(&mut reader, kind)).ok()?;
         Some(reader)
+    }
+}
+
+/// Properties taken apart at their header table.
+pub(crate) struct AroundHeaders<'a> {
+    /// With the one for headers set.
+    pub(crate) flags: u16,
+    pub(crate) before: &'a [u8],
+    /// Empty when there is none.
+    pub(crate) headers: RawTable<'a>,
+    pub(crate) behind: &'a [u8],
+}
+
+impl Default for AroundHeaders<'_> {
+    fn default() -> Self {
+        Self { flags: flag(property::HEADERS), before: &[], headers: RawTable::default(), behind: &[] }
     }
 }
 

@@ -117,6 +117,17 @@ proptest! {
     }
 
     #[test]
+    fn one_more_header_changes_nothing_else(mut properties in properties(), key in spec::short_text(), value in value()) {
+        let octets = properties.encode().unwrap();
+        let mut out = Vec::new();
+        RawProperties::parse(&octets).unwrap().with_header(&key, &value, &mut out).unwrap();
+        let headers = properties.headers.get_or_insert_default();
+        headers.0.retain(|(name, _)| *name != key);
+        headers.push(key, value);
+        prop_assert_eq!(RawProperties::parse(&out).unwrap().to_properties(), properties);
+    }
+
+    #[test]
     fn contents_survive_any_frame_max(
         properties in properties(),
         body in prop::collection::vec(any::<u8>(), 0..20_000),
