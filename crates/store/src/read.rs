@@ -1,18 +1,15 @@
 //! Reading one message back, wherever it lies by now.
 
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
 
-use crate::checksum::{Seed, verify};
-use crate::disk::read_full_at;
+use crate::checksum::Seed;
 use crate::error::ReadError;
 use crate::log_file::LogFile;
-use crate::place::{MessageId, Place, QueueId};
-use crate::record::{FIXED_HEAD_BYTES, claimed_lengths, parse_head};
+use crate::log_window::LogWindow;
+use crate::place::{MessageId, Place, Position, QueueId};
+use crate::record::parse_head;
 use crate::segment::SegmentKey;
 use crate::store::Store;
-
-/// Read together with the payload; holds the head of a message for up to four queues.
-const HEAD_GUESS_BYTES: usize = FIXED_HEAD_BYTES + 16 + 4 * 8;
 
 impl Store {
     /// The payload of a message. Every byte is checked; wrong bytes are never returned.
@@ -41,43 +38,20 @@ impl Store {
         if let Some(payload) = writing {
             return payload.ok_or(ReadError::Missing);
         }
+        let (log, _) = self.log_of(id).ok_or(ReadError::Missing)?;
+        LogWindow::read_one(&log, self.seed, id, len)
+    }
+
+    /// The log file that a message was written to, and the first position behind it that can be in another.
+    pub(crate) fn log_of(&self, id: MessageId) -> Option<(Arc<LogFile>, Position)> {
         let logs = self.logs.read();
         let after = logs.partition_point(|log| log.start <= id.0);
-        let log = after.checked_sub(1).and_then(|at| logs.get(at)).cloned();
-        drop(logs);
-        read_record(&*log.ok_or(ReadError::Missing)?, self.seed, id, len)
+        let end = logs.get(after).map_or(Position::MAX, |next| next.start);
+        Some((logs.get(after.checked_sub(1)?)?.clone(), end))
     }
 }
 
 fn copy_payload(bytes: &[u8], seed: Seed, id: MessageId, len: u32) -> Option<Vec<u8>> {
     let head = parse_head(bytes, seed, id.0).filter(|head| head.payload_len == len)?;
     bytes.get(head.head_len..head.record_len() as usize).map(<[u8]>::to_vec)
-}
-
-fn read_record(log: &LogFile, seed: Seed, id: MessageId, len: u32) -> Result<Vec<u8>, ReadError> {
-    let offset = log.offset(id.0);
-    let damaged = |what| {
-        log.damaged.store(true, Ordering::Release); // P7: the file is kept when it is retired
-        ReadError::Damaged { file: log.path(), offset, what }
-    };
-    let mut bytes = vec![0; HEAD_GUESS_BYTES + len as usize];
-    let filled = read_full_at(&*log.file, &mut bytes, offset)?;
-    let (head_len, record_len) =
-        claimed_lengths(&bytes[..filled]).ok_or_else(|| damaged("bad record head"))?;
-    if record_len > Store::RECORD_BYTES_MAX as u64 || record_len != head_len as u64 + u64::from(len) {
-        return Err(damaged("the record has another length"));
-    }
-    let record_len = record_len as usize;
-    bytes.resize(record_len, 0);
-    if filled < record_len {
-        let more = read_full_at(&*log.file, &mut bytes[filled..], offset + filled as u64)?;
-        if filled + more < record_len {
-            return Err(damaged("the file ends too early"));
-        }
-    }
-    let head = parse_head(&bytes, seed, id.0).ok_or_else(|| damaged("bad record head"))?;
-    verify(head.payload_crc, seed.of(&bytes[head_len..]))
-        .map_err(|_| damaged("the payload's checksum is wrong"))?;
-    bytes.drain(..head_len);
-    Ok(bytes)
 }

@@ -122,7 +122,9 @@ impl QueueLog {
         if file_len < segment.entry.len.into() {
             return Err(file.damaged(file_len, "the file was cut"));
         }
-        if self.concerns(segment.entry.min_id, segment.entry.max_id) {
+        if self.has_purged(segment.entry.max_id) {
+            segment.mark_all_gone();
+        } else if self.concerns(segment.entry.min_id, segment.entry.max_id) {
             self.mark_gone(&file, segment)?;
         }
         Ok(())
@@ -133,6 +135,11 @@ impl QueueLog {
         let first = self.settled_acks.partition_point(|id| id.0 < min_id);
         let acked = self.settled_acks.get(first).is_some_and(|id| id.0 <= max_id);
         acked || self.purges.iter().any(|(up_to, _)| up_to.0 >= min_id)
+    }
+
+    /// Whether everything up to this id is gone, without having to look at it.
+    fn has_purged(&self, max_id: u64) -> bool {
+        self.purges.iter().any(|(up_to, keep)| up_to.0 >= max_id && keep.is_empty())
     }
 
     /// Reads the heads of the blocks that can be concerned, never a payload.

@@ -59,6 +59,12 @@ pub(crate) struct SegmentFile {
     seed: Seed,
 }
 
+impl std::fmt::Debug for SegmentFile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "SegmentFile({})", self.path)
+    }
+}
+
 impl SegmentFile {
     pub(crate) fn open(disk: &dyn Disk, key: SegmentKey) -> Result<Self, ReadError> {
         let path = key.path();

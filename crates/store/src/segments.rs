@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Memory: a few words per segment, one bitmap per segment that has gone or held records, one block of heads
-//! and at most [`CHUNK_BYTES`](crate::cursor::CHUNK_BYTES) of payload under the cursor.
+//! and at most [`CHUNK_BYTES`](crate::block_walk::CHUNK_BYTES) of payload under the cursor.
 
 use std::collections::VecDeque;
 
@@ -15,7 +15,7 @@ use crate::bitmap::Bitmap;
 use crate::cursor::Cursor;
 use crate::error::{CommitError, ReadError};
 use crate::place::{Attributes, LogFileNumber, MessageId, Place, QueueId};
-use crate::segment::{NewBlocks, SegmentEntry, SegmentKey, SegmentTail};
+use crate::segment::{Head, NewBlocks, SegmentEntry, SegmentKey, SegmentTail};
 use crate::segment_table::{Gone, StagedChange, TableRow};
 use crate::store::Store;
 
@@ -32,6 +32,15 @@ pub struct SegmentHead {
     pub len: u32,
     /// Where the payload lies.
     pub place: Place,
+}
+
+impl SegmentHead {
+    pub(crate) fn new(head: &Head, key: SegmentKey, index: u32, head_at: u32) -> Self {
+        let SegmentKey { number: segment, transient, .. } = key;
+        let len = head.payload_len;
+        let place = Place::Segment { transient, segment, index, head: head_at, len };
+        Self { pos: head.pos, id: head.id, attributes: head.attributes, len, place }
+    }
 }
 
 /// One queue's settled messages. Owned by the queue and used under its lock.
@@ -92,6 +101,14 @@ impl Segment {
         if self.dirty {
             self.gone.payload_bytes = self.entry.payload_bytes.saturating_sub(self.taken_bytes);
         }
+    }
+
+    /// Marks every record, whether it was passed or not.
+    pub(crate) fn mark_all_gone(&mut self) {
+        for index in 0..self.entry.count {
+            self.mark_gone(index, 0);
+        }
+        self.gone.payload_bytes = self.entry.payload_bytes;
     }
 
     pub(crate) fn is_dead(&self) -> bool {
@@ -264,6 +281,33 @@ impl Segments {
             segment.purge_from(self.cursor.first_index_in(segment.number));
         }
         purged
+    }
+
+    /// The oldest segment is gone as a whole: what a reader beside the cursor no longer needs. False when there is
+    /// none. Like everything that is gone it stays on the disk until [`Segments::flush_acks`]; nothing is logged,
+    /// so after a crash before that it is back.
+    pub fn forget_oldest(&mut self) -> bool {
+        let Some(segment) = self.segments.iter_mut().find(|segment| !segment.is_dead()) else { return false };
+        self.ready_len -= u64::from(segment.entry.count - segment.gone_count);
+        self.ready_bytes -= segment.entry.payload_bytes.saturating_sub(segment.gone.payload_bytes);
+        segment.mark_all_gone();
+        true
+    }
+
+    pub(crate) fn living(&self) -> impl DoubleEndedIterator<Item = (SegmentKey, SegmentEntry)> {
+        self.segments.iter().filter(|segment| !segment.is_dead()).map(|segment| self.described(segment))
+    }
+
+    /// The first living segment that ends at or behind a position.
+    pub(crate) fn living_from(&self, pos: u64) -> Option<(SegmentKey, SegmentEntry)> {
+        let first = self.segments.partition_point(|segment| segment.entry.last_pos < pos);
+        let segment = self.segments.range(first..).find(|segment| !segment.is_dead())?;
+        Some(self.described(segment))
+    }
+
+    fn described(&self, segment: &Segment) -> (SegmentKey, SegmentEntry) {
+        let key = SegmentKey { queue: self.queue, number: segment.number, transient: self.transient };
+        (key, segment.entry)
     }
 
     /// Makes what is gone part of the settling of `settled`: it becomes durable, and segments without living
