@@ -12,8 +12,7 @@ use crate::error::Refusal;
 use crate::message::{Message, MessageView, ResidentBytes};
 use crate::port::{Batch, ChannelPort, ConnectionId};
 use crate::queue::{
-    Aftermath, Consumer, ConsumerKey, Content, Courier, Ended, Handed, Incoming, Level, Pos, QueueState,
-    Stored,
+    Aftermath, Consumer, ConsumerKey, Content, Courier, Ended, Handed, Incoming, Level, Pos, Rule, Stored,
 };
 use crate::records::Key;
 use crate::reply_token::ReplyTokens;
@@ -323,7 +322,7 @@ pub enum Logging {
 }
 
 /// A queue's rule with the ports of this broker.
-pub(crate) type State = QueueState<Arc<ChannelPort>>;
+pub(crate) type State = Rule<Arc<ChannelPort>>;
 
 /// P7: a queue with an unreadable message delivers nothing more; its files are left as they are.
 pub(crate) fn quarantine(life: &mut Life, queue: &Queue, damage: &ReadError, batch: &mut Batch) {

@@ -26,6 +26,7 @@ pub mod queue;
 mod records;
 mod recover;
 mod reply_token;
+pub mod settings;
 mod settling;
 mod stamp;
 pub mod users;

@@ -121,6 +121,8 @@ pub struct Batch {
     cancelled: Vec<Cancelled>,
     /// When the batch began, ms since 1970.
     pub now_ms: u64,
+    /// The same, µs since 1970, for what is measured.
+    pub now_us: u64,
     /// Something waits for the log: the committer must not dawdle.
     pub urgent: bool,
     /// Something was logged.
@@ -128,9 +130,14 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// A batch that begins now.
+    /// A batch that begins now, ms since 1970.
     pub fn at(now_ms: u64) -> Self {
-        Self { now_ms, ..Self::default() }
+        Self { now_ms, now_us: now_ms * 1000, ..Self::default() }
+    }
+
+    /// A batch that begins now, µs since 1970.
+    pub fn at_us(now_us: u64) -> Self {
+        Self { now_ms: now_us / 1000, now_us, ..Self::default() }
     }
 
     /// A channel has published something that may be confirmed at the end of the batch.

@@ -11,14 +11,14 @@ use leveret_store::{
     Recovery, Store,
 };
 
-use crate::arguments::{limits, max_level};
 use crate::broker::{Broker, Limits};
 use crate::error::Refusal;
 use crate::message::ResidentBytes;
 use crate::queue::{
-    self, Content, Entry, Level, Levels, QueueState, Ready, SeenBefore, Stored, number_of, pos_at,
+    Content, Entry, Level, Levels, QueueState, Ready, Rule, SeenBefore, Stored, number_of, pos_at,
 };
 use crate::records::{BindingKey, Key, decode_arguments, decode_exchange, decode_queue};
+use crate::settings::{QueueKind, Settings};
 use crate::stamp::Stamp;
 use crate::users::Users;
 use crate::vhost::{Destination, Life, Queue, VHost};
@@ -190,9 +190,11 @@ impl Rebuild {
             }
             Key::Queue(vhost, name) => {
                 let (id, spec) = decode_queue(value)?;
-                let ids = id.0..=id.0 + u64::from(max_level(&spec.arguments));
+                let kind = QueueKind::of(&spec.arguments);
+                let ids = id.0..=id.0 + u64::from(kind.max_level(&spec.arguments));
                 self.next_queue_id = self.next_queue_id.max(ids.end() + 1);
-                let life = self.life(ids, limits(&spec.arguments));
+                let settings = Settings::of_arguments(kind, &spec.arguments);
+                let life = self.life(ids, settings.into());
                 let vhost = self.vhosts.get(vhost)?;
                 vhost.add_queue(Queue::new(id, name.as_str().into(), vhost.name.clone(), spec, life));
             }
@@ -201,7 +203,7 @@ impl Rebuild {
     }
 
     /// The queue with these ids, one for each level.
-    fn life(&mut self, ids: RangeInclusive<u64>, limits: queue::Limits) -> Life {
+    fn life(&mut self, ids: RangeInclusive<u64>, settings: Arc<Settings>) -> Life {
         let damage = ids.clone().find_map(|id| self.damaged.get(&QueueId(id)).cloned());
         let found: Vec<_> = (0..=Level::MAX)
             .zip(ids)
@@ -212,10 +214,11 @@ impl Rebuild {
         let mut levels = Vec::with_capacity(found.len());
         for (level, content) in found {
             let seen = self.seen_before(content.id);
-            let tail = logged(&content.log, (level, &mut next_number), &seen, limits.message_ttl_ms);
+            let tail = logged(&content.log, (level, &mut next_number), &seen, settings.message_ttl_ms);
             levels.push((level, Ready::recovered(Some(content.segments), tail, seen)));
         }
-        let mut life = Life::Alive(QueueState::recovered(limits, Levels::recovered(levels), next_number));
+        let state = QueueState::recovered(settings, Levels::recovered(levels), next_number);
+        let mut life = Life::Alive(Rule::Work(state));
         if let Some(what) = damage {
             life.take_offline(what);
         }

@@ -13,11 +13,11 @@ use leveret_store::QueueId;
 use leveret_wire::{FieldTable, RawProperties};
 use parking_lot::{Mutex, MutexGuard, RwLock};
 
-use crate::arguments::max_level;
 use crate::error::{Refusal, exchange_in, queue_in};
 use crate::exchange::{Bindings, ExchangeKind};
 use crate::port::{ChannelPort, ConnectionId};
-use crate::queue::{Level, QueueState};
+use crate::queue::{Level, Rule};
+use crate::settings::{QueueKind, Settings};
 
 /// A virtual host.
 #[derive(Debug)]
@@ -140,7 +140,10 @@ pub struct Queue {
     pub vhost: Arc<str>,
     /// What it was declared as.
     pub spec: QueueSpec,
+    /// What kind of queue it is.
+    pub kind: QueueKind,
     max_level: Level,
+    settings: RwLock<Arc<Settings>>,
     state: Mutex<Life>,
 }
 
@@ -148,10 +151,10 @@ pub struct Queue {
 #[derive(Debug)]
 pub enum Life {
     /// It does.
-    Alive(QueueState<Arc<ChannelPort>>),
+    Alive(Rule<Arc<ChannelPort>>),
     /// A stored message of it cannot be read (file and offset are named): it takes and gives nothing, so that
     /// nothing is delivered out of order or silently missing. What is on disk is kept.
-    Damaged(String, Box<QueueState<Arc<ChannelPort>>>),
+    Damaged(String, Box<Rule<Arc<ChannelPort>>>),
     /// It was deleted.
     Gone,
 }
@@ -165,13 +168,25 @@ impl std::fmt::Debug for Queue {
 impl Queue {
     /// A queue with the given content.
     pub fn new(id: QueueId, name: Arc<str>, vhost: Arc<str>, spec: QueueSpec, life: Life) -> Arc<Self> {
-        let max_level = max_level(&spec.arguments);
-        Arc::new(Self { id, name, vhost, spec, max_level, state: Mutex::new(life) })
+        let kind = QueueKind::of(&spec.arguments);
+        let max_level = kind.max_level(&spec.arguments);
+        let settings = RwLock::new(Settings::of_arguments(kind, &spec.arguments).into());
+        Arc::new(Self { id, name, vhost, spec, kind, max_level, settings, state: Mutex::new(life) })
     }
 
     /// Locks the rule. Order of locks: queue, then channel, then outlet; never two queues at once.
     pub fn lock(&self) -> MutexGuard<'_, Life> {
         self.state.lock()
+    }
+
+    /// Its settings at this moment.
+    pub fn settings(&self) -> Arc<Settings> {
+        self.settings.read().clone()
+    }
+
+    /// Whether a message outlives the process here.
+    pub fn logs(&self, persistent: bool) -> bool {
+        self.spec.durable && (persistent || self.kind.keeps_transient())
     }
 
     /// The level on which a message with these properties waits.
@@ -222,7 +237,7 @@ impl Queue {
 
 impl Life {
     /// The rule, unless the queue is gone or damaged.
-    pub fn rule(&mut self) -> Option<&mut QueueState<Arc<ChannelPort>>> {
+    pub fn rule(&mut self) -> Option<&mut Rule<Arc<ChannelPort>>> {
         match self {
             Self::Alive(state) => Some(state),
             Self::Damaged(..) | Self::Gone => None,
@@ -230,7 +245,7 @@ impl Life {
     }
 
     /// What the queue holds, also while it is out of service: its readable messages move on with the log (P7).
-    pub fn content(&mut self) -> Option<&mut QueueState<Arc<ChannelPort>>> {
+    pub fn content(&mut self) -> Option<&mut Rule<Arc<ChannelPort>>> {
         match self {
             Self::Alive(state) => Some(state),
             Self::Damaged(_, state) => Some(state),
@@ -247,7 +262,7 @@ impl Life {
     }
 
     /// The rule, or why there is none.
-    pub fn alive(&mut self, queue: &Queue) -> Result<&mut QueueState<Arc<ChannelPort>>, Refusal> {
+    pub fn alive(&mut self, queue: &Queue) -> Result<&mut Rule<Arc<ChannelPort>>, Refusal> {
         match self {
             Self::Alive(state) => Ok(state),
             Self::Damaged(what, _) => {

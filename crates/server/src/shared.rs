@@ -118,10 +118,10 @@ fn login_refused(refused: &LoginRefused) -> Refusal {
     Refusal::access(LoginRefused::reply_text("PLAIN"))
 }
 
-/// The wall clock, for what has to mean the same after a restart: ms since 1970.
-pub(crate) fn now_ms() -> u64 {
+/// The wall clock, for what has to mean the same after a restart: µs since 1970.
+pub(crate) fn now_us() -> u64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    since.map_or(0, |since| since.as_millis() as u64)
+    since.map_or(0, |since| since.as_micros() as u64)
 }
 
 /// Whether a peer is on this machine, also when it came by an IPv4-mapped address.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use leveret_broker::Batch;
 use tokio::sync::Notify;
 
-use crate::shared::{Shared, now_ms};
+use crate::shared::{Shared, now_us};
 
 /// Deadlines closer together than this are met together.
 const GRAIN: Duration = Duration::from_millis(1);
@@ -18,14 +18,17 @@ pub(crate) async fn keep_time(shared: Arc<Shared>) {
     shared.broker.deadlines.on_earlier(move || wake.notify_one());
     let mut stopping = shared.stopping.clone();
     loop {
-        let wait =
-            shared.broker.deadlines.next_ms().map(|at| Duration::from_millis(at.saturating_sub(now_ms())));
+        let wait = shared
+            .broker
+            .deadlines
+            .next_ms()
+            .map(|at| Duration::from_millis(at.saturating_sub(now_us() / 1000)));
         tokio::select! {
             () = earlier.notified() => continue,
             () = tokio::time::sleep(wait.unwrap_or_default().max(GRAIN)), if wait.is_some() => {}
             _ = stopping.changed() => return,
         }
-        let mut batch = Batch::at(now_ms());
+        let mut batch = Batch::at_us(now_us());
         shared.broker.meet_deadlines(&mut batch);
         shared.finish(&mut batch);
     }

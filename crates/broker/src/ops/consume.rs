@@ -46,8 +46,8 @@ impl Channel {
         queue.check_not_internal()?;
         let mut life = queue.lock();
         let state = life.alive(&queue)?;
-        let priority = consumer_priority(&consume.arguments, &queue.described())?;
-        if state.consumers().refuses(consume.exclusive) {
+        let priority = consumer_priority(&consume.arguments, &queue.described(), queue.kind)?;
+        if state.refuses_consumer(consume.exclusive) {
             return Err(Refusal::access(format!("{} in exclusive use", queue.described())));
         }
         let consumer =
@@ -127,5 +127,5 @@ impl Channel {
 
 /// A consumer ends with its queue, without its channel being asked.
 fn is_consuming(queue: &Arc<Queue>, key: u64) -> bool {
-    queue.lock().rule().is_some_and(|state| state.consumers().contains(key))
+    queue.lock().rule().is_some_and(|state| state.has_consumer(key))
 }

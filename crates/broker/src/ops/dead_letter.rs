@@ -23,6 +23,7 @@ use crate::broker::Broker;
 use crate::message::MessageView;
 use crate::port::Batch;
 use crate::queue::{Dead, DeathReason};
+use crate::settings::DeadLetters;
 use crate::vhost::{Exchange, Queue, VHost};
 
 /// The exchange that brings requests back to their callers.
@@ -54,9 +55,11 @@ impl Broker {
 
     fn send_on(&self, queue: &Arc<Queue>, dead: &Dead, message: &MessageView<'_>, batch: &mut Batch) {
         let Some(vhost) = self.vhost(&queue.vhost) else { return };
+        let settings = queue.settings();
+        let own = settings.dead_letters.as_ref();
         // RabbitMQ: without the exchange the message is dropped, without an error.
-        let Some(exchange) = dead_letter_exchange(&vhost, queue, message) else { return };
-        let new_key = queue.spec.arguments.get("x-dead-letter-routing-key").and_then(FieldValue::as_str);
+        let Some(exchange) = dead_letter_exchange(&vhost, own, message) else { return };
+        let new_key = own.and_then(|own| own.routing_key.as_deref());
         let copies = match (new_key, Copies::of(message.properties)) {
             (None, Ok(Some(copies))) => Copies { cc: copies.cc, bcc: Vec::new() },
             _ => Copies::default(),
@@ -90,9 +93,13 @@ impl Broker {
 }
 
 /// The queue's own, or the one that brings requests back.
-fn dead_letter_exchange(vhost: &VHost, queue: &Queue, message: &MessageView<'_>) -> Option<Arc<Exchange>> {
-    match queue.spec.arguments.get("x-dead-letter-exchange") {
-        Some(own) => vhost.exchange(own.as_str()?),
+fn dead_letter_exchange(
+    vhost: &VHost,
+    own: Option<&DeadLetters>,
+    message: &MessageView<'_>,
+) -> Option<Arc<Exchange>> {
+    match own {
+        Some(own) => vhost.exchange(&own.exchange),
         None if is_request(message) => vhost.exchange(BOUNCE_EXCHANGE),
         None => None,
     }

@@ -244,8 +244,8 @@ impl Broker {
         batch: &mut Batch,
     ) -> Result<u64, Undone> {
         let stamp = Stamp::new(batch.now_ms, ttl_ms(message.properties));
-        let persistent = message.properties.delivery_mode() == Some(2);
-        if !persistent || !queues.iter().any(|queue| queue.spec.durable) {
+        let persistent = is_persistent(message.properties);
+        if !queues.iter().any(|queue| queue.logs(persistent)) {
             return self.offer(queues, message, (stamp, None), batch).map(|()| 0);
         }
         let _in_flight = self.in_flight.read();
@@ -280,9 +280,10 @@ impl Broker {
         batch: &mut Batch,
     ) -> Result<(), Undone> {
         let mut incoming = Incoming { view: *message, stamp, level: 0, logged: None, shared: None };
+        let persistent = is_persistent(message.properties);
         let mut refused = false;
         for queue in queues {
-            incoming.logged = if queue.spec.durable { logged } else { None };
+            incoming.logged = if queue.logs(persistent) { logged } else { None };
             incoming.level = queue.level(message.properties);
             refused |= !self.offer_one(queue, &mut incoming, batch)?;
         }
@@ -306,9 +307,6 @@ impl Broker {
             quarantine(&mut life, queue, damage, batch);
         }
         drop(life);
-        if let (Ok(false), Some(ended)) = (&published, incoming.ended()) {
-            aftermath.ended.push(ended);
-        }
         self.settle_aftermath(queue, aftermath, deadline_ms, batch)?;
         Ok(matches!(published, Ok(true)))
     }
@@ -441,10 +439,16 @@ fn check_expiration(expiration: &[u8]) -> Result<(), Refusal> {
     }
 }
 
-/// What the store calls the durable ones of the queues that a message goes to.
+/// Whether its publisher wants it to outlive the process.
+pub(crate) fn is_persistent(properties: RawProperties<'_>) -> bool {
+    properties.delivery_mode() == Some(2)
+}
+
+/// What the store calls the queues that a message goes to and outlives the process in.
 pub(crate) fn durable_ids(queues: &[Arc<Queue>], properties: RawProperties<'_>) -> Vec<QueueId> {
-    let durable = queues.iter().filter(|queue| queue.spec.durable);
-    durable.map(|queue| queue.store_id(queue.level(properties))).collect()
+    let persistent = is_persistent(properties);
+    let logging = queues.iter().filter(|queue| queue.logs(persistent));
+    logging.map(|queue| queue.store_id(queue.level(properties))).collect()
 }
 
 /// How long the publisher lets a message wait.

@@ -8,14 +8,15 @@ use leveret_store::{MessageId, MetaChange, QueueId};
 use leveret_wire::FieldTable;
 
 use super::reply_to::is_reply_to;
-use crate::arguments::{check_queue, inequivalent, limits, max_level, same_for_queue};
+use crate::arguments::{check_queue, inequivalent, same_for_queue};
 use crate::broker::Broker;
 use crate::channel::{Channel, clean_name};
 use crate::connection::{Connection, Resource};
 use crate::error::{Refusal, queue_in};
 use crate::port::Batch;
-use crate::queue::{Courier, QueueState};
+use crate::queue::{Courier, QueueState, Rule};
 use crate::records::{Key, encode_queue};
+use crate::settings::{QueueKind, Settings};
 use crate::users::Operation;
 use crate::vhost::{Destination, Life, Queue, QueueSpec, VHost};
 
@@ -91,7 +92,7 @@ impl Channel {
         queue.check_owner(connection.port.id)?;
         queue.check_not_internal()?;
         if let Life::Alive(state) = &*queue.lock() {
-            if if_unused && !state.consumers().is_empty() {
+            if if_unused && state.consumer_count() > 0 {
                 return Err(Refusal::precondition(format!("{} in use", queue.described())));
             }
             if if_empty && state.ready_len() > 0 {
@@ -124,7 +125,9 @@ impl Connection {
             return Ok(existing);
         }
         self.check_dead_letters(name, &spec)?;
-        check_queue(&spec.arguments, &queue_in(name, &self.vhost.name))?;
+        let described = queue_in(name, &self.vhost.name);
+        let kind = check_queue(&spec.arguments, &described)?;
+        check_properties(kind, &spec, &described, !generated.is_empty())?;
         self.create_queue(name, spec)
     }
 
@@ -164,12 +167,14 @@ impl Broker {
         spec: QueueSpec,
         changes: &mut Vec<MetaChange>,
     ) -> Result<Arc<Queue>, Refusal> {
-        let id = self.next_queue_id(u64::from(max_level(&spec.arguments)) + 1);
+        let kind = QueueKind::of(&spec.arguments);
+        let id = self.next_queue_id(u64::from(kind.max_level(&spec.arguments)) + 1);
         if spec.durable {
             let key = Key::Queue(vhost.name.to_string(), name.to_owned()).encode();
             changes.push(MetaChange::Put(key, encode_queue(id, &spec)?));
         }
-        let life = Life::Alive(QueueState::new(limits(&spec.arguments)));
+        let settings = Settings::of_arguments(kind, &spec.arguments);
+        let life = Life::Alive(Rule::Work(QueueState::new(settings.into())));
         Ok(Queue::new(id, name.into(), vhost.name.clone(), spec, life))
     }
 
@@ -228,7 +233,7 @@ impl Broker {
         self.with_queue(queue, batch, |state, carrier, aftermath| {
             state.used(carrier.now_ms());
             state.pump(carrier, aftermath)?;
-            let (messages, consumers) = (state.ready_len(), state.consumers().len() as u32);
+            let (messages, consumers) = (state.ready_len(), state.consumer_count() as u32);
             Ok(QueueOk { name: queue.name.clone(), messages, consumers })
         })
     }
@@ -260,6 +265,35 @@ impl Broker {
         {
             tracing::error!(%refusal, queue = %queue.name, "auto-delete queue could not be removed");
         }
+    }
+}
+
+/// What only outlives its connection and its consumers: quorum queues and streams (RabbitMQ's order of checks).
+fn check_properties(
+    kind: QueueKind,
+    spec: &QueueSpec,
+    described: &str,
+    is_generated: bool,
+) -> Result<(), Refusal> {
+    if kind == QueueKind::Classic {
+        return Ok(());
+    }
+    if is_generated {
+        return Err(Refusal::precondition(format!(
+            "Cannot declare a server-named queue for type rabbit_{}_queue",
+            kind.name()
+        )));
+    }
+    let wrong = [
+        (spec.auto_delete, "auto-delete"),
+        (spec.owner.is_some(), "exclusive-owner"),
+        (!spec.durable, "non-durable"),
+    ];
+    match wrong.iter().find(|(is_wrong, _)| *is_wrong) {
+        Some((_, property)) => {
+            Err(Refusal::precondition(format!("invalid property '{property}' for {described}")))
+        }
+        None => Ok(()),
     }
 }
 

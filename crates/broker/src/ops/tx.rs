@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use leveret_store::{MessageId, Place, QueueId, TxPublish};
 
-use super::publish::{Publish, Routed, Undone, durable_ids, ttl_ms};
+use super::publish::{Publish, Routed, Undone, durable_ids, is_persistent, ttl_ms};
 use super::settle::Settlement;
 use crate::channel::{Channel, Mode};
 use crate::error::Refusal;
@@ -196,8 +196,8 @@ struct Leaving<'a> {
 
 impl Leaving<'_> {
     fn is_logged(&self) -> bool {
-        self.message.properties.delivery_mode() == Some(2)
-            && self.queues.iter().any(|queue| queue.spec.durable)
+        let persistent = is_persistent(self.message.properties);
+        self.queues.iter().any(|queue| queue.logs(persistent))
     }
 }
 

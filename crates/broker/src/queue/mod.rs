@@ -14,6 +14,7 @@ mod consumers;
 mod entry;
 mod levels;
 mod ready;
+mod rule;
 #[cfg(test)]
 mod tests;
 
@@ -28,8 +29,10 @@ pub use entry::{Aftermath, Content, Dead, DeathReason, Ended, Entry, Incoming, P
 pub use levels::{Level, Levels, level_of, number_of, pos_at};
 use ready::Taken;
 pub use ready::{Ready, SeenBefore};
+pub use rule::Rule;
 
 use crate::message::{Message, MessageView, ResidentBytes};
+use crate::settings::{Overflow, Settings};
 use crate::stamp::{NEVER_MS, Stamp};
 
 /// What happened when a message was handed to a consumer.
@@ -74,35 +77,6 @@ pub trait Courier<P> {
     fn resident(&self) -> &ResidentBytes;
 }
 
-/// How much may wait in a queue; unacknowledged messages do not count.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Limits {
-    /// Messages (`x-max-length`).
-    pub messages: Option<u64>,
-    /// Octets (`x-max-length-bytes`).
-    pub size_bytes: Option<u64>,
-    /// What gives way.
-    pub overflow: Overflow,
-    /// How long a message may wait (`x-message-ttl`).
-    pub message_ttl_ms: Option<u64>,
-    /// How long the queue stays without being used (`x-expires`).
-    pub expires_ms: Option<u64>,
-    /// Messages given up are sent on (`x-dead-letter-exchange`), so their content is wanted.
-    pub buries: bool,
-    /// At most one consumer is served at a time (`x-single-active-consumer`).
-    pub single_active_consumer: bool,
-}
-
-/// What gives way when a queue is full.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Overflow {
-    /// The oldest message.
-    #[default]
-    DropHead,
-    /// The new one: its publisher hears a nack.
-    RejectPublish,
-}
-
 /// A message fetched by `basic.get`.
 #[derive(Debug)]
 pub struct Fetched {
@@ -128,7 +102,7 @@ pub struct QueueState<P> {
     ready: Levels,
     unacked: HashMap<Pos, Unacked>,
     consumers: Consumers<P>,
-    limits: Limits,
+    settings: Arc<Settings>,
     next_number: u64,
     had_consumer: bool,
     /// Some message here has, or may have, a limited time to wait.
@@ -139,24 +113,24 @@ pub struct QueueState<P> {
 
 impl<P> Default for QueueState<P> {
     fn default() -> Self {
-        Self::new(Limits::default())
+        Self::new(Arc::default())
     }
 }
 
 impl<P> QueueState<P> {
     /// A new queue.
-    pub fn new(limits: Limits) -> Self {
-        Self::recovered(limits, Levels::default(), 1)
+    pub fn new(settings: Arc<Settings>) -> Self {
+        Self::recovered(settings, Levels::default(), 1)
     }
 
     /// A queue as a restart found it; new messages are numbered from `next_number` on.
-    pub fn recovered(limits: Limits, ready: Levels, next_number: u64) -> Self {
-        let expires = limits.message_ttl_ms.is_some() || !ready.is_empty();
+    pub fn recovered(settings: Arc<Settings>, ready: Levels, next_number: u64) -> Self {
+        let expires = settings.message_ttl_ms.is_some() || !ready.is_empty();
         Self {
-            limits,
             ready,
             unacked: HashMap::new(),
-            consumers: Consumers::new(limits.single_active_consumer),
+            consumers: Consumers::new(settings.single_active_consumer),
+            settings,
             next_number,
             had_consumer: false,
             expires,
@@ -166,15 +140,15 @@ impl<P> QueueState<P> {
     }
 
     /// A message arrives; `false` when the queue is full and its overflow rule is to refuse. What ended at once,
-    /// because its consumer does not acknowledge or because it made room, is added to
-    /// `aftermath`.
+    /// because it was refused, its consumer does not acknowledge or it made room, is added to `aftermath`.
     pub fn publish(
         &mut self,
         incoming: &mut Incoming<'_>,
         courier: &mut impl Courier<P>,
         aftermath: &mut Aftermath,
     ) -> Result<bool, ReadError> {
-        if self.limits.overflow == Overflow::RejectPublish && self.is_full(0) {
+        if self.settings.overflow != Overflow::DropHead && self.is_full(0) {
+            self.refuse(incoming, courier, aftermath);
             return Ok(false);
         }
         let pos = pos_at(incoming.level, self.next_number);
@@ -206,6 +180,21 @@ impl<P> QueueState<P> {
         Ok(true)
     }
 
+    /// The new message is given up; only `reject-publish-dlx` sends it on.
+    fn refuse(&self, incoming: &mut Incoming<'_>, courier: &mut impl Courier<P>, aftermath: &mut Aftermath) {
+        if self.settings.overflow != Overflow::RejectPublishDlx || self.settings.dead_letters.is_none() {
+            aftermath.ended.extend(incoming.ended());
+            return;
+        }
+        let message = Message::copy_of(&incoming.view, courier.resident());
+        aftermath.dead.push(Dead {
+            message: Some(Arc::new(message)),
+            ended: incoming.ended(),
+            reason: DeathReason::MaxLen,
+            redelivered: false,
+        });
+    }
+
     fn new_entry(
         &mut self,
         pos: Pos,
@@ -214,7 +203,7 @@ impl<P> QueueState<P> {
         courier: &mut impl Courier<P>,
     ) -> Entry {
         let size_bytes = incoming.view.size_bytes() as u32;
-        let expires_at_ms = incoming.stamp.expires_at_ms(self.limits.message_ttl_ms);
+        let expires_at_ms = incoming.stamp.expires_at_ms(self.settings.message_ttl_ms);
         self.expires |= expires_at_ms != NEVER_MS;
         Entry {
             pos,
@@ -278,7 +267,7 @@ impl<P> QueueState<P> {
     }
 
     fn unused_until_ms(&self) -> u64 {
-        match self.limits.expires_ms {
+        match self.settings.expires_ms {
             Some(expires_ms) if self.consumers.is_empty() => self.used_at_ms.saturating_add(expires_ms),
             _ => NEVER_MS,
         }
@@ -290,7 +279,7 @@ impl<P> QueueState<P> {
         reason: DeathReason,
         courier: &impl Courier<P>,
     ) -> Result<Dead, ReadError> {
-        let is_wanted = self.limits.buries || entry.may_name_caller && courier.bounces();
+        let is_wanted = self.settings.dead_letters.is_some() || entry.may_name_caller && courier.bounces();
         let message = match read {
             _ if !is_wanted => None,
             Some(message) => Some(message),
@@ -301,8 +290,8 @@ impl<P> QueueState<P> {
 
     /// Whether the limits leave no room for one more message, or with `over` 1 whether they are exceeded.
     fn is_full(&self, over: u64) -> bool {
-        self.limits.messages.is_some_and(|max| self.ready.len() >= max.saturating_add(over))
-            || self.limits.size_bytes.is_some_and(|max| self.ready.size_bytes() >= max.saturating_add(over))
+        self.settings.messages.is_some_and(|max| self.ready.len() >= max.saturating_add(over))
+            || self.settings.size_bytes.is_some_and(|max| self.ready.size_bytes() >= max.saturating_add(over))
     }
 
     /// Whether a message published now would go to a consumer at once (`immediate`).

@@ -6,6 +6,7 @@ use leveret_store::{MemDisk, Options, Store};
 use leveret_wire::{FieldTable, Properties, RawProperties};
 
 use super::*;
+use crate::settings::{DeadLetters, Overflow, Settings};
 
 /// Delivers into a list; a consumer named `full…` has no room while `full` is set.
 struct Recorder {
@@ -78,8 +79,14 @@ impl Story {
             bounces: false,
             now_ms: 1,
         };
-        let limits = Limits { buries: true, ..Limits::default() };
-        Self { queue: QueueState::new(limits), courier, keys: Vec::new(), aftermath: Aftermath::default() }
+        let dead_letters = Some(DeadLetters { exchange: "dlx".into(), routing_key: None });
+        let settings = Settings { dead_letters, ..Settings::default() };
+        Self {
+            queue: QueueState::new(settings.into()),
+            courier,
+            keys: Vec::new(),
+            aftermath: Aftermath::default(),
+        }
     }
 
     /// `p BODY`, `c TAG PREFETCH` (or `c TAG no-ack`), `ack POS`, `requeue POS`, `get`, `cancel N`, `full`, `room N`,
@@ -93,7 +100,7 @@ impl Story {
             ["p", body, ttl] => self.publish(body, ttl.parse().ok(), 0, false),
             ["ask", body, ttl] => self.publish(body, ttl.parse().ok(), 0, true),
             ["urgent", body, level] => self.publish(body, None, level.parse().unwrap(), false),
-            ["plain"] => self.queue.limits.buries = false,
+            ["plain"] => Arc::make_mut(&mut self.queue.settings).dead_letters = None,
             ["bounces"] => self.courier.bounces = true,
             ["ack-urgent", level, number] => {
                 let pos = pos_at(level.parse().unwrap(), number.parse().unwrap());
@@ -122,10 +129,11 @@ impl Story {
                 let messages = messages.parse().ok();
                 let overflow =
                     if overflow == "reject" { Overflow::RejectPublish } else { Overflow::DropHead };
-                self.queue.limits = Limits { messages, overflow, ..self.queue.limits };
+                let settings = Arc::make_mut(&mut self.queue.settings);
+                (settings.messages, settings.overflow) = (messages, overflow);
             }
             ["ttl", ms] => {
-                self.queue.limits.message_ttl_ms = ms.parse().ok();
+                Arc::make_mut(&mut self.queue.settings).message_ttl_ms = ms.parse().ok();
             }
             ["wait", ms] => self.courier.now_ms += ms.parse::<u64>().unwrap(),
             ["reject", pos] => {

@@ -21,7 +21,7 @@ use leveret_wire::sasl::Credentials;
 use leveret_wire::{Method, RawFrame, ReplyCode, WireError, split_frame};
 
 use crate::outbox::Outbox;
-use crate::shared::{Shared, now_ms};
+use crate::shared::{Shared, now_us};
 use handshake::Greeting;
 use running::Running;
 
@@ -64,7 +64,7 @@ impl Session {
     /// Takes what was read; answers how much of it is done with and what comes next. Everything it set in
     /// motion has left, or is with the outboxes, when it returns.
     pub(crate) fn receive(&mut self, input: &[u8]) -> (usize, Step) {
-        let mut batch = Batch::at(now_ms());
+        let mut batch = Batch::at_us(now_us());
         let received = self.receive_all(input, &mut batch);
         self.finish(&mut batch);
         received
@@ -116,7 +116,7 @@ impl Session {
             Ok(step) => step,
             Err(refusal) => {
                 let text = refusal.explanation;
-                self.refuse(&refusal.code, &text, NO_METHOD, &mut Batch::at(now_ms()))
+                self.refuse(&refusal.code, &text, NO_METHOD, &mut Batch::at_us(now_us()))
             }
         }
     }
@@ -124,7 +124,7 @@ impl Session {
     /// The outcome of [`Step::AwaitDurable`]: what was held back leaves.
     pub(crate) fn made_durable(&mut self) {
         if let Phase::Running(running) = &mut self.phase {
-            let mut batch = Batch::at(now_ms());
+            let mut batch = Batch::at_us(now_us());
             running.release_held(&mut batch);
             self.outbox.flush();
             self.shared.finish(&mut batch);
@@ -165,14 +165,14 @@ impl Session {
     /// The outbox has room: consumers that were held back go on.
     pub(crate) fn has_room(&mut self) {
         let Phase::Running(running) = &mut self.phase else { return };
-        let mut batch = Batch::at(now_ms());
+        let mut batch = Batch::at_us(now_us());
         running.resume_consumers(&mut batch);
         self.finish(&mut batch);
     }
 
     /// Closes from our side with a reason of ours, e.g. at shutdown.
     pub(crate) fn force_close(&mut self, reason: &str) -> Step {
-        let mut batch = Batch::at(now_ms());
+        let mut batch = Batch::at_us(now_us());
         let text = format!("broker forced connection closure with reason '{reason}'");
         let phase = std::mem::replace(&mut self.phase, Phase::Closed);
         let step = if let Phase::Running(running) = phase {
@@ -189,7 +189,7 @@ impl Session {
 
     /// The socket is gone: the connection's channels, consumers and exclusive queues end.
     pub(crate) fn disconnected(&mut self) {
-        let mut batch = Batch::at(now_ms());
+        let mut batch = Batch::at_us(now_us());
         self.outbox.close();
         self.end(&mut batch);
         self.finish(&mut batch);

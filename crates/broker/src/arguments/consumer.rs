@@ -1,0 +1,56 @@
+//! Arguments of consumers.
+
+use leveret_wire::FieldTable;
+
+use super::values::integer;
+use super::{invalid, refuse_foreign};
+use crate::error::Refusal;
+use crate::settings::QueueKind;
+
+/// What only consumers of another kind of queue know.
+const FOREIGN_TO_WORK: &[&str] =
+    &["x-consumer-timeout", "x-stream-filter", "x-stream-match-unfiltered", "x-stream-offset"];
+
+/// Checks the arguments of a consumer of `described` and answers its priority.
+pub(crate) fn consumer_priority(
+    arguments: &FieldTable,
+    described: &str,
+    kind: QueueKind,
+) -> Result<i64, Refusal> {
+    let priority = match arguments.get("x-priority") {
+        Some(value) => integer(value).map_err(|term| invalid("x-priority", described, &term))?,
+        None => 0,
+    };
+    refuse_foreign(|key| FOREIGN_TO_WORK.contains(&key), arguments, described, kind)?;
+    Ok(priority)
+}
+
+#[cfg(test)]
+mod tests {
+    use leveret_wire::FieldValue;
+
+    use super::*;
+
+    fn table(pairs: &[(&str, FieldValue)]) -> FieldTable {
+        FieldTable(pairs.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect())
+    }
+
+    fn text(text: &str) -> FieldValue {
+        FieldValue::LongString(text.as_bytes().to_vec())
+    }
+
+    #[test]
+    fn a_consumer_has_a_priority() {
+        let check = |key: &str, value: FieldValue, expected: Result<i64, &str>| {
+            let priority = consumer_priority(&table(&[(key, value)]), "Q", QueueKind::Classic)
+                .map_err(|r| r.explanation);
+            assert_eq!(priority, expected.map_err(str::to_owned));
+        };
+        check("x-else", FieldValue::Void, Ok(0));
+        check("x-priority", FieldValue::I8(-5), Ok(-5));
+        let text_given = "invalid arg 'x-priority' for Q: \"expected integer, got longstr\"";
+        check("x-priority", text("high"), Err(text_given));
+        let foreign = "invalid arg 'x-stream-offset' for Q of queue type rabbit_classic_queue";
+        check("x-stream-offset", text("first"), Err(foreign));
+    }
+}
