@@ -75,12 +75,43 @@ impl Store {
     /// # Errors
     /// As for [`Store::publish`]; the map is unchanged then.
     pub fn meta(&self, changes: &[MetaChange]) -> Result<Position, StoreFailed> {
+        self.change_map(changes, Urgency::Now)
+    }
+
+    /// The same for what is only noted beside messages: nobody waits for it, so the committer need not hurry.
+    ///
+    /// # Errors
+    /// As for [`Store::meta`].
+    pub fn note(&self, changes: &[MetaChange]) -> Result<Position, StoreFailed> {
+        self.change_map(changes, Urgency::Soon)
+    }
+
+    /// Removes the keys that begin with `prefix`, except those that `keep` wants.
+    ///
+    /// # Errors
+    /// As for [`Store::meta`].
+    pub fn forget_notes(&self, prefix: &[u8], keep: impl Fn(&[u8]) -> bool) -> Result<(), StoreFailed> {
+        let found: Vec<MetaChange> = {
+            let map = self.meta.lock();
+            let with_prefix = map.range(prefix.to_vec()..).take_while(|(key, _)| key.starts_with(prefix));
+            with_prefix
+                .filter(|(key, _)| !keep(key))
+                .map(|(key, _)| MetaChange::Delete(key.clone()))
+                .collect()
+        };
+        match found.is_empty() {
+            true => Ok(()),
+            false => self.note(&found).map(drop),
+        }
+    }
+
+    fn change_map(&self, changes: &[MetaChange], urgency: Urgency) -> Result<Position, StoreFailed> {
         let payload = meta::encode_changes(changes);
         let parts: [&[u8]; 1] = [&payload];
         let record = PreparedRecord::control(self.seed, Kind::Meta, &[], &parts);
         // Held across the append, so that the map changes in the order of the log.
         let mut map = self.meta.lock();
-        let (position, wake_up) = self.append_silently(std::slice::from_ref(&record), Urgency::Now)?;
+        let (position, wake_up) = self.append_silently(std::slice::from_ref(&record), urgency)?;
         meta::apply(&mut map, changes.iter().cloned());
         drop(map);
         self.wake_committer(wake_up);

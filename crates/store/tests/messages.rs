@@ -237,3 +237,17 @@ fn a_queue_may_be_dropped_while_it_is_settled() {
         }
     }
 }
+
+#[test]
+fn notes_are_forgotten_by_prefix() {
+    let disk = MemDisk::new();
+    let (store, _) = open(&disk);
+    let put = |key: &str| MetaChange::Put(key.into(), Vec::new());
+    store.note(&[put("a/1"), put("a/2"), put("a/3"), put("b/1")]).unwrap();
+    store.forget_notes(b"a/", |key| key == b"a/2").unwrap();
+    store.forget_notes(b"c/", |_| false).unwrap();
+    store.commit().unwrap();
+    drop(store);
+    let keys: Vec<_> = open(&disk).1.meta.into_keys().collect();
+    assert_eq!(keys, [b"a/2", b"b/1"]);
+}
