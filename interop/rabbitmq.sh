@@ -15,6 +15,7 @@
 #   RABBITMQ_DIST_PORT=N   Erlang distribution port (default PORT + 20000, or PORT - 20000 above 45535)
 #   RABBITMQ_EPMD_PORT=N   Erlang port mapper port  (default distribution port + 1); one that runs there is used
 #   RABBITMQ_NODENAME=NAME (default leveret-peer-PORT@localhost)
+#   EXTRA_PLUGINS=NAME,...  further plugins, of those that come with RabbitMQ
 #   RABBITMQ_EXTRA_CONF=FILE  further lines for rabbitmq.conf (TLS, limits, ...)
 #   START_TIMEOUT=SECONDS  (default 90)
 #
@@ -53,7 +54,7 @@ end() {
 }
 
 write_conf() {
-  local port=$1 dir=$2
+  local port=$1 dir=$2 plugins=${EXTRA_PLUGINS:-}
   cat >"$dir/conf/rabbitmq.conf" <<CONF
 listeners.tcp.local = 127.0.0.1:$port
 log.file = $dir/log/server.log
@@ -63,10 +64,9 @@ disk_free_limit.absolute = 50MB
 CONF
   if [ -n "${MGMT_PORT:-}" ]; then
     printf 'management.tcp.ip = 127.0.0.1\nmanagement.tcp.port = %s\n' "$MGMT_PORT" >>"$dir/conf/rabbitmq.conf"
-    echo '[rabbitmq_management].' >"$dir/conf/enabled_plugins"
-  else
-    echo '[].' >"$dir/conf/enabled_plugins"
+    plugins=rabbitmq_management${plugins:+,$plugins}
   fi
+  echo "[$plugins]." >"$dir/conf/enabled_plugins"
   [ -z "${RABBITMQ_EXTRA_CONF:-}" ] || cat "$RABBITMQ_EXTRA_CONF" >>"$dir/conf/rabbitmq.conf"
 }
 

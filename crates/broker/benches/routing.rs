@@ -8,7 +8,7 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use leveret_broker::exchange::{Bindings, ExchangeKind};
-use leveret_wire::{FieldTable, FieldValue, RawTable};
+use leveret_wire::{FieldTable, FieldValue, Properties, RawProperties};
 
 const BINDINGS: u32 = 10_000;
 const ROUNDS: usize = 2_000;
@@ -37,6 +37,10 @@ fn main() {
     binding("topic", ExchangeKind::Topic);
     binding("headers", ExchangeKind::Headers);
     headers("headers: two arguments, one match");
+    one_of("x-consistent-hash: 100 queues, two weights", ExchangeKind::ConsistentHash, 100);
+    one_of("x-consistent-hash: two weights", ExchangeKind::ConsistentHash, BINDINGS);
+    one_of("x-modulus-hash", ExchangeKind::ModulusHash, BINDINGS);
+    one_of("x-random", ExchangeKind::Random, BINDINGS);
 }
 
 const MANY: [&str; 21] =
@@ -87,7 +91,10 @@ fn topic(name: &str, pattern: impl Fn(&mut Random, u32) -> String, key: impl Fn(
         bindings.add(n, &pattern(&mut random, n), &FieldTable::new());
     }
     let mut found = 0;
-    let times = measure(|| key(&mut random), |key| bindings.route(key, None, &mut |_| found += 1));
+    let times = measure(
+        || key(&mut random),
+        |key| bindings.route(key, RawProperties::default(), &mut |_| found += 1),
+    );
     report(name, times, found);
 }
 
@@ -134,14 +141,33 @@ fn headers(name: &str) {
     let mut found = 0;
     let message = |random: &mut Random| {
         let id = FieldValue::I64(random.below(10_000) as i64);
-        FieldTable::from([("kind", FieldValue::from("report")), ("id", id)]).raw_bytes().expect("encodes")
+        let headers = FieldTable::from([("kind", FieldValue::from("report")), ("id", id)]);
+        Properties { headers: Some(headers), ..Properties::default() }.encode().expect("encodes")
     };
     let times = measure(
         || message(&mut random),
         |raw| {
-            let headers = RawTable::parse(raw).expect("just encoded");
-            bindings.route("", Some(headers), &mut |_| found += 1);
+            let properties = RawProperties::parse(raw).expect("just encoded");
+            bindings.route("", properties, &mut |_| found += 1);
         },
+    );
+    report(name, times, found);
+}
+
+fn one_of(name: &str, kind: ExchangeKind, bound: u32) {
+    if !is_wanted(name) {
+        return;
+    }
+    let mut random = Random(1);
+    let mut bindings = Bindings::new(kind);
+    for n in 0..bound {
+        bindings.add(n, &(n % 2 + 1).to_string(), &FieldTable::new());
+    }
+    let mut found = 0;
+    let key = |random: &mut Random| format!("order.{}", random.below(1 << 20));
+    let times = measure(
+        || key(&mut random),
+        |key| bindings.route(key, RawProperties::default(), &mut |_| found += 1),
     );
     report(name, times, found);
 }

@@ -14,7 +14,7 @@ use leveret_wire::{FieldTable, RawProperties};
 use parking_lot::{Mutex, MutexGuard, RwLock};
 
 use crate::error::{Refusal, exchange_in, queue_in};
-use crate::exchange::{Bindings, ExchangeKind};
+use crate::exchange::{Bindings, ExchangeKind, Member};
 use crate::port::{ChannelPort, ConnectionId};
 use crate::queue::{Level, Rule};
 use crate::settings::{QueueKind, Settings};
@@ -63,6 +63,8 @@ pub struct Exchange {
     pub spec: ExchangeSpec,
     /// The exchange for what it cannot route.
     pub alternate: Option<String>,
+    /// The queue that it keeps messages in.
+    pub internal_queue: Option<Arc<str>>,
     /// Where it routes to.
     pub bindings: RwLock<Bindings<Destination>>,
 }
@@ -98,6 +100,17 @@ impl Destination {
             Self::Queue(queue) => queue.spec.durable,
             Self::Exchange(exchange) => exchange.spec.durable,
         }
+    }
+}
+
+impl Member for Destination {
+    fn stable_name(&self) -> Vec<u8> {
+        let kind = if self.is_queue() { b'q' } else { b'x' };
+        [&[kind], self.name().as_bytes()].concat()
+    }
+
+    fn is_queue(&self) -> bool {
+        matches!(self, Self::Queue(_))
     }
 }
 
@@ -327,8 +340,9 @@ impl VHost {
     pub fn add_exchange(&self, name: &str, spec: ExchangeSpec) -> Arc<Exchange> {
         let name: Arc<str> = name.into();
         let alternate = spec.alternate();
-        let bindings = RwLock::new(Bindings::new(spec.kind));
-        let exchange = Arc::new(Exchange { name: name.clone(), spec, alternate, bindings });
+        let bindings = RwLock::new(Bindings::declared(spec.kind, &spec.arguments, &name));
+        let internal_queue = spec.kind.internal_queue(&name).map(Arc::from);
+        let exchange = Arc::new(Exchange { name: name.clone(), spec, alternate, internal_queue, bindings });
         self.exchanges.write().insert(name, exchange.clone());
         self.changed();
         exchange

@@ -7,6 +7,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+/// The plugins whose exchange types we have built in.
+const PLUGINS: &str = "rabbitmq_consistent_hash_exchange,rabbitmq_random_exchange,rabbitmq_recent_history_exchange,\
+                       rabbitmq_sharding";
+
 /// A running node. Dropping it stops the node and removes its files.
 #[derive(Debug)]
 pub struct RabbitMq {
@@ -36,7 +40,8 @@ impl RabbitMq {
     pub fn start_again(&self) -> io::Result<()> {
         let mut start = Command::new(script_path());
         start.args(["start", &self.addr.port().to_string()]).arg(&self.dir);
-        succeed(start.env("RABBITMQ_EXTRA_CONF", self.extra_conf()).output()?).map(drop)
+        start.env("RABBITMQ_EXTRA_CONF", self.extra_conf()).env("EXTRA_PLUGINS", PLUGINS);
+        succeed(start.output()?).map(drop)
     }
 
     fn extra_conf(&self) -> PathBuf {

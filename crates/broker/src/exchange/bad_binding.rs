@@ -11,6 +11,16 @@ pub enum BadBinding {
     UnknownMatch(Vec<u8>),
     /// `x-match` is not text.
     MatchNotText(FieldValue),
+    /// The key of a binding to a consistent-hash exchange is no integer. Holds the key.
+    WeightNotInteger(String),
+    /// It is less than 1.
+    WeightBelowOne,
+    /// It is more than 2^32 - 1, which RabbitMQ's plugin would try to make as many buckets for.
+    WeightTooLarge,
+    /// A binding to a local random exchange has a key. Holds the key.
+    KeyNotEmpty(String),
+    /// A local random exchange only leads to queues.
+    NotAQueue,
     /// The arguments have no form on the wire, so no client could ever remove the binding.
     Arguments(EncodeError),
 }
@@ -29,6 +39,13 @@ impl fmt::Display for BadBinding {
                 value.type_name(),
                 ErlangTerm(value)
             ),
+            Self::WeightNotInteger(key) => {
+                write!(f, "The binding key must be an integer: {}", ErlangBinary(key.as_bytes()))
+            }
+            Self::WeightBelowOne => f.write_str("The binding key must be greater than 0"),
+            Self::WeightTooLarge => write!(f, "The binding key must be at most {}", u32::MAX),
+            Self::KeyNotEmpty(key) => write!(f, "Non empty binding '{key}' key not permitted"),
+            Self::NotAQueue => f.write_str("Destination not found"),
             Self::Arguments(error) => write!(f, "invalid binding arguments: {error}"),
         }
     }
@@ -51,7 +68,7 @@ impl fmt::Display for ErlangBinary<'_> {
 }
 
 /// A field value as Erlang's `~p` prints RabbitMQ's term for it.
-struct ErlangTerm<'a>(&'a FieldValue);
+pub(super) struct ErlangTerm<'a>(pub(super) &'a FieldValue);
 
 impl fmt::Display for ErlangTerm<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -11,71 +11,67 @@
 //!                                            Fanout   set
 //!                                            Topic    tree of words, walked with sets of positions
 //!                                            Headers  distinct argument tables
+//!                                            ConsistentHash, Pick   all bindings, one of which is chosen
 //! ```
 //!
 //! Everything iterates in an order that depends on the calls made only, never on a hash seed: the simulator
 //! replays runs exactly.
 
 mod bad_binding;
+mod bad_exchange;
+mod consistent_hash;
 mod destinations;
 mod direct;
 mod fanout;
+mod hash_on;
 mod headers;
 mod key;
+mod kind;
+mod pick;
 mod positions;
 mod registry;
+mod stable_hash;
 mod topic;
 mod words;
 
 use std::hash::Hash;
 
-use leveret_wire::{FieldTable, RawTable};
+use leveret_wire::{FieldTable, RawProperties};
 
 pub use bad_binding::BadBinding;
+pub use bad_exchange::BadExchange;
+pub use kind::ExchangeKind;
+pub(crate) use kind::history_length;
 
+use consistent_hash::ConsistentHash;
 use direct::Direct;
 use fanout::Fanout;
+use hash_on::HashOn;
 use headers::Headers;
+use pick::Pick;
 use registry::Registry;
 use topic::Topic;
 
-/// The four exchange types of AMQP 0-9-1.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum ExchangeKind {
-    /// The routing key equals the binding key.
-    Direct,
-    /// Every destination, whatever the key.
-    Fanout,
-    /// The binding key is a pattern of words: `*` is one word, `#` is any number of them.
-    Topic,
-    /// The message's headers match the binding's arguments.
-    Headers,
+/// What bindings lead to: cheap to clone and to hash.
+pub trait Member: Clone + Eq + Hash {
+    /// Octets that name it, among all that bindings can lead to, the same way after a restart.
+    fn stable_name(&self) -> Vec<u8>;
+
+    /// Whether it is a queue, and not another exchange.
+    fn is_queue(&self) -> bool;
 }
 
-impl ExchangeKind {
-    /// The type of that name, as clients write it.
-    pub fn parse(name: &str) -> Option<Self> {
-        match name {
-            "direct" => Some(Self::Direct),
-            "fanout" => Some(Self::Fanout),
-            "topic" => Some(Self::Topic),
-            "headers" => Some(Self::Headers),
-            _ => None,
-        }
+impl Member for u32 {
+    fn stable_name(&self) -> Vec<u8> {
+        self.to_be_bytes().into()
     }
 
-    /// The name, as clients write it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Direct => "direct",
-            Self::Fanout => "fanout",
-            Self::Topic => "topic",
-            Self::Headers => "headers",
-        }
+    fn is_queue(&self) -> bool {
+        true
     }
 }
 
-/// The bindings of one exchange. `D` is a destination: cheap to clone and to hash.
+/// The bindings of one exchange. `D` is a destination.
 ///
 /// A binding is identified by destination, key and arguments; the order of the arguments does not matter.
 /// Adding and removing one costs a few hash look-ups and time proportional to the key, however many others
@@ -92,25 +88,52 @@ enum Index<D> {
     Fanout(Fanout<D>),
     Topic(Topic<D>),
     Headers(Headers<D>),
+    ConsistentHash(ConsistentHash<D>),
+    Pick(Pick<D>),
 }
 
-impl<D: Clone + Eq + Hash> Bindings<D> {
-    /// An exchange of that type without bindings.
+/// Whether an exchange of that type can be declared with these arguments.
+///
+/// # Errors
+/// An argument that the type knows has a value that means nothing.
+pub fn check_declaration(kind: ExchangeKind, arguments: &FieldTable) -> Result<(), BadExchange> {
+    match kind {
+        ExchangeKind::ConsistentHash => HashOn::of_arguments(arguments).map(drop),
+        ExchangeKind::RecentHistory => kind::check_history_length(arguments),
+        _ => Ok(()),
+    }
+}
+
+impl<D: Member> Bindings<D> {
+    /// An exchange of that type without arguments and bindings.
     pub fn new(kind: ExchangeKind) -> Self {
-        Self { registry: Registry::new(), index: Index::new(kind) }
+        Self::declared(kind, &FieldTable::new(), "")
+    }
+
+    /// A new exchange of that name. Its arguments are checked by [`check_declaration`].
+    pub fn declared(kind: ExchangeKind, arguments: &FieldTable, name: &str) -> Self {
+        Self { registry: Registry::new(), index: Index::new(kind, arguments, name) }
     }
 
     /// Whether such a binding can be made. To be asked before [`add`](Self::add), and not before
     /// [`remove`](Self::remove): RabbitMQ lets a client unbind with arguments that it could not bind with.
     ///
     /// # Errors
-    /// The arguments have no form on the wire, or the exchange is a headers exchange and its `x-match` is none
-    /// of the four known values.
-    pub fn check(kind: ExchangeKind, arguments: &FieldTable) -> Result<(), BadBinding> {
+    /// The arguments have no form on the wire, or the exchange's type cannot make sense of key, arguments or
+    /// destination.
+    pub fn check(
+        kind: ExchangeKind,
+        destination: &D,
+        key: &str,
+        arguments: &FieldTable,
+    ) -> Result<(), BadBinding> {
         arguments.raw_bytes().map_err(BadBinding::Arguments)?;
         match kind {
             ExchangeKind::Headers => headers::check(arguments),
-            ExchangeKind::Direct | ExchangeKind::Fanout | ExchangeKind::Topic => Ok(()),
+            ExchangeKind::ConsistentHash => consistent_hash::check(key),
+            ExchangeKind::LocalRandom if !key.is_empty() => Err(BadBinding::KeyNotEmpty(key.to_owned())),
+            ExchangeKind::LocalRandom if !destination.is_queue() => Err(BadBinding::NotAQueue),
+            _ => Ok(()),
         }
     }
 
@@ -150,20 +173,24 @@ impl<D: Clone + Eq + Hash> Bindings<D> {
 
     /// Removes all bindings and returns them.
     pub fn drain(&mut self) -> Vec<(D, String, FieldTable)> {
-        self.index = Index::new(self.index.kind());
-        self.registry.drain()
+        let all = self.registry.drain();
+        for (destination, key, arguments) in &all {
+            self.index.remove(destination, key, arguments);
+        }
+        all
     }
 
-    /// Calls `found` at least once for each destination that the message goes to. `headers` are those of the
-    /// message; only a headers exchange reads them.
+    /// Calls `found` at least once for each destination that a message with this key and these properties goes to.
     ///
     /// A topic exchange finds nothing for a key above 255 octets, which AMQP cannot carry.
-    pub fn route(&self, key: &str, headers: Option<RawTable<'_>>, found: &mut dyn FnMut(&D)) {
+    pub fn route(&self, key: &str, properties: RawProperties<'_>, found: &mut dyn FnMut(&D)) {
         match &self.index {
             Index::Direct(index) => index.route(key, found),
             Index::Fanout(index) => index.route(found),
             Index::Topic(index) => index.route(key, found),
-            Index::Headers(index) => index.route(headers.unwrap_or_default(), found),
+            Index::Headers(index) => index.route(properties.headers().unwrap_or_default(), found),
+            Index::ConsistentHash(index) => index.route(key, properties, found),
+            Index::Pick(index) => index.route(key, found),
         }
     }
 
@@ -188,22 +215,21 @@ impl<D: Clone + Eq + Hash> Bindings<D> {
     }
 }
 
-impl<D: Clone + Eq + Hash> Index<D> {
-    fn new(kind: ExchangeKind) -> Self {
+impl<D: Member> Index<D> {
+    fn new(kind: ExchangeKind, arguments: &FieldTable, name: &str) -> Self {
         match kind {
             ExchangeKind::Direct => Self::Direct(Direct::new()),
-            ExchangeKind::Fanout => Self::Fanout(Fanout::new()),
+            ExchangeKind::Fanout | ExchangeKind::RecentHistory => Self::Fanout(Fanout::new()),
             ExchangeKind::Topic => Self::Topic(Topic::new()),
             ExchangeKind::Headers => Self::Headers(Headers::new()),
-        }
-    }
-
-    fn kind(&self) -> ExchangeKind {
-        match self {
-            Self::Direct(_) => ExchangeKind::Direct,
-            Self::Fanout(_) => ExchangeKind::Fanout,
-            Self::Topic(_) => ExchangeKind::Topic,
-            Self::Headers(_) => ExchangeKind::Headers,
+            ExchangeKind::ConsistentHash => {
+                let hash_on = HashOn::of_arguments(arguments).unwrap_or(HashOn::RoutingKey);
+                Self::ConsistentHash(ConsistentHash::new(hash_on))
+            }
+            ExchangeKind::ModulusHash => Self::Pick(Pick::by_hash()),
+            ExchangeKind::Random | ExchangeKind::LocalRandom => {
+                Self::Pick(Pick::by_chance(stable_hash::hash(name.as_bytes())))
+            }
         }
     }
 
@@ -213,6 +239,8 @@ impl<D: Clone + Eq + Hash> Index<D> {
             Self::Fanout(index) => index.add(destination),
             Self::Topic(index) => index.add(destination, key),
             Self::Headers(index) => index.add(destination, arguments),
+            Self::ConsistentHash(index) => index.add(destination, key, arguments),
+            Self::Pick(index) => index.add(destination),
         }
     }
 
@@ -222,6 +250,8 @@ impl<D: Clone + Eq + Hash> Index<D> {
             Self::Fanout(index) => index.remove(destination),
             Self::Topic(index) => index.remove(destination, key),
             Self::Headers(index) => index.remove(destination, arguments),
+            Self::ConsistentHash(index) => index.remove(destination, key, arguments),
+            Self::Pick(index) => index.remove(destination),
         }
     }
 }

@@ -8,7 +8,7 @@ use super::*;
 /// The destinations of a message, each once.
 fn routed(bindings: &Bindings<u32>, key: &str) -> BTreeSet<u32> {
     let mut found = BTreeSet::new();
-    bindings.route(key, None, &mut |&destination| found.extend([destination]));
+    bindings.route(key, RawProperties::default(), &mut |&destination| found.extend([destination]));
     found
 }
 
@@ -32,14 +32,6 @@ fn check_topic(pattern: &str, key: &str, expected: bool) {
     bindings.add(1, pattern, &FieldTable::new());
     assert_eq!(!routed(&bindings, key).is_empty(), expected, "{pattern:?} {key:?}");
     assert_eq!(matches(&words(pattern), &words(key)), expected, "the reference: {pattern:?} {key:?}");
-}
-
-#[test]
-fn kinds_have_names() {
-    for kind in [ExchangeKind::Direct, ExchangeKind::Fanout, ExchangeKind::Topic, ExchangeKind::Headers] {
-        assert_eq!(ExchangeKind::parse(kind.name()), Some(kind));
-    }
-    assert_eq!(ExchangeKind::parse("Direct"), None);
 }
 
 /// Each line was tried on RabbitMQ 3.10.8.
@@ -127,25 +119,35 @@ fn a_binding_is_its_destination_key_and_arguments() {
 
 #[test]
 fn draining_leaves_nothing() {
-    let mut bindings = Bindings::new(ExchangeKind::Topic);
-    bindings.add(1, "#.a", &FieldTable::new());
-    bindings.add(2, "#.b", &FieldTable::new());
-    let drained = bindings.drain();
-    assert_eq!(
-        drained.into_iter().map(|(d, key, _)| (d, key)).collect::<Vec<_>>(),
-        [(1, "#.a".to_string()), (2, "#.b".to_string())]
-    );
-    assert!(bindings.is_empty() && routed(&bindings, "a").is_empty());
+    for kind in ExchangeKind::all() {
+        let mut bindings = Bindings::new(kind);
+        bindings.add(1, "1", &FieldTable::new());
+        bindings.add(2, "1", &FieldTable::new());
+        assert!(!routed(&bindings, "1").is_empty());
+        let drained = bindings.drain();
+        assert_eq!(
+            drained.into_iter().map(|(d, key, _)| (d, key)).collect::<Vec<_>>(),
+            [(1, "1".to_string()), (2, "1".to_string())]
+        );
+        assert!(bindings.is_empty() && routed(&bindings, "1").is_empty());
+    }
+}
+
+#[test]
+fn a_local_random_exchange_leads_to_queues_and_has_no_keys() {
+    let check = |key: &str| Bindings::<u32>::check(ExchangeKind::LocalRandom, &1, key, &FieldTable::new());
+    assert_eq!(check(""), Ok(()));
+    assert_eq!(check("k").unwrap_err().to_string(), "Non empty binding 'k' key not permitted");
 }
 
 #[test]
 fn arguments_without_a_wire_form_are_refused() {
     let unsendable = FieldTable::from([("k".repeat(256), 1i32)]);
-    let checked = Bindings::<u32>::check(ExchangeKind::Direct, &unsendable);
+    let checked = Bindings::<u32>::check(ExchangeKind::Direct, &1, "", &unsendable);
     assert!(matches!(checked, Err(BadBinding::Arguments(_))), "{checked:?}");
     let strange = FieldTable::from([("x-match", "foo")]);
-    assert_eq!(Bindings::<u32>::check(ExchangeKind::Topic, &strange), Ok(()));
-    assert!(Bindings::<u32>::check(ExchangeKind::Headers, &strange).is_err());
+    assert_eq!(Bindings::<u32>::check(ExchangeKind::Topic, &1, "", &strange), Ok(()));
+    assert!(Bindings::<u32>::check(ExchangeKind::Headers, &1, "", &strange).is_err());
 }
 
 /// Tens of thousands of `#` in ten thousand patterns. Release builds take 50 µs to 1 ms (`benches/routing.rs`);
@@ -166,7 +168,7 @@ fn many_wildcards_and_long_keys_stay_fast() {
     let mut times: Vec<_> = (0..9)
         .map(|_| {
             let start = Instant::now();
-            bindings.route(&key, None, &mut |_| {});
+            bindings.route(&key, RawProperties::default(), &mut |_| {});
             start.elapsed()
         })
         .collect();

@@ -9,6 +9,7 @@ use crate::channel::{Channel, clean_name};
 use crate::connection::{Connection, Resource};
 use crate::error::Refusal;
 use crate::exchange::Bindings;
+use crate::port::Batch;
 use crate::records::{BindingKey, Key};
 use crate::users::Operation;
 use crate::vhost::{Destination, Exchange, VHost};
@@ -28,11 +29,11 @@ pub struct Bind<'a> {
 
 impl Channel {
     /// `queue.bind`.
-    pub fn bind_queue(&self, bind: Bind<'_>) -> Result<(), Refusal> {
+    pub fn bind_queue(&self, bind: Bind<'_>, batch: &mut Batch) -> Result<(), Refusal> {
         let (destination, routing_key) = self.binding_names(&bind)?;
         let bind = Bind { destination: &destination, routing_key: &routing_key, ..bind };
         self.connection.authorize_queue_binding(&bind)?;
-        self.connection.bind(&bind, Resource::Queue(bind.destination))
+        self.connection.bind(&bind, Resource::Queue(bind.destination), batch)
     }
 
     /// `queue.unbind`. What is not there needs no unbinding.
@@ -54,9 +55,9 @@ impl Channel {
 
 impl Connection {
     /// `exchange.bind`.
-    pub fn bind_exchange(&self, bind: Bind<'_>) -> Result<(), Refusal> {
+    pub fn bind_exchange(&self, bind: Bind<'_>, batch: &mut Batch) -> Result<(), Refusal> {
         self.authorize_binding(&bind, Resource::Exchange(bind.destination))?;
-        self.bind(&bind, Resource::Exchange(bind.destination))
+        self.bind(&bind, Resource::Exchange(bind.destination), batch)
     }
 
     /// `exchange.unbind`. What is not there needs no unbinding.
@@ -86,18 +87,18 @@ impl Connection {
         }
     }
 
-    fn bind(&self, bind: &Bind<'_>, destination: Resource<'_>) -> Result<(), Refusal> {
+    fn bind(&self, bind: &Bind<'_>, destination: Resource<'_>, batch: &mut Batch) -> Result<(), Refusal> {
         // Both ends are looked up under this lock: neither can be deleted before the binding is logged.
         let _change = self.vhost.change();
         let destination = self.existing_destination(destination)?;
         let source = self.vhost.existing_exchange(bind.source)?;
-        Bindings::<Destination>::check(source.spec.kind, &bind.arguments)
+        Bindings::check(source.spec.kind, &destination, bind.routing_key, &bind.arguments)
             .map_err(|bad| Refusal::precondition(bad.to_string()))?;
-        let mut bindings = source.bindings.write();
-        if !bindings.add(destination.clone(), bind.routing_key, &bind.arguments) {
+        if source.bindings.read().contains(&destination, bind.routing_key, &bind.arguments) {
             return Ok(());
         }
-        drop(bindings);
+        self.broker.hand_over_history(&self.vhost, &source, &destination, batch)?;
+        source.bindings.write().add(destination.clone(), bind.routing_key, &bind.arguments);
         self.vhost.changed();
         let record = record(&self.vhost, &source, &destination, bind.routing_key, &bind.arguments);
         let changes: Vec<_> = record.map(|key| MetaChange::Put(key, Vec::new())).into_iter().collect();

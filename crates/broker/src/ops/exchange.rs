@@ -10,7 +10,7 @@ use crate::broker::Broker;
 use crate::channel::clean_name;
 use crate::connection::{Connection, Resource};
 use crate::error::{Refusal, exchange_in};
-use crate::exchange::ExchangeKind;
+use crate::exchange::{ExchangeKind, check_declaration};
 use crate::records::{Key, encode_exchange};
 use crate::users::Operation;
 use crate::vhost::{Destination, Exchange, ExchangeSpec, VHost};
@@ -73,9 +73,17 @@ impl Connection {
             return Err(Refusal::access(format!("exchange name '{name}' contains reserved prefix 'amq.*'")));
         }
         self.check_alternate(name, &spec)?;
+        check_declaration(spec.kind, &spec.arguments)
+            .map_err(|bad| Refusal::precondition(bad.to_string()))?;
+        let mut changes = Vec::new();
         if spec.durable {
             let key = Key::Exchange(self.vhost.name.to_string(), name.to_owned()).encode();
-            self.broker.log_meta(&[MetaChange::Put(key, encode_exchange(&spec)?)])?;
+            changes.push(MetaChange::Put(key, encode_exchange(&spec)?));
+        }
+        let internal = self.broker.new_internal_queue(&self.vhost, name, &spec, &mut changes)?;
+        self.broker.log_meta(&changes)?;
+        if let Some(queue) = internal {
+            self.vhost.add_queue(queue);
         }
         self.vhost.add_exchange(name, spec);
         Ok(())
@@ -126,11 +134,16 @@ impl Broker {
             changes.push(MetaChange::Delete(key.encode()));
         }
         vhost.remove_exchange(&exchange.name);
+        let internal = self.remove_internal_queue(vhost, exchange, &mut changes);
         for (destination, key, arguments) in exchange.bindings.write().drain() {
             changes.extend(super::bind::deletion(vhost, exchange, &destination, &key, &arguments));
         }
         self.remove_destination(vhost, &Destination::Exchange(exchange.clone()), &mut changes)?;
-        Ok(self.log_meta(&changes)?)
+        self.log_meta(&changes)?;
+        if let Some(queue) = internal {
+            self.drop_files(&queue);
+        }
+        Ok(())
     }
 
     /// Removes every binding to `destination`; auto-delete exchanges that lose their last one go too.

@@ -8,6 +8,8 @@ pub mod consume;
 mod dead_letter;
 pub mod exchange;
 pub mod get;
+mod history;
+mod internal_queue;
 pub mod publish;
 pub mod queue;
 pub mod reply_to;

@@ -57,6 +57,11 @@ pub(crate) struct Routed {
 }
 
 impl Routed {
+    /// Whether no consumer will ever see the message through one of these queues.
+    fn reaches_nobody(&self) -> bool {
+        self.queues.iter().all(|queue| queue.spec.internal)
+    }
+
     /// The message as its receivers see it.
     pub(crate) fn visible<'a>(&'a self, message: &MessageView<'a>) -> MessageView<'a> {
         match &self.properties {
@@ -137,12 +142,13 @@ impl Channel {
             None => self.route_as_before(message)?,
             Some(copies) => self.route_copies(message, &copies)?,
         };
-        if routed.queues.is_empty() && publish.mandatory {
+        if routed.reaches_nobody() && publish.mandatory {
             self.port.returned(ReplyCode::NO_ROUTE, message, batch);
         }
-        if publish.immediate && !routed.queues.is_empty() {
-            routed.queues = routed.queues.iter().filter(|queue| has_taker(queue)).cloned().collect();
-            if routed.queues.is_empty() {
+        if publish.immediate && !routed.reaches_nobody() {
+            let takes = |queue: &&Arc<Queue>| queue.spec.internal || has_taker(queue);
+            routed.queues = routed.queues.iter().filter(takes).cloned().collect();
+            if routed.reaches_nobody() {
                 self.port.returned(ReplyCode::NO_CONSUMERS, message, batch);
             }
         }
@@ -329,9 +335,11 @@ impl VHost {
                 continue;
             }
             let mut found = false;
-            for key in copies.keys(message.routing_key) {
+            let keys = if exchange.spec.kind.picks_one() { 1 } else { usize::MAX };
+            for key in copies.keys(message.routing_key).take(keys) {
                 found |= self.route_one(&exchange, key, message.properties, &mut queues, &mut todo);
             }
+            queues.extend(self.remembering_queue(&exchange, message.properties));
             if !found
                 && let Some(alternate) = exchange.alternate.as_ref().and_then(|name| self.exchange(name))
             {
@@ -359,7 +367,7 @@ impl VHost {
             return queue.is_some();
         }
         let mut found = false;
-        exchange.bindings.read().route(key, properties.headers(), &mut |destination| {
+        exchange.bindings.read().route(key, properties, &mut |destination| {
             found = true;
             match destination {
                 Destination::Queue(queue) => queues.push(queue.clone()),
@@ -374,7 +382,7 @@ impl Exchange {
     /// Whether headers may change a route: then the last one says nothing about the next.
     fn routes_by_headers(&self) -> bool {
         let leads_on = |destination: &Destination| matches!(destination, Destination::Exchange(_));
-        self.spec.kind == crate::exchange::ExchangeKind::Headers
+        self.spec.kind.varies()
             || self.alternate.is_some()
             || !self.name.is_empty()
                 && self.bindings.read().iter().any(|(destination, ..)| leads_on(destination))

@@ -245,7 +245,7 @@ impl Broker {
         }
     }
 
-    fn drop_files(&self, queue: &Queue) {
+    pub(crate) fn drop_files(&self, queue: &Queue) {
         let (store, ids) = (self.store.clone(), queue.store_ids());
         self.when_durable(self.topology_position(), move || {
             for (id, transient) in ids.flat_map(|id| [(QueueId(id), false), (QueueId(id), true)]) {

@@ -20,14 +20,19 @@ impl Running {
         batch: &mut Batch,
     ) -> Result<(), Refusal> {
         match method.class_id() {
-            40 => self.exchange_method(number, method),
+            40 => self.exchange_method(number, method, batch),
             50 => self.queue_method(number, method, batch),
             60 => self.basic_method(number, method, batch),
             _ => self.other_method(number, method, batch),
         }
     }
 
-    fn exchange_method(&mut self, number: u16, method: &Method<'_>) -> Result<(), Refusal> {
+    fn exchange_method(
+        &mut self,
+        number: u16,
+        method: &Method<'_>,
+        batch: &mut Batch,
+    ) -> Result<(), Refusal> {
         let connection = self.connection.clone();
         let (nowait, ok) = match method {
             Method::ExchangeDeclare(declare) => {
@@ -47,12 +52,13 @@ impl Running {
                 (delete.nowait, Method::ExchangeDeleteOk(ExchangeDeleteOk))
             }
             Method::ExchangeBind(bind) => {
-                connection.bind_exchange(Bind {
+                let binding = Bind {
                     source: bind.source,
                     destination: bind.destination,
                     routing_key: bind.routing_key,
                     arguments: bind.arguments.to_table(),
-                })?;
+                };
+                connection.bind_exchange(binding, batch)?;
                 (bind.nowait, Method::ExchangeBindOk(ExchangeBindOk))
             }
             Method::ExchangeUnbind(unbind) => {
@@ -93,12 +99,13 @@ impl Running {
                 self.topology_ok(number, declare.nowait, &Method::QueueDeclareOk(ok));
             }
             Method::QueueBind(bind) => {
-                channel.bind_queue(Bind {
+                let binding = Bind {
                     source: bind.exchange,
                     destination: bind.queue,
                     routing_key: bind.routing_key,
                     arguments: bind.arguments.to_table(),
-                })?;
+                };
+                channel.bind_queue(binding, batch)?;
                 self.topology_ok(number, bind.nowait, &Method::QueueBindOk(QueueBindOk));
             }
             Method::QueueUnbind(unbind) => {

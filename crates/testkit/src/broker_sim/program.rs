@@ -515,7 +515,7 @@ impl Life {
                 routing_key: "",
                 arguments: FieldTable::default(),
             };
-            channel.bind_queue(bind)?;
+            channel.bind_queue(bind, &mut Batch::at(1))?;
         }
         let done = self.broker.store().commit();
         self.broker.committed();
