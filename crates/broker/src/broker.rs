@@ -12,7 +12,8 @@ use crate::error::Refusal;
 use crate::message::{Message, MessageView, ResidentBytes};
 use crate::port::{Batch, ChannelPort, ConnectionId};
 use crate::queue::{
-    Aftermath, Consumer, ConsumerKey, Content, Courier, Ended, Handed, Incoming, Level, Pos, Rule, Stored,
+    Aftermath, Consumer, ConsumerKey, Content, Courier, Ended, Handed, Incoming, Level, Note, Pos, Rule,
+    Stored,
 };
 use crate::records::Key;
 use crate::reply_token::ReplyTokens;
@@ -278,7 +279,22 @@ impl Broker {
         if let Some(at_ms) = deadline_ms {
             self.deadlines.add(at_ms, queue);
         }
+        self.note(queue, aftermath.notes)?;
         self.log_ended(queue, &aftermath.ended, batch)
+    }
+
+    fn note(&self, queue: &Queue, notes: Vec<Note>) -> Result<(), StoreFailed> {
+        if notes.is_empty() {
+            return Ok(());
+        }
+        let change = |note: Note| {
+            let key = Key::Attempts(queue.store_id(note.level), note.id).encode();
+            match note.attempts {
+                Some(attempts) => MetaChange::Put(key, attempts.encode()),
+                None => MetaChange::Delete(key),
+            }
+        };
+        self.store.note(&notes.into_iter().map(change).collect::<Vec<_>>()).map(drop)
     }
 
     pub(crate) fn log_ended(
@@ -291,7 +307,7 @@ impl Broker {
             self.store.ack(queue.store_id(run[0].level), run.iter().map(|ended| &ended.id))?;
             batch.logged = true;
         }
-        Ok(())
+        self.note(queue, ended.iter().filter_map(Ended::note).collect())
     }
 
     /// Ends a batch: messages given up are sent on, then everything that was set in motion leaves. Answers

@@ -88,7 +88,7 @@ impl Channel {
             Mode::Plain | Mode::Confirm => Vec::new(),
         };
         unsettled.append(&mut self.port.settle_all());
-        self.requeue(unsettled, batch);
+        self.requeue(unsettled, true, batch);
         for (_, subscription) in std::mem::take(&mut self.consumers) {
             self.end_subscription(&subscription, batch);
         }

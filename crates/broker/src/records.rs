@@ -7,12 +7,13 @@
 //!   q ␀ vhost ␀ queue                           id, flags, arguments
 //!   b | e ␀ vhost ␀ source ␀ destination ␀ routing key ␀ arguments      (empty); b to a queue, e to an exchange
 //!   u ␀ user                                    see `users`
+//!   a ␀ queue id ␀ message id                   how often its delivery came to nothing, see `queue::Attempts`
 //! ```
 //!
 //! Names are length-prefixed, so no name can imitate a separator. Arguments are AMQP field tables by nature
 //! and are kept as such. Every value starts with a version octet; an unknown one is refused, never guessed.
 
-use leveret_store::QueueId;
+use leveret_store::{MessageId, QueueId};
 use leveret_wire::{EncodeError, FieldTable, RawTable};
 
 use crate::exchange::ExchangeKind;
@@ -36,6 +37,8 @@ pub(crate) enum Key {
     Binding(BindingKey),
     /// A user.
     User(String),
+    /// A message that came back, by its queue's id in the store.
+    Attempts(QueueId, MessageId),
 }
 
 /// What a binding connects.
@@ -63,6 +66,7 @@ impl Key {
             Self::Exchange(vhost, name) => encode_names(b'x', &[vhost.as_bytes(), name.as_bytes()]),
             Self::Queue(vhost, name) => encode_names(b'q', &[vhost.as_bytes(), name.as_bytes()]),
             Self::User(name) => encode_names(b'u', &[name.as_bytes()]),
+            Self::Attempts(queue, id) => encode_names(b'a', &[&queue.0.to_le_bytes(), &id.0.to_le_bytes()]),
             Self::Binding(key) => encode_names(
                 if key.to_queue { b'b' } else { b'e' },
                 &[
@@ -86,6 +90,10 @@ impl Key {
             (b'x', 2) => Self::Exchange(text(0)?, text(1)?),
             (b'q', 2) => Self::Queue(text(0)?, text(1)?),
             (b'u', 1) => Self::User(text(0)?),
+            (b'a', 2) => {
+                let number = |at: usize| Some(u64::from_le_bytes(names[at].try_into().ok()?));
+                Self::Attempts(QueueId(number(0)?), MessageId(number(1)?))
+            }
             (b'b' | b'e', 5) => Self::Binding(BindingKey {
                 vhost: text(0)?,
                 source: text(1)?,
@@ -97,6 +105,11 @@ impl Key {
             _ => return None,
         })
     }
+}
+
+/// What the keys of all messages begin with that came back to one queue.
+pub(crate) fn attempts_of(queue: QueueId) -> Vec<u8> {
+    encode_names(b'a', &[&queue.0.to_le_bytes()])
 }
 
 fn encode_names(kind: u8, names: &[&[u8]]) -> Vec<u8> {
@@ -185,6 +198,7 @@ mod tests {
         check(Key::Exchange("/".into(), String::new()));
         check(Key::Queue("a\0b".into(), "é".into()));
         check(Key::User("guest".into()));
+        check(Key::Attempts(QueueId(7), MessageId(u64::MAX)));
         let binding = BindingKey {
             vhost: "/".into(),
             source: "amq.topic".into(),

@@ -15,9 +15,9 @@ use crate::broker::{Broker, Limits};
 use crate::error::Refusal;
 use crate::message::ResidentBytes;
 use crate::queue::{
-    Content, Entry, Level, Levels, QueueState, Ready, Rule, SeenBefore, Stored, number_of, pos_at,
+    Attempts, Content, Entry, Level, Levels, QueueState, Ready, Rule, SeenBefore, Stored, number_of, pos_at,
 };
-use crate::records::{BindingKey, Key, decode_arguments, decode_exchange, decode_queue};
+use crate::records::{BindingKey, Key, attempts_of, decode_arguments, decode_exchange, decode_queue};
 use crate::settings::{QueueKind, Settings};
 use crate::stamp::Stamp;
 use crate::users::Users;
@@ -128,6 +128,7 @@ struct Rebuild {
     content: HashMap<QueueId, RecoveredQueue>,
     notes: Option<HashMap<QueueId, SeenBefore>>,
     damaged: HashMap<QueueId, String>,
+    attempts: HashMap<QueueId, HashMap<MessageId, Attempts>>,
     next_id: MessageId,
     next_queue_id: u64,
 }
@@ -150,6 +151,7 @@ impl Rebuild {
             content: recovery.queues.into_iter().map(|queue| (queue.id, queue)).collect(),
             notes,
             damaged,
+            attempts: HashMap::new(),
             next_id: recovery.next_id,
             // Durable queues are made faster in log octets than in numbers, so a position never names an old one.
             next_queue_id: recovery.next_id.0.max(1),
@@ -165,8 +167,13 @@ impl Rebuild {
         let mut keys = Vec::with_capacity(meta.len());
         for (bytes, value) in meta {
             let key = Key::decode(bytes).ok_or_else(|| unknown(bytes))?;
-            if let Key::VHost(name) = &key {
-                self.vhosts.insert(name.clone(), VHost::new(name));
+            match &key {
+                Key::VHost(name) => drop(self.vhosts.insert(name.clone(), VHost::new(name))),
+                Key::Attempts(queue, id) => {
+                    let attempts = Attempts::decode(value).ok_or_else(|| unknown(bytes))?;
+                    self.attempts.entry(*queue).or_default().insert(*id, attempts);
+                }
+                _ => {}
             }
             keys.push((key, bytes, value));
         }
@@ -183,7 +190,7 @@ impl Rebuild {
 
     fn read_one(&mut self, key: &Key, value: &[u8]) -> Option<()> {
         match key {
-            Key::VHost(_) | Key::Binding(_) => {}
+            Key::VHost(_) | Key::Binding(_) | Key::Attempts(..) => {}
             Key::User(name) => self.users.restore(name, value)?,
             Key::Exchange(vhost, name) => {
                 self.vhosts.get(vhost)?.add_exchange(name, decode_exchange(value)?);
@@ -206,9 +213,10 @@ impl Rebuild {
     fn life(&mut self, ids: RangeInclusive<u64>, settings: Arc<Settings>) -> Life {
         let damage = ids.clone().find_map(|id| self.damaged.get(&QueueId(id)).cloned());
         let found: Vec<_> = (0..=Level::MAX)
-            .zip(ids)
+            .zip(ids.clone())
             .filter_map(|(level, id)| Some((level, self.content.remove(&QueueId(id))?)))
             .collect();
+        let attempts = ids.filter_map(|id| self.attempts.remove(&QueueId(id))).flatten().collect();
         let last = found.iter().map(|(_, content)| number_of(content.last_pos)).max();
         let mut next_number = last.unwrap_or(0) + 1;
         let mut levels = Vec::with_capacity(found.len());
@@ -218,7 +226,7 @@ impl Rebuild {
             levels.push((level, Ready::recovered(Some(content.segments), tail, seen)));
         }
         let state = QueueState::recovered(settings, Levels::recovered(levels), next_number);
-        let mut life = Life::Alive(Rule::Work(state));
+        let mut life = Life::Alive(Rule::Work(state.with_attempts(attempts)));
         if let Some(what) = damage {
             life.take_offline(what);
         }
@@ -247,6 +255,11 @@ impl Rebuild {
     fn drop_orphans(&mut self) {
         let queues = self.vhosts.values().flat_map(|vhost| vhost.queues());
         let known: HashSet<u64> = queues.flat_map(|queue| queue.store_ids()).collect();
+        for id in self.attempts.keys().filter(|id| !known.contains(&id.0)) {
+            if let Err(failed) = self.store.forget_notes(&attempts_of(*id), |_| false) {
+                tracing::warn!(%failed, ?id, "notes of a deleted queue could not be removed");
+            }
+        }
         for (id, _) in self.content.drain().filter(|(id, _)| !known.contains(&id.0)) {
             if let Err(failed) = self.store.drop_queue(id, false) {
                 tracing::warn!(%failed, ?id, "files of a deleted queue could not be removed");

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use leveret_store::{MessageId, MetaChange, QueueId};
+use hashbrown::HashSet;
+use leveret_store::{MessageId, MetaChange, QueueId, StoreFailed};
 use leveret_wire::FieldTable;
 
 use super::reply_to::is_reply_to;
@@ -15,7 +16,7 @@ use crate::connection::{Connection, Resource};
 use crate::error::{Refusal, queue_in};
 use crate::port::Batch;
 use crate::queue::{Courier, QueueState, Rule};
-use crate::records::{Key, encode_queue};
+use crate::records::{Key, attempts_of, encode_queue};
 use crate::settings::{QueueKind, Settings};
 use crate::users::Operation;
 use crate::vhost::{Destination, Life, Queue, QueueSpec, VHost};
@@ -184,17 +185,22 @@ impl Broker {
         let _everything_has_arrived = self.in_flight.write();
         let mut life = queue.lock();
         let state = life.alive(queue)?;
-        if state.ready_len() == 0 {
-            return Ok(0);
-        }
+        let levels = state.levels();
         let purged = state.purge();
-        if queue.spec.durable {
-            for level in state.levels() {
-                let keep = state.unacked_ids(level);
-                self.store.purge(queue.store_id(level), MessageId(self.store.appended()), &keep)?;
+        if purged > 0 && queue.spec.durable {
+            for level in levels {
+                self.log_purge(queue.store_id(level), &state.unacked_ids(level))?;
             }
         }
         Ok(purged)
+    }
+
+    /// Everything in a level of a queue is gone but what consumers have.
+    fn log_purge(&self, id: QueueId, keep: &[MessageId]) -> Result<(), StoreFailed> {
+        self.store.purge(id, MessageId(self.store.appended()), keep)?;
+        let kept: HashSet<Vec<u8>> =
+            keep.iter().map(|message| Key::Attempts(id, *message).encode()).collect();
+        self.store.forget_notes(&attempts_of(id), |key| kept.contains(key))
     }
 
     /// Removes a queue with its bindings, ends its consumers, answers how many messages waited.
@@ -221,6 +227,11 @@ impl Broker {
         let Life::Alive(mut state) = life else { return Ok(0) };
         if queue.spec.durable || state.has_put_aside() {
             self.drop_files(queue);
+        }
+        if queue.settings().counts_attempts {
+            queue
+                .store_ids()
+                .try_for_each(|id| self.store.forget_notes(&attempts_of(QueueId(id)), |_| false))?;
         }
         for consumer in state.remove_consumers() {
             consumer.port.consumer_cancelled(&consumer.tag, batch);

@@ -11,8 +11,12 @@ use crate::port::{Batch, Outstanding};
 pub enum Settlement {
     /// It is done with.
     Ack,
-    /// It goes back to its old position.
-    Requeue,
+    /// It goes back to its old position; `failed` unless it is just returned unprocessed (RabbitMQ 4.3:
+    /// `basic.nack` returns, `basic.reject` and the loss of a consumer count as failures).
+    Requeue {
+        /// Whether that counts as a failed delivery.
+        failed: bool,
+    },
     /// It is refused for good.
     Discard,
 }
@@ -40,7 +44,7 @@ impl Channel {
             return Err(Refusal::not_implemented("requeue=false"));
         }
         let unsettled = self.port.settle_all();
-        self.requeue(unsettled, batch);
+        self.requeue(unsettled, false, batch);
         Ok(())
     }
 
@@ -51,7 +55,7 @@ impl Channel {
         batch: &mut Batch,
     ) -> Result<(), Refusal> {
         match settlement {
-            Settlement::Requeue => self.requeue(settled, batch),
+            Settlement::Requeue { failed } => self.requeue(settled, failed, batch),
             Settlement::Ack => self.finish(&settled, batch, true)?,
             Settlement::Discard => self.discard(&settled, batch)?,
         }
@@ -70,7 +74,7 @@ impl Channel {
                 let over = run.iter().filter_map(|one| state.ack(one.pos));
                 match log {
                     true => aftermath.ended.extend(over),
-                    false => over.for_each(drop),
+                    false => aftermath.notes.extend(over.filter_map(|ended| ended.note())),
                 }
                 Ok(())
             });
@@ -93,12 +97,12 @@ impl Channel {
         Ok(())
     }
 
-    pub(crate) fn requeue(&self, mut unsettled: Vec<Outstanding>, batch: &mut Batch) {
+    pub(crate) fn requeue(&self, mut unsettled: Vec<Outstanding>, failed: bool, batch: &mut Batch) {
         unsettled.sort_by_key(|one| (one.queue.id, one.pos));
         for run in unsettled.chunk_by(|a, b| Arc::ptr_eq(&a.queue, &b.queue)) {
-            let requeued = self.connection.broker.with_queue(&run[0].queue, batch, |state, _, _| {
-                run.iter().for_each(|one| state.requeue(one.pos));
-                Ok(())
+            let broker = &self.connection.broker;
+            let requeued = broker.with_queue(&run[0].queue, batch, |state, carrier, aftermath| {
+                run.iter().try_for_each(|one| state.requeue(one.pos, failed, carrier, aftermath))
             });
             if let Err(refusal) = ignore_gone(requeued) {
                 tracing::error!(%refusal, "messages could not be requeued");

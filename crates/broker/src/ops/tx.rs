@@ -117,7 +117,7 @@ impl Channel {
     ) -> Result<(), Refusal> {
         for (settled, settlement) in settled {
             match settlement {
-                Settlement::Requeue => self.requeue(settled, batch),
+                Settlement::Requeue { failed } => self.requeue(settled, failed, batch),
                 Settlement::Ack => self.finish(&settled, batch, false)?,
                 // A dead letter leaves before its original is over, so its end is logged with it.
                 Settlement::Discard => self.apply(settled, Settlement::Discard, batch)?,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use leveret_store::{MessageId, Place};
 
+use super::attempts::Attempts;
 use super::levels::Level;
 use crate::message::{Message, MessageView};
 use crate::stamp::Stamp;
@@ -90,6 +91,8 @@ pub enum DeathReason {
     Expired,
     /// The queue was full.
     MaxLen,
+    /// Its delivery failed too often.
+    DeliveryLimit,
 }
 
 impl DeathReason {
@@ -99,6 +102,7 @@ impl DeathReason {
             Self::Rejected => "rejected",
             Self::Expired => "expired",
             Self::MaxLen => "maxlen",
+            Self::DeliveryLimit => "delivery_limit",
         }
     }
 }
@@ -110,6 +114,26 @@ pub struct Ended {
     pub id: MessageId,
     /// Where it waited.
     pub level: Level,
+    /// Its failed deliveries were noted, which is over too.
+    pub noted: bool,
+}
+
+/// What is to be noted of a durable message, so that a restart does not forget it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Note {
+    /// Names it in the log.
+    pub id: MessageId,
+    /// Where it waits.
+    pub level: Level,
+    /// How often its delivery came to nothing; `None`: no longer of interest.
+    pub attempts: Option<Attempts>,
+}
+
+impl Ended {
+    /// What is no longer to be noted.
+    pub fn note(&self) -> Option<Note> {
+        self.noted.then_some(Note { id: self.id, level: self.level, attempts: None })
+    }
 }
 
 /// How lives ended while a queue worked: what the log and other queues must be told.
@@ -119,6 +143,8 @@ pub struct Aftermath {
     pub ended: Vec<Ended>,
     /// Messages given up.
     pub dead: Vec<Dead>,
+    /// What is to be noted of others.
+    pub notes: Vec<Note>,
 }
 
 /// A message that arrives at a queue: borrowed, and copied at most once however many queues keep it.
@@ -139,6 +165,6 @@ pub struct Incoming<'a> {
 impl Incoming<'_> {
     /// What the log must be told when it ends at once.
     pub fn ended(&self) -> Option<Ended> {
-        self.logged.map(|(id, _)| Ended { id, level: self.level })
+        self.logged.map(|(id, _)| Ended { id, level: self.level, noted: false })
     }
 }

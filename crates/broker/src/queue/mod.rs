@@ -10,6 +10,7 @@
 //!                └───── requeue ◄─────┘   (to its old position)
 //! ```
 
+mod attempts;
 mod consumers;
 mod entry;
 mod levels;
@@ -24,8 +25,10 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use leveret_store::{LogSpan, MessageId, Place, ReadError, Segments, Store};
 
+pub use attempts::Attempts;
+use attempts::Returned;
 pub use consumers::{Consumer, ConsumerKey, Consumers};
-pub use entry::{Aftermath, Content, Dead, DeathReason, Ended, Entry, Incoming, Pos, Stored};
+pub use entry::{Aftermath, Content, Dead, DeathReason, Ended, Entry, Incoming, Note, Pos, Stored};
 pub use levels::{Level, Levels, level_of, number_of, pos_at};
 use ready::Taken;
 pub use ready::{Ready, SeenBefore};
@@ -101,6 +104,8 @@ struct Unacked {
 pub struct QueueState<P> {
     ready: Levels,
     unacked: HashMap<Pos, Unacked>,
+    /// Messages that came back, where that is counted.
+    returned: Returned,
     consumers: Consumers<P>,
     settings: Arc<Settings>,
     next_number: u64,
@@ -129,6 +134,7 @@ impl<P> QueueState<P> {
         Self {
             ready,
             unacked: HashMap::new(),
+            returned: Returned::default(),
             consumers: Consumers::new(settings.single_active_consumer),
             settings,
             next_number,
@@ -137,6 +143,12 @@ impl<P> QueueState<P> {
             deadline_ms: NEVER_MS,
             used_at_ms: NEVER_MS,
         }
+    }
+
+    /// What an earlier life of the process noted of messages that came back.
+    #[must_use]
+    pub fn with_attempts(self, attempts: HashMap<MessageId, Attempts>) -> Self {
+        Self { returned: Returned::recovered(attempts), ..self }
     }
 
     /// A message arrives; `false` when the queue is full and its overflow rule is to refuse. What ended at once,
@@ -243,7 +255,8 @@ impl<P> QueueState<P> {
     /// When this queue has to be looked at although nobody uses it; `None`: never. Answered once for each time.
     pub fn new_deadline_ms(&mut self, store: &Store) -> Option<u64> {
         let head = if self.expires { self.ready.next_expiry_ms(store).ok().flatten() } else { None };
-        let deadline = head.unwrap_or(NEVER_MS).min(self.unused_until_ms());
+        let retry = self.returned.next_due_ms().unwrap_or(NEVER_MS);
+        let deadline = head.unwrap_or(NEVER_MS).min(retry).min(self.unused_until_ms());
         if deadline >= self.deadline_ms {
             return None;
         }
@@ -305,13 +318,10 @@ impl<P> QueueState<P> {
         courier: &mut impl Courier<P>,
         aftermath: &mut Aftermath,
     ) -> Result<(), ReadError> {
+        self.bring_back(courier.now_ms());
         self.expire(courier, aftermath)?;
         while let Some(key) = self.consumers.next() {
-            let Some((entry, read)) = self.ready.take(courier.store(), courier.resident())? else { break };
-            let message = match read {
-                Some(message) => message,
-                None => content_of(&entry, courier)?,
-            };
+            let Some((entry, message)) = self.take_ready(courier)? else { break };
             match self.hand(key, entry.pos, entry.redelivered, message.view(), courier) {
                 Some(true) => aftermath.ended.extend(self.end(&entry)),
                 Some(false) => {
@@ -321,6 +331,34 @@ impl<P> QueueState<P> {
             }
         }
         Ok(())
+    }
+
+    /// The message whose turn it is, as its consumer is to see it.
+    fn take_ready(&mut self, courier: &impl Courier<P>) -> Result<Option<(Entry, Arc<Message>)>, ReadError> {
+        loop {
+            let Some((entry, read)) = self.ready.take(courier.store(), courier.resident())? else {
+                return Ok(None);
+            };
+            let attempts = self.returned.attempts(&entry);
+            // Only after a restart: whatever waited is ready then.
+            if attempts.due_ms > courier.now_ms() {
+                self.returned.wait_until(attempts.due_ms.min(entry.expires_at_ms), uncached(entry));
+                continue;
+            }
+            let message = match read {
+                Some(message) => message,
+                None => content_of(&entry, courier)?,
+            };
+            let told = attempts.told(&message.view(), courier.resident());
+            return Ok(Some((entry, told.map_or(message, Arc::new))));
+        }
+    }
+
+    /// Messages whose wait is over are ready again.
+    fn bring_back(&mut self, now_ms: u64) {
+        while let Some(entry) = self.returned.take_due(now_ms) {
+            self.ready.put_back(entry);
+        }
     }
 
     /// `Some(no_ack)` when the consumer took it.
@@ -352,14 +390,9 @@ impl<P> QueueState<P> {
         courier: &mut impl Courier<P>,
         aftermath: &mut Aftermath,
     ) -> Result<Option<Fetched>, ReadError> {
+        self.bring_back(courier.now_ms());
         self.expire(courier, aftermath)?;
-        let Some((entry, read)) = self.ready.take(courier.store(), courier.resident())? else {
-            return Ok(None);
-        };
-        let message = match read {
-            Some(message) => message,
-            None => content_of(&entry, courier)?,
-        };
+        let Some((entry, message)) = self.take_ready(courier)? else { return Ok(None) };
         let (pos, redelivered) = (entry.pos, entry.redelivered);
         if no_ack {
             aftermath.ended.extend(self.end(&entry));
@@ -394,33 +427,74 @@ impl<P> QueueState<P> {
         Ok(())
     }
 
-    /// A delivered message comes back to its old position, marked as redelivered.
-    pub fn requeue(&mut self, pos: Pos) {
-        let Some(Unacked { mut entry, holder }) = self.unacked.remove(&pos) else { return };
+    /// A delivered message comes back to its old position, marked as redelivered. `failed`: it was not just
+    /// returned unprocessed. Where that is counted it may have to wait, or be given up.
+    pub fn requeue(
+        &mut self,
+        pos: Pos,
+        failed: bool,
+        courier: &impl Courier<P>,
+        aftermath: &mut Aftermath,
+    ) -> Result<(), ReadError> {
+        let Some(Unacked { mut entry, holder }) = self.unacked.remove(&pos) else { return Ok(()) };
         entry.redelivered = true;
-        self.ready.put_back(entry);
         if let Some(key) = holder {
             self.consumers.released(key);
         }
+        if !self.settings.counts_attempts {
+            self.ready.put_back(entry);
+            return Ok(());
+        }
+        self.count_attempt(entry, failed, courier, aftermath)
+    }
+
+    fn count_attempt(
+        &mut self,
+        entry: Entry,
+        failed: bool,
+        courier: &impl Courier<P>,
+        aftermath: &mut Aftermath,
+    ) -> Result<(), ReadError> {
+        let attempts = self.returned.count(&entry, failed);
+        if self.settings.delivery_limit.is_some_and(|limit| attempts.failed > limit) {
+            aftermath.dead.push(self.give_up((entry, None), DeathReason::DeliveryLimit, courier)?);
+            return Ok(());
+        }
+        let delay_ms = self.settings.retry.and_then(|retry| retry.delay_ms(attempts.failed, failed));
+        let due_ms = delay_ms.map(|delay_ms| courier.now_ms().saturating_add(delay_ms));
+        attempts.due_ms = due_ms.unwrap_or(0);
+        if let Some(id) = durable_id(&entry) {
+            aftermath.notes.push(Note { id, level: level_of(entry.pos), attempts: Some(*attempts) });
+        }
+        match due_ms {
+            Some(due_ms) => self.returned.wait_until(due_ms.min(entry.expires_at_ms), entry),
+            None => self.ready.put_back(entry),
+        }
+        Ok(())
     }
 
     /// Tells the segments that an entry is over, and answers what the log must be told.
     fn end(&mut self, entry: &Entry) -> Option<Ended> {
+        let noted = self.returned.forget(entry);
         let (stored, level) = (entry.stored()?, level_of(entry.pos));
         if let Place::Segment { .. } = stored.place
             && let Some(segments) = self.ready.segments_mut(level, stored.durable)
         {
             segments.ack(stored.place);
         }
-        stored.durable.then_some(Ended { id: stored.id, level })
+        stored.durable.then_some(Ended { id: stored.id, level, noted })
     }
 
     /// Drops everything that waits; answers how many messages that were.
     pub fn purge(&mut self) -> u64 {
-        let (count, gone) = self.ready.drain();
+        let (count, mut gone) = self.ready.drain();
+        let waiting = self.returned.drain();
+        let count = count + waiting.len() as u64;
+        gone.extend(waiting);
         for entry in &gone {
             self.end(entry);
         }
+        self.returned.retain(|pos| self.unacked.contains_key(&pos));
         count
     }
 
@@ -480,13 +554,14 @@ impl<P> QueueState<P> {
     /// What the log must be told when an unacknowledged message is acknowledged.
     pub fn would_end(&self, pos: Pos) -> Option<Ended> {
         let id = durable_id(&self.unacked.get(&pos)?.entry)?;
-        Some(Ended { id, level: level_of(pos) })
+        Some(Ended { id, level: level_of(pos), noted: false })
     }
 
     /// The levels on which something waits, waited, or is unacknowledged.
     pub fn levels(&self) -> BTreeSet<Level> {
         let unacked = self.unacked.keys().map(|pos| level_of(*pos));
-        self.ready.all().map(|(level, _)| level).chain(unacked).collect()
+        let waiting = self.returned.waiting().map(|entry| level_of(entry.pos));
+        self.ready.all().map(|(level, _)| level).chain(unacked).chain(waiting).collect()
     }
 
     /// Which durable messages of a level were delivered before, for the note of a clean stop.
@@ -494,7 +569,8 @@ impl<P> QueueState<P> {
         let ready = self.ready.level(level);
         let mut seen = ready.map(|ready| ready.seen_before().clone()).unwrap_or_default();
         let returned = ready.into_iter().flat_map(Ready::indexed).filter(|entry| entry.redelivered);
-        seen.also.extend(returned.filter_map(|entry| Some(entry.stored()?.id)));
+        let waiting = self.returned.waiting().filter(|entry| level_of(entry.pos) == level);
+        seen.also.extend(returned.chain(waiting).filter_map(|entry| Some(entry.stored()?.id)));
         seen.also.extend(self.unacked_ids(level));
         seen.also.retain(|id| *id >= seen.below);
         seen.also.sort_unstable();
@@ -506,9 +582,13 @@ impl<P> QueueState<P> {
     pub fn alive_in(&self, span: &LogSpan, level: Level, durable: bool) -> Vec<Settling> {
         let unacked = self.unacked.iter().filter(|(pos, _)| level_of(**pos) == level);
         let unacked = unacked.map(|(_, unacked)| &unacked.entry);
+        let waiting = self.returned.waiting().filter(|entry| level_of(entry.pos) == level);
         let indexed = self.ready.level(level).into_iter().flat_map(Ready::indexed);
-        let mut alive: Vec<Settling> =
-            indexed.chain(unacked).filter_map(|entry| settling(entry, span, durable)).collect();
+        let mut alive: Vec<Settling> = indexed
+            .chain(unacked)
+            .chain(waiting)
+            .filter_map(|entry| settling(entry, span, durable))
+            .collect();
         alive.sort_unstable_by_key(|settling| settling.pos);
         alive
     }
@@ -532,6 +612,8 @@ impl<P> QueueState<P> {
         let mut held = ready.relocate_returned(&moved);
         let unacked = self.unacked.iter_mut().filter(|(pos, _)| level_of(**pos) == level);
         held.extend(unacked.filter_map(|(_, unacked)| ready::relocate(&mut unacked.entry, &moved)));
+        let waiting = self.returned.waiting_mut().filter(|entry| level_of(entry.pos) == level);
+        held.extend(waiting.filter_map(|entry| ready::relocate(entry, &moved)));
         let Some(segments) = ready.segments_mut(durable) else { return };
         for id in held {
             if let Some(place) = moved.remove(&id) {

@@ -74,10 +74,16 @@ impl<P> Rule<P> {
         }
     }
 
-    /// A delivered message comes back.
-    pub fn requeue(&mut self, pos: Pos) {
+    /// A delivered message comes back; see [`QueueState::requeue`].
+    pub fn requeue(
+        &mut self,
+        pos: Pos,
+        failed: bool,
+        courier: &impl Courier<P>,
+        aftermath: &mut Aftermath,
+    ) -> Result<(), ReadError> {
         match self {
-            Self::Work(state) => state.requeue(pos),
+            Self::Work(state) => state.requeue(pos, failed, courier, aftermath),
         }
     }
 

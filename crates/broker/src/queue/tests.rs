@@ -6,7 +6,7 @@ use leveret_store::{MemDisk, Options, Store};
 use leveret_wire::{FieldTable, Properties, RawProperties};
 
 use super::*;
-use crate::settings::{DeadLetters, Overflow, Settings};
+use crate::settings::{DeadLetters, Overflow, Retried, Retry, Settings};
 
 /// Delivers into a list; a consumer named `full…` has no room while `full` is set.
 struct Recorder {
@@ -31,7 +31,11 @@ impl Courier<()> for Recorder {
             return Handed::NoRoom;
         }
         let again = if redelivered { "!" } else { "" };
-        self.log.push(format!("{}:{}{again}", consumer.tag, String::from_utf8_lossy(message.body)));
+        let count = |name: &str| message.properties.headers()?.find(name)?.as_i64();
+        let attempts = count("x-acquired-count")
+            .map(|acquired| format!(" {}/{acquired}", count("x-delivery-count").unwrap_or(0)));
+        let attempts = attempts.unwrap_or_default();
+        self.log.push(format!("{}:{}{again}{attempts}", consumer.tag, String::from_utf8_lossy(message.body)));
         Handed::Taken
     }
 
@@ -92,7 +96,7 @@ impl Story {
     /// `p BODY`, `c TAG PREFETCH` (or `c TAG no-ack`), `ack POS`, `requeue POS`, `get`, `cancel N`, `full`, `room N`,
     /// `limit MESSAGES drop|reject`, `purge`, `ttl MS`, `wait MS`, `p BODY EXPIRATION`, `reject POS`,
     /// `urgent BODY LEVEL`, `ack-urgent LEVEL NUMBER`, `requeue-urgent LEVEL NUMBER`, `ask BODY EXPIRATION` (a message
-    /// with headers), `plain` (no dead-letter exchange), `bounces`.
+    /// with headers), `plain` (no dead-letter exchange), `bounces`, `count LIMIT RETRY_MS`, `return POS` (unprocessed).
     fn step(&mut self, step: &str) {
         let words: Vec<&str> = step.split(' ').collect();
         match words[..] {
@@ -100,6 +104,13 @@ impl Story {
             ["p", body, ttl] => self.publish(body, ttl.parse().ok(), 0, false),
             ["ask", body, ttl] => self.publish(body, ttl.parse().ok(), 0, true),
             ["urgent", body, level] => self.publish(body, None, level.parse().unwrap(), false),
+            ["count", limit, min_ms] => {
+                let settings = Arc::make_mut(&mut self.queue.settings);
+                settings.counts_attempts = true;
+                settings.delivery_limit = limit.parse().ok();
+                let retry = |min_ms| Retry { which: Retried::Failed, min_ms, max_ms: None };
+                settings.retry = min_ms.parse().ok().map(retry);
+            }
             ["plain"] => Arc::make_mut(&mut self.queue.settings).dead_letters = None,
             ["bounces"] => self.courier.bounces = true,
             ["ack-urgent", level, number] => {
@@ -107,13 +118,14 @@ impl Story {
                 self.queue.ack(pos);
             }
             ["requeue-urgent", level, number] => {
-                self.queue.requeue(pos_at(level.parse().unwrap(), number.parse().unwrap()));
+                self.requeue(pos_at(level.parse().unwrap(), number.parse().unwrap()), true);
             }
             ["c", tag, prefetch] => self.consume(tag, prefetch),
             ["ack", pos] => {
                 self.queue.ack(pos.parse().unwrap());
             }
-            ["requeue", pos] => self.queue.requeue(pos.parse().unwrap()),
+            ["requeue", pos] => self.requeue(pos.parse().unwrap(), true),
+            ["return", pos] => self.requeue(pos.parse().unwrap(), false),
             ["get"] => {
                 let got = self.queue.fetch(false, &mut self.courier, &mut self.aftermath).unwrap();
                 let got = got.map(|got| String::from_utf8_lossy(got.message.view().body).into_owned());
@@ -176,6 +188,10 @@ impl Story {
         if !self.queue.publish(&mut incoming, &mut self.courier, &mut self.aftermath).unwrap() {
             self.courier.log.push(format!("refused:{body}"));
         }
+    }
+
+    fn requeue(&mut self, pos: Pos, failed: bool) {
+        self.queue.requeue(pos, failed, &self.courier, &mut self.aftermath).unwrap();
     }
 
     fn consume(&mut self, tag: &str, prefetch: &str) {
@@ -292,4 +308,21 @@ fn limits_and_purges_concern_all_levels() {
     check(&["limit 2 drop", "p 1", "urgent 2 7", "p 3", "c a no-ack"], &["maxlen:2", "a:1", "a:3"]);
     check(&["p 1", "urgent 2 7", "purge", "get"], &["purged:2", "get:"]);
     check(&["p 1 5", "urgent 2 7", "wait 5", "get"], &["expired:1", "get:2"]);
+}
+
+#[test]
+fn what_fails_too_often_is_given_up() {
+    check(&["count 1 -", "c a 1", "p 1", "requeue 1", "requeue 1"], &["a:1", "a:1! 1/1", "delivery_limit:1"]);
+    check(&["count 0 -", "c a 1", "p 1", "return 1", "requeue 1"], &["a:1", "a:1! 0/1", "delivery_limit:1"]);
+    check(&["c a 1", "p 1", "requeue 1", "requeue 1"], &["a:1", "a:1!", "a:1!"]);
+}
+
+#[test]
+fn what_failed_waits_before_it_is_tried_again() {
+    let story =
+        ["count - 10", "c a 1", "p 1", "p 2", "requeue 1", "ack 2", "wait 9", "room 0", "wait 1", "room 0"];
+    check(&story, &["a:1", "a:2", "a:1! 1/1"]);
+    check(&["count - 10", "p 1", "get", "requeue 1", "purge"], &["get:1", "purged:1"]);
+    check(&["count - 10", "p 1 5", "get", "requeue 1", "wait 5", "get"], &["get:1", "expired:1", "get:"]);
+    check(&["count - 10", "p 1", "get", "return 1", "get"], &["get:1", "get:1"]);
 }

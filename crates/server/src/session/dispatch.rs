@@ -137,10 +137,10 @@ impl Running {
         match method {
             Method::BasicAck(ack) => channel.settle(ack.delivery_tag, ack.multiple, Settlement::Ack, batch),
             Method::BasicNack(nack) => {
-                channel.settle(nack.delivery_tag, nack.multiple, refused(nack.requeue), batch)
+                channel.settle(nack.delivery_tag, nack.multiple, refused(nack.requeue, false), batch)
             }
             Method::BasicReject(reject) => {
-                channel.settle(reject.delivery_tag, false, refused(reject.requeue), batch)
+                channel.settle(reject.delivery_tag, false, refused(reject.requeue, true), batch)
             }
             Method::BasicRecover(recover) => {
                 channel.recover(recover.requeue, batch)?;
@@ -250,8 +250,9 @@ impl Running {
     }
 }
 
-fn refused(requeue: bool) -> Settlement {
-    if requeue { Settlement::Requeue } else { Settlement::Discard }
+/// `failed`: the consumer says that it tried.
+fn refused(requeue: bool, failed: bool) -> Settlement {
+    if requeue { Settlement::Requeue { failed } } else { Settlement::Discard }
 }
 
 /// Counts on the wire have 32 bits.

@@ -352,7 +352,7 @@ impl Program {
         let Some(&tag) = self.random.pick(&tags) else { return Ok(()) };
         let multiple = self.random.chance(1, 4);
         let settlement = match self.random.below(5) {
-            0 => Settlement::Requeue,
+            0 => Settlement::Requeue { failed: true },
             1 => Settlement::Discard,
             _ => Settlement::Ack,
         };
@@ -361,7 +361,7 @@ impl Program {
         for tag in settled {
             let Some((queue, number)) = life.outstanding.remove(&tag) else { continue };
             match settlement {
-                Settlement::Requeue => self.model.requeued(&queue, number),
+                Settlement::Requeue { .. } => self.model.requeued(&queue, number),
                 Settlement::Ack | Settlement::Discard => self.model.settled(&queue, number),
             }
         }
