@@ -53,9 +53,8 @@ impl Broker {
         let Some(history) = vhost.internal_queue(exchange) else { return Ok(()) };
         let mut fetched = Vec::new();
         let handed_over = self.hand_over_all(vhost, &history, destination, &mut fetched, batch);
-        let put_back = self.with_queue(&history, batch, |state, _, _| {
-            fetched.into_iter().for_each(|pos| state.requeue(pos));
-            Ok(())
+        let put_back = self.with_queue(&history, batch, |state, carrier, aftermath| {
+            fetched.into_iter().try_for_each(|pos| state.requeue(pos, false, carrier, aftermath))
         });
         handed_over.and(put_back)
     }
