@@ -7,6 +7,7 @@ use leveret_wire::{FieldTable, Properties, RawProperties};
 
 use super::*;
 use crate::settings::{DeadLetters, Overflow, Retried, Retry, Settings};
+use crate::stamp::Stamp;
 
 /// Delivers into a list; a consumer named `full…` has no room while `full` is set.
 struct Recorder {
