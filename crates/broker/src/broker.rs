@@ -13,7 +13,7 @@ use crate::message::{Message, MessageView, ResidentBytes};
 use crate::port::{Batch, ChannelPort, ConnectionId};
 use crate::queue::{
     Aftermath, Consumer, ConsumerKey, Content, Courier, Ended, Handed, Incoming, Level, Note, Pos, Rule,
-    Stored,
+    Stored, StreamState,
 };
 use crate::records::Key;
 use crate::reply_token::ReplyTokens;
@@ -72,6 +72,8 @@ pub struct Broker {
     stopping: AtomicBool,
     awaiting_confirms: Mutex<Vec<Arc<ChannelPort>>>,
     awaiting_durable: Mutex<Vec<(u64, OnDurable)>>,
+    /// Streams with readers who wait for what is being committed.
+    pub(crate) awaiting_streams: Mutex<Vec<Arc<Queue>>>,
 }
 
 impl std::fmt::Debug for Broker {
@@ -105,6 +107,7 @@ impl Broker {
             stopping: AtomicBool::new(false),
             awaiting_confirms: Mutex::default(),
             awaiting_durable: Mutex::default(),
+            awaiting_streams: Mutex::default(),
         }
     }
 
@@ -213,6 +216,7 @@ impl Broker {
         let still: Vec<_> = ports.into_iter().filter(|port| port.confirm(durable, &mut batch)).collect();
         self.awaiting_confirms.lock().extend(still);
         batch.leave(durable);
+        self.tell_readers();
         for then in self.take_due() {
             then();
         }
@@ -229,7 +233,9 @@ impl Broker {
 
     /// Whether somebody waits for the log.
     pub fn is_awaited(&self) -> bool {
-        !self.awaiting_confirms.lock().is_empty() || !self.awaiting_durable.lock().is_empty()
+        !self.awaiting_confirms.lock().is_empty()
+            || !self.awaiting_durable.lock().is_empty()
+            || !self.awaiting_streams.lock().is_empty()
     }
 
     /// Consumers of a connection or channel that may have room again.
@@ -258,12 +264,14 @@ impl Broker {
         let worked = work(state, &mut carrier, &mut aftermath)
             .and_then(|result| state.pump(&mut carrier, &mut aftermath).map(|()| result));
         let deadline_ms = state.new_deadline_ms(&self.store);
+        let due = state.stream().map(StreamState::take_due).unwrap_or_default();
         let result = worked.map_err(|damage| {
             quarantine(&mut life, queue, &damage, batch);
             Refusal::internal(format!("{} is offline: {damage}", queue.described()))
         });
         drop(life);
         self.settle_aftermath(queue, aftermath, deadline_ms, batch)?;
+        self.feed(queue, due, batch);
         result
     }
 

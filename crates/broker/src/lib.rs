@@ -19,6 +19,7 @@ mod connection;
 mod deadlines;
 mod error;
 pub mod exchange;
+mod feeding;
 mod message;
 pub mod ops;
 mod port;

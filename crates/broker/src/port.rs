@@ -61,6 +61,8 @@ pub trait Outlet: Send + Sync {
     fn has_room(&self) -> bool;
     /// Lets what was appended leave.
     fn flush(&self);
+    /// Has the connection's own task resume the consumers that [`ConnectionPort::take_stalled`] answers.
+    fn wake(&self);
 }
 
 /// A connection, as far as others need to reach it.
@@ -100,6 +102,12 @@ impl ConnectionPort {
         }
         stalled.push((queue.clone(), key));
         true
+    }
+
+    /// A consumer is to be resumed by the connection's own task.
+    pub(crate) fn resume_later(&self, queue: &Arc<Queue>, key: ConsumerKey) {
+        self.stalled.lock().push((queue.clone(), key));
+        self.outlet.wake();
     }
 
     fn touch(self: &Arc<Self>, batch: &mut Batch) {
@@ -323,6 +331,11 @@ impl ChannelPort {
     /// Consumers to be resumed because the channel is below its limit again.
     pub fn take_starved(&self) -> Vec<(Arc<Queue>, ConsumerKey)> {
         self.deliveries.lock().take_starved()
+    }
+
+    /// Whether its consumers share a limit.
+    pub fn is_limited(&self) -> bool {
+        self.deliveries.lock().limit > 0
     }
 
     /// How many deliveries are outstanding.

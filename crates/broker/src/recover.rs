@@ -15,7 +15,8 @@ use crate::broker::{Broker, Limits};
 use crate::error::Refusal;
 use crate::message::ResidentBytes;
 use crate::queue::{
-    Attempts, Content, Entry, Level, Levels, QueueState, Ready, Rule, SeenBefore, Stored, number_of, pos_at,
+    Attempts, Content, Entry, Level, Levels, QueueState, Ready, Rule, SeenBefore, Stored, StreamState,
+    number_of, pos_at,
 };
 use crate::records::{BindingKey, Key, attempts_of, decode_arguments, decode_exchange, decode_queue};
 use crate::settings::{QueueKind, Settings};
@@ -201,7 +202,10 @@ impl Rebuild {
                 let ids = id.0..=id.0 + u64::from(kind.max_level(&spec.arguments));
                 self.next_queue_id = self.next_queue_id.max(ids.end() + 1);
                 let settings = Settings::of_arguments(kind, &spec.arguments);
-                let life = self.life(ids, settings.into());
+                let life = match kind {
+                    QueueKind::Stream => self.stream(id, settings.into()),
+                    QueueKind::Classic | QueueKind::Quorum => self.life(ids, settings.into()),
+                };
                 let vhost = self.vhosts.get(vhost)?;
                 vhost.add_queue(Queue::new(id, name.as_str().into(), vhost.name.clone(), spec, life));
             }
@@ -227,6 +231,26 @@ impl Rebuild {
         }
         let state = QueueState::recovered(settings, Levels::recovered(levels), next_number);
         let mut life = Life::Alive(Rule::Work(state.with_attempts(attempts)));
+        if let Some(what) = damage {
+            life.take_offline(what);
+        }
+        life
+    }
+
+    fn stream(&mut self, id: QueueId, settings: Arc<Settings>) -> Life {
+        let mut damage = self.damaged.get(&id).cloned();
+        let (segments, logged) = match self.content.remove(&id) {
+            Some(found) => (Some(found.segments).filter(|segments| !segments.is_empty()), found.log),
+            None => (None, Vec::new()),
+        };
+        let first = match segments.as_ref().map_or(Ok(None), |segments| segments.first_head(&self.store)) {
+            Ok(head) => head.map_or(0, |head| head.pos),
+            Err(error) => {
+                damage.get_or_insert(error.to_string());
+                0
+            }
+        };
+        let mut life = Life::Alive(Rule::Stream(StreamState::recovered(settings, segments, first, &logged)));
         if let Some(what) = damage {
             life.take_offline(what);
         }

@@ -5,6 +5,7 @@
 
 use leveret_wire::{FieldTable, FieldValue};
 
+use crate::arguments::age_ms;
 use crate::queue::Level;
 
 /// What kind of queue it is (`x-queue-type`).
@@ -86,6 +87,8 @@ pub struct Settings {
     pub retry: Option<Retry>,
     /// How long a delivery may stay unacknowledged (`x-consumer-timeout`).
     pub consumer_timeout_ms: Option<u64>,
+    /// How old a message of a stream may get (`x-max-age`).
+    pub max_age_ms: Option<u64>,
 }
 
 /// What gives way when a queue is full.
@@ -154,6 +157,7 @@ impl Settings {
             delivery_limit,
             retry,
             consumer_timeout_ms: number("x-consumer-timeout"),
+            max_age_ms: text("x-max-age").and_then(|age| age_ms(&age)),
         }
     }
 }

@@ -157,6 +157,7 @@ pub struct Queue {
     pub kind: QueueKind,
     max_level: Level,
     settings: RwLock<Arc<Settings>>,
+    order: Mutex<()>,
     state: Mutex<Life>,
 }
 
@@ -184,7 +185,17 @@ impl Queue {
         let kind = QueueKind::of(&spec.arguments);
         let max_level = kind.max_level(&spec.arguments);
         let settings = RwLock::new(Settings::of_arguments(kind, &spec.arguments).into());
-        Arc::new(Self { id, name, vhost, spec, kind, max_level, settings, state: Mutex::new(life) })
+        Arc::new(Self {
+            id,
+            name,
+            vhost,
+            spec,
+            kind,
+            max_level,
+            settings,
+            order: Mutex::default(),
+            state: Mutex::new(life),
+        })
     }
 
     /// Locks the rule. Order of locks: queue, then channel, then outlet; never two queues at once.
@@ -195,6 +206,12 @@ impl Queue {
     /// Its settings at this moment.
     pub fn settings(&self) -> Arc<Settings> {
         self.settings.read().clone()
+    }
+
+    /// Held by whoever logs a message for a stream until it is there, so that the log and the stream have one order.
+    /// Taken before the queue's own lock, of several streams in the order of their ids.
+    pub(crate) fn keep_order(&self) -> MutexGuard<'_, ()> {
+        self.order.lock()
     }
 
     /// Whether a message outlives the process here.

@@ -336,6 +336,10 @@ impl Outlet for SocketOutlet {
     fn flush(&self) {
         self.0.flush();
     }
+
+    fn wake(&self) {
+        self.0.wake.notify_one();
+    }
 }
 
 #[cfg(test)]

@@ -37,6 +37,11 @@ impl SegmentSpan {
         self.entry.payload_bytes
     }
 
+    /// Whether both are the same segment, perhaps at different moments.
+    pub fn is_same(&self, other: &SegmentSpan) -> bool {
+        self.key == other.key
+    }
+
     /// Records in it.
     pub fn count(&self) -> u32 {
         self.entry.count
@@ -107,12 +112,18 @@ impl SegmentReader {
     /// # Errors
     /// As for [`SegmentReader::open`].
     pub fn last_head(store: &Store, span: &SegmentSpan) -> Result<Option<SegmentHead>, ReadError> {
-        let Some(last) = span.entry.count.checked_sub(1) else { return Ok(None) };
+        match span.entry.count.checked_sub(1) {
+            Some(last) => Self::head_at(store, span, last),
+            None => Ok(None),
+        }
+    }
+
+    fn head_at(store: &Store, span: &SegmentSpan, index: u32) -> Result<Option<SegmentHead>, ReadError> {
         let mut reader = Self::open(store, span)?;
-        reader.walk.index = last;
+        reader.walk.index = index;
         reader.walk.load_block(&reader.file, span.entry.len)?;
         let current = reader.walk.current();
-        Ok(current.map(|(head, head_at)| SegmentHead::new(&head, span.key, last, head_at)))
+        Ok(current.map(|(head, head_at)| SegmentHead::new(&head, span.key, index, head_at)))
     }
 }
 
@@ -120,6 +131,17 @@ impl Segments {
     /// The segments that are not gone, oldest first.
     pub fn spans(&self) -> impl DoubleEndedIterator<Item = SegmentSpan> {
         self.living().map(|(key, entry)| SegmentSpan { key, entry })
+    }
+
+    /// The first record that is not gone, without its payload.
+    ///
+    /// # Errors
+    /// As for [`SegmentReader::open`].
+    pub fn first_head(&self, store: &Store) -> Result<Option<SegmentHead>, ReadError> {
+        match self.first_living() {
+            Some((key, entry, index)) => SegmentReader::head_at(store, &SegmentSpan { key, entry }, index),
+            None => Ok(None),
+        }
     }
 
     /// The segment that holds a position, or the next one there is. Positions must be sorted.

@@ -298,6 +298,14 @@ impl Segments {
         self.segments.iter().filter(|segment| !segment.is_dead()).map(|segment| self.described(segment))
     }
 
+    /// The first record that is not gone.
+    pub(crate) fn first_living(&self) -> Option<(SegmentKey, SegmentEntry, u32)> {
+        let segment = self.segments.iter().find(|segment| !segment.is_dead())?;
+        let index = (0..segment.entry.count).find(|index| !segment.gone.indexes.contains(*index))?;
+        let (key, entry) = self.described(segment);
+        Some((key, entry, index))
+    }
+
     /// The first living segment that ends at or behind a position.
     pub(crate) fn living_from(&self, pos: u64) -> Option<(SegmentKey, SegmentEntry)> {
         let first = self.segments.partition_point(|segment| segment.entry.last_pos < pos);

@@ -1,15 +1,19 @@
 //! Arguments of consumers.
 
-use leveret_wire::FieldTable;
+use leveret_wire::{FieldTable, FieldValue};
 
 use super::values::integer;
-use super::{invalid, refuse_foreign};
+use super::{bare, invalid, refuse_foreign};
 use crate::error::Refusal;
+use crate::queue::stream::{Filter, Reading, StartAt};
 use crate::settings::QueueKind;
 
 /// What only consumers of another kind of queue know.
 const FOREIGN_TO_WORK: &[&str] =
     &["x-consumer-timeout", "x-stream-filter", "x-stream-match-unfiltered", "x-stream-offset"];
+
+/// What only consumers of other queues know: a stream's readers do not compete, and may take their time.
+const FOREIGN_TO_STREAM: &[&str] = &["x-consumer-timeout", "x-priority"];
 
 /// Checks the arguments of a consumer of `described` and answers its priority.
 pub(crate) fn consumer_priority(
@@ -21,8 +25,37 @@ pub(crate) fn consumer_priority(
         Some(value) => integer(value).map_err(|term| invalid("x-priority", described, &term))?,
         None => 0,
     };
-    refuse_foreign(|key| FOREIGN_TO_WORK.contains(&key), arguments, described, kind)?;
+    let foreign = if kind == QueueKind::Stream { FOREIGN_TO_STREAM } else { FOREIGN_TO_WORK };
+    refuse_foreign(|key| foreign.contains(&key), arguments, described, kind)?;
     Ok(priority)
+}
+
+/// Where a consumer of a stream starts, and what it wants.
+pub(crate) fn stream_reading(
+    arguments: &FieldTable,
+    described: &str,
+    now_ms: u64,
+) -> Result<Reading, Refusal> {
+    let start = match arguments.get("x-stream-offset") {
+        None => StartAt::default(),
+        Some(value) => StartAt::parse(value, now_ms).ok_or_else(|| {
+            let term = format!("{{invalid_stream_offset_arg,{}}}", erlang_term(value));
+            invalid("x-stream-offset", described, &term)
+        })?,
+    };
+    let unacceptable = |key: &str| {
+        let name = arguments.get(key).map_or("none", FieldValue::type_name);
+        invalid(key, described, &format!("{{unacceptable_type,{name}}}"))
+    };
+    Ok(Reading { start, filter: Filter::parse(arguments).map_err(unacceptable)? })
+}
+
+/// An argument as RabbitMQ shows it: `{longstr,<<"1q">>}`.
+fn erlang_term(value: &FieldValue) -> String {
+    match value {
+        FieldValue::LongString(_) => format!("{{longstr,<<\"{}\">>}}", bare(value)),
+        other => format!("{{{},{}}}", other.type_name(), bare(other)),
+    }
 }
 
 #[cfg(test)]

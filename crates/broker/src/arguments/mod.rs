@@ -12,9 +12,9 @@ use leveret_wire::{FieldTable, FieldValue};
 use crate::error::Refusal;
 use crate::settings::QueueKind;
 
-pub(crate) use consumer::consumer_priority;
+pub(crate) use consumer::{consumer_priority, stream_reading};
 pub(crate) use queue::{check_queue, same_for_queue};
-pub(crate) use values::expiry;
+pub(crate) use values::{age_ms, expiry};
 
 fn invalid(key: &str, described: &str, term: &str) -> Refusal {
     Refusal::precondition(format!("invalid arg '{key}' for {described}: {term}"))

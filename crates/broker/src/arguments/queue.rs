@@ -11,6 +11,8 @@ use crate::error::Refusal;
 use crate::settings::QueueKind;
 
 const QUEUE_TYPE: &str = "x-queue-type";
+const SEGMENT_SIZE: &str = "x-stream-max-segment-size-bytes";
+const SEGMENT_SIZE_MAX_BYTES: i64 = 3_000_000_000;
 
 type Check = fn(&FieldValue, &FieldTable) -> Result<(), String>;
 
@@ -58,7 +60,7 @@ const ARGUMENTS: &[Known] = &[
     known("x-consumer-disconnected-timeout", QUORUM, |value, _| natural(value).map(drop)),
     known("x-quorum-initial-group-size", QUORUM, |value, _| at_least_one(value)),
     known("x-max-age", STREAM, |value, _| max_age(value)),
-    known("x-stream-max-segment-size-bytes", STREAM, |value, _| natural(value).map(drop)),
+    known(SEGMENT_SIZE, STREAM, |value, _| natural(value).map(drop)),
     known("x-stream-filter-size-bytes", STREAM, |value, _| natural(value).map(drop)),
     known("x-initial-cluster-size", STREAM, |value, _| at_least_one(value)),
     known("x-delivery-limit", WORK, |value, _| delivery_limit(value)),
@@ -86,7 +88,17 @@ pub(crate) fn check_queue(arguments: &FieldTable, described: &str) -> Result<Que
     let is_foreign =
         |key: &str| ARGUMENTS.iter().any(|known| known.key == key && !known.kinds.contains(&kind));
     refuse_foreign(is_foreign, arguments, described, kind)?;
+    check_segment_size(kind, arguments)?;
     Ok(kind)
+}
+
+/// RabbitMQ's limit; ours have their own size.
+fn check_segment_size(kind: QueueKind, arguments: &FieldTable) -> Result<(), Refusal> {
+    let size_bytes = arguments.get(SEGMENT_SIZE).and_then(FieldValue::as_i64).unwrap_or(0);
+    if kind == QueueKind::Stream && size_bytes > SEGMENT_SIZE_MAX_BYTES {
+        return Err(Refusal::precondition(format!("Exceeded max value for {SEGMENT_SIZE}")));
+    }
+    Ok(())
 }
 
 /// Compares the known arguments of an existing queue with those of another declaration.

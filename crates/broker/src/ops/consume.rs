@@ -34,7 +34,7 @@ pub struct Consume<'a> {
 impl Channel {
     /// Starts a consumer and answers its tag. Deliveries start with [`Self::start_deliveries`], after the
     /// client has been told the tag.
-    pub fn consume(&mut self, consume: Consume<'_>) -> Result<Arc<str>, Refusal> {
+    pub fn consume(&mut self, consume: Consume<'_>, now_ms: u64) -> Result<Arc<str>, Refusal> {
         let name = clean_name(self.queue_name(consume.queue)?).into_owned();
         let tag = self.new_tag(consume.consumer_tag)?;
         if is_reply_to(&name) {
@@ -47,12 +47,13 @@ impl Channel {
         let mut life = queue.lock();
         let state = life.alive(&queue)?;
         let priority = consumer_priority(&consume.arguments, &queue.described(), queue.kind)?;
+        let reading = self.reading(&queue, consume.no_ack, &consume.arguments, now_ms)?;
         if state.refuses_consumer(consume.exclusive) {
             return Err(Refusal::access(format!("{} in exclusive use", queue.described())));
         }
         let consumer =
             Consumer::new(tag.clone(), consume.no_ack, consume.exclusive, self.prefetch, self.port.clone());
-        let key = state.add_consumer(consumer.with_priority(priority));
+        let key = state.add_consumer(consumer.with_priority(priority).with_reading(reading));
         drop(life);
         self.consumers.insert(tag.clone(), Subscription { queue, key });
         Ok(tag)

@@ -29,6 +29,7 @@ impl Channel {
         let name = clean_name(self.queue_name(queue)?).into_owned();
         self.connection.authorize(Operation::Read, Resource::Queue(&name))?;
         let queue = self.usable_queue(&name)?;
+        queue.refuse_if_stream(true, "basic.get")?;
         queue.check_not_internal()?;
         let fetched = self.connection.broker.with_queue(&queue, batch, |state, carrier, aftermath| {
             state.used(carrier.now_ms());

@@ -14,4 +14,5 @@ pub mod publish;
 pub mod queue;
 pub mod reply_to;
 pub mod settle;
+mod stream;
 pub mod tx;

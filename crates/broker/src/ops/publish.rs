@@ -12,6 +12,7 @@ use std::sync::Arc;
 use hashbrown::HashSet;
 use leveret_store::{Place, QueueId};
 use leveret_wire::{FieldValue, RawProperties, ReplyCode};
+use parking_lot::MutexGuard;
 
 use super::reply_to::{REPLY_TO, is_reply_to};
 use crate::arguments::expiry;
@@ -22,6 +23,7 @@ use crate::error::{Refusal, exchange_in};
 use crate::message::MessageView;
 use crate::port::Batch;
 use crate::queue::{Aftermath, Incoming};
+use crate::settings::QueueKind;
 use crate::stamp::Stamp;
 use crate::users::Operation;
 use crate::vhost::{Destination, Exchange, Life, Queue, VHost};
@@ -255,6 +257,7 @@ impl Broker {
             return self.offer(queues, message, (stamp, None), batch).map(|()| 0);
         }
         let _in_flight = self.in_flight.read();
+        let _order = in_order(queues.iter());
         let logged = self.log(queues, message, stamp)?;
         batch.logged = true;
         self.offer(queues, message, (stamp, Some(logged)), batch).map(|()| logged.0.0)
@@ -309,10 +312,15 @@ impl Broker {
         let mut aftermath = Aftermath::default();
         let published = state.publish(incoming, &mut Carrier::new(self, queue, batch), &mut aftermath);
         let deadline_ms = state.new_deadline_ms(&self.store);
+        let awaits = state.stream().is_some_and(|stream| stream.awaits_commit(self.store.durable()));
         if let Err(damage) = &published {
             quarantine(&mut life, queue, damage, batch);
         }
         drop(life);
+        if awaits {
+            batch.urgent = true;
+            self.await_commit(queue);
+        }
         self.settle_aftermath(queue, aftermath, deadline_ms, batch)?;
         Ok(matches!(published, Ok(true)))
     }
@@ -457,6 +465,14 @@ pub(crate) fn durable_ids(queues: &[Arc<Queue>], properties: RawProperties<'_>) 
     let persistent = is_persistent(properties);
     let logging = queues.iter().filter(|queue| queue.logs(persistent));
     logging.map(|queue| queue.store_id(queue.level(properties))).collect()
+}
+
+/// Keeps everybody else from logging for the streams among these queues.
+pub(crate) fn in_order<'a>(queues: impl Iterator<Item = &'a Arc<Queue>>) -> Vec<MutexGuard<'a, ()>> {
+    let mut streams: Vec<_> = queues.filter(|queue| queue.kind == QueueKind::Stream).collect();
+    streams.sort_unstable_by_key(|stream| stream.id);
+    streams.dedup_by_key(|stream| stream.id);
+    streams.into_iter().map(|stream| stream.keep_order()).collect()
 }
 
 /// How long the publisher lets a message wait.

@@ -15,7 +15,7 @@ use crate::channel::{Channel, clean_name};
 use crate::connection::{Connection, Resource};
 use crate::error::{Refusal, queue_in};
 use crate::port::Batch;
-use crate::queue::{Courier, QueueState, Rule};
+use crate::queue::{Courier, QueueState, Rule, StreamState};
 use crate::records::{Key, attempts_of, encode_queue};
 use crate::settings::{QueueKind, Settings};
 use crate::users::Operation;
@@ -75,6 +75,7 @@ impl Channel {
         let name = self.queue_name(name)?;
         self.connection.authorize(Operation::Read, Resource::Queue(name))?;
         let queue = self.usable_queue(name)?;
+        queue.refuse_if_stream(true, "queue.purge")?;
         self.connection.broker.purge(&queue)
     }
 
@@ -175,7 +176,11 @@ impl Broker {
             changes.push(MetaChange::Put(key, encode_queue(id, &spec)?));
         }
         let settings = Settings::of_arguments(kind, &spec.arguments);
-        let life = Life::Alive(Rule::Work(QueueState::new(settings.into())));
+        let rule = match kind {
+            QueueKind::Stream => Rule::Stream(StreamState::new(settings.into())),
+            QueueKind::Classic | QueueKind::Quorum => Rule::Work(QueueState::new(settings.into())),
+        };
+        let life = Life::Alive(rule);
         Ok(Queue::new(id, name.into(), vhost.name.clone(), spec, life))
     }
 

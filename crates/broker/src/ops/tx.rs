@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use leveret_store::{MessageId, Place, QueueId, TxPublish};
 
-use super::publish::{Publish, Routed, Undone, durable_ids, is_persistent, ttl_ms};
+use super::publish::{Publish, Routed, Undone, durable_ids, in_order, is_persistent, ttl_ms};
 use super::settle::Settlement;
 use crate::channel::{Channel, Mode};
 use crate::error::Refusal;
@@ -96,6 +96,7 @@ impl Channel {
         let broker = self.connection.broker.clone();
         let mut routes = Vec::new();
         let routed = self.route_all(&transaction.publishes, &mut routes, batch)?;
+        let _order = in_order(routed.iter().flat_map(|one| one.queues));
         let (ids, position) = self.log_transaction(&routed, &transaction.settled)?;
         let mut ids = ids.into_iter();
         for one in &routed {

@@ -20,11 +20,13 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
+use super::stream::Reading;
+
 /// Names a consumer within its queue; never reused there.
 pub type ConsumerKey = u64;
 
 /// One consumer. `P` is how messages reach it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Consumer<P> {
     /// Its tag on its channel.
     pub tag: Arc<str>,
@@ -36,6 +38,8 @@ pub struct Consumer<P> {
     pub prefetch: u32,
     /// Higher ones are served first (`x-priority`).
     pub priority: i64,
+    /// How it reads, where the queue is a stream.
+    pub reading: Option<Arc<Reading>>,
     /// How messages reach it.
     pub port: P,
     in_flight: u32,
@@ -46,8 +50,14 @@ pub struct Consumer<P> {
 impl<P> Consumer<P> {
     /// A consumer of priority 0 that has nothing in flight.
     pub fn new(tag: Arc<str>, no_ack: bool, exclusive: bool, prefetch: u32, port: P) -> Self {
-        let (priority, in_flight, in_ring, stalled) = (0, 0, false, false);
-        Self { tag, no_ack, exclusive, prefetch, priority, port, in_flight, in_ring, stalled }
+        let (priority, reading, in_flight, in_ring, stalled) = (0, None, 0, false, false);
+        Self { tag, no_ack, exclusive, prefetch, priority, reading, port, in_flight, in_ring, stalled }
+    }
+
+    /// The same consumer, of a stream.
+    #[must_use]
+    pub fn with_reading(self, reading: Option<Reading>) -> Self {
+        Self { reading: reading.map(Arc::new), ..self }
     }
 
     /// The same consumer with another priority.

@@ -17,6 +17,7 @@ mod levels;
 mod ready;
 mod rule;
 mod settle;
+pub mod stream;
 #[cfg(test)]
 mod tests;
 
@@ -34,6 +35,7 @@ use ready::Taken;
 pub use ready::{Ready, SeenBefore};
 pub use rule::Rule;
 pub use settle::Settling;
+pub use stream::StreamState;
 
 use crate::message::{Message, MessageView, ResidentBytes};
 use crate::settings::{Overflow, Settings};

@@ -10,6 +10,7 @@ use super::consumers::{Consumer, ConsumerKey};
 use super::entry::{Aftermath, Ended, Incoming, Pos};
 use super::levels::Level;
 use super::ready::SeenBefore;
+use super::stream::StreamState;
 use super::{Courier, Fetched, QueueState, Settling};
 
 /// The rule of one queue. `P` is how messages reach a consumer.
@@ -17,9 +18,11 @@ use super::{Courier, Fetched, QueueState, Settling};
 pub enum Rule<P> {
     /// Messages go when they are consumed: classic and quorum queues.
     Work(QueueState<P>),
+    /// Messages stay when they are read.
+    Stream(StreamState<P>),
 }
 
-impl<P> Rule<P> {
+impl<P: Clone> Rule<P> {
     /// A message arrives; see [`QueueState::publish`].
     pub fn publish(
         &mut self,
@@ -29,6 +32,7 @@ impl<P> Rule<P> {
     ) -> Result<bool, ReadError> {
         match self {
             Self::Work(state) => state.publish(incoming, courier, aftermath),
+            Self::Stream(state) => publish_to_stream(state, incoming, courier),
         }
     }
 
@@ -40,6 +44,7 @@ impl<P> Rule<P> {
     ) -> Result<(), ReadError> {
         match self {
             Self::Work(state) => state.pump(courier, aftermath),
+            Self::Stream(state) => state.trim(courier.now_ms(), courier.store()),
         }
     }
 
@@ -52,6 +57,7 @@ impl<P> Rule<P> {
     ) -> Result<Option<Fetched>, ReadError> {
         match self {
             Self::Work(state) => state.fetch(no_ack, courier, aftermath),
+            Self::Stream(_) => Ok(None),
         }
     }
 
@@ -59,6 +65,10 @@ impl<P> Rule<P> {
     pub fn ack(&mut self, pos: Pos) -> Option<Ended> {
         match self {
             Self::Work(state) => state.ack(pos),
+            Self::Stream(state) => {
+                state.released(pos);
+                None
+            }
         }
     }
 
@@ -71,6 +81,10 @@ impl<P> Rule<P> {
     ) -> Result<(), ReadError> {
         match self {
             Self::Work(state) => state.reject(pos, courier, aftermath),
+            Self::Stream(state) => {
+                state.released(pos);
+                Ok(())
+            }
         }
     }
 
@@ -84,6 +98,10 @@ impl<P> Rule<P> {
     ) -> Result<(), ReadError> {
         match self {
             Self::Work(state) => state.requeue(pos, failed, courier, aftermath),
+            Self::Stream(state) => {
+                state.released(pos);
+                Ok(())
+            }
         }
     }
 
@@ -91,6 +109,7 @@ impl<P> Rule<P> {
     pub fn would_end(&self, pos: Pos) -> Option<Ended> {
         match self {
             Self::Work(state) => state.would_end(pos),
+            Self::Stream(_) => None,
         }
     }
 
@@ -98,6 +117,7 @@ impl<P> Rule<P> {
     pub fn purge(&mut self) -> u64 {
         match self {
             Self::Work(state) => state.purge(),
+            Self::Stream(_) => 0,
         }
     }
 
@@ -105,6 +125,7 @@ impl<P> Rule<P> {
     pub fn add_consumer(&mut self, consumer: Consumer<P>) -> ConsumerKey {
         match self {
             Self::Work(state) => state.add_consumer(consumer),
+            Self::Stream(state) => state.add_consumer(consumer),
         }
     }
 
@@ -112,6 +133,7 @@ impl<P> Rule<P> {
     pub fn remove_consumer(&mut self, key: ConsumerKey) -> Option<Consumer<P>> {
         match self {
             Self::Work(state) => state.remove_consumer(key),
+            Self::Stream(state) => state.remove_consumer(key),
         }
     }
 
@@ -119,6 +141,7 @@ impl<P> Rule<P> {
     pub fn remove_consumers(&mut self) -> Vec<Consumer<P>> {
         match self {
             Self::Work(state) => state.remove_consumers(),
+            Self::Stream(state) => state.remove_consumers(),
         }
     }
 
@@ -126,6 +149,7 @@ impl<P> Rule<P> {
     pub fn resume(&mut self, key: ConsumerKey) {
         match self {
             Self::Work(state) => state.resume(key),
+            Self::Stream(state) => state.resume(key),
         }
     }
 
@@ -133,6 +157,7 @@ impl<P> Rule<P> {
     pub fn consumer_count(&self) -> usize {
         match self {
             Self::Work(state) => state.consumers().len(),
+            Self::Stream(state) => state.consumer_count(),
         }
     }
 
@@ -140,6 +165,7 @@ impl<P> Rule<P> {
     pub fn has_consumer(&self, key: ConsumerKey) -> bool {
         match self {
             Self::Work(state) => state.consumers().contains(key),
+            Self::Stream(state) => state.has_consumer(key),
         }
     }
 
@@ -147,6 +173,7 @@ impl<P> Rule<P> {
     pub fn refuses_consumer(&self, exclusive: bool) -> bool {
         match self {
             Self::Work(state) => state.consumers().refuses(exclusive),
+            Self::Stream(_) => false,
         }
     }
 
@@ -154,6 +181,7 @@ impl<P> Rule<P> {
     pub fn is_abandoned(&self) -> bool {
         match self {
             Self::Work(state) => state.is_abandoned(),
+            Self::Stream(_) => false,
         }
     }
 
@@ -161,6 +189,7 @@ impl<P> Rule<P> {
     pub fn has_taker(&self) -> bool {
         match self {
             Self::Work(state) => state.has_taker(),
+            Self::Stream(_) => true,
         }
     }
 
@@ -168,6 +197,7 @@ impl<P> Rule<P> {
     pub fn ready_len(&self) -> u64 {
         match self {
             Self::Work(state) => state.ready_len(),
+            Self::Stream(state) => state.len(),
         }
     }
 
@@ -175,6 +205,7 @@ impl<P> Rule<P> {
     pub fn unacked_len(&self) -> u64 {
         match self {
             Self::Work(state) => state.unacked_len(),
+            Self::Stream(state) => state.in_flight(),
         }
     }
 
@@ -182,6 +213,7 @@ impl<P> Rule<P> {
     pub fn ready_bytes(&self) -> u64 {
         match self {
             Self::Work(state) => state.ready_bytes(),
+            Self::Stream(state) => state.size_bytes(),
         }
     }
 
@@ -189,6 +221,7 @@ impl<P> Rule<P> {
     pub fn new_deadline_ms(&mut self, store: &Store) -> Option<u64> {
         match self {
             Self::Work(state) => state.new_deadline_ms(store),
+            Self::Stream(state) => state.new_deadline_ms(store),
         }
     }
 
@@ -196,6 +229,10 @@ impl<P> Rule<P> {
     pub fn deadline_came(&mut self, now_ms: u64) -> bool {
         match self {
             Self::Work(state) => state.deadline_came(now_ms),
+            Self::Stream(state) => {
+                state.deadline_came();
+                false
+            }
         }
     }
 
@@ -203,6 +240,7 @@ impl<P> Rule<P> {
     pub fn used(&mut self, now_ms: u64) {
         match self {
             Self::Work(state) => state.used(now_ms),
+            Self::Stream(_) => {}
         }
     }
 
@@ -210,6 +248,7 @@ impl<P> Rule<P> {
     pub fn unacked_ids(&self, level: Level) -> Vec<MessageId> {
         match self {
             Self::Work(state) => state.unacked_ids(level),
+            Self::Stream(_) => Vec::new(),
         }
     }
 
@@ -217,6 +256,7 @@ impl<P> Rule<P> {
     pub fn levels(&self) -> BTreeSet<Level> {
         match self {
             Self::Work(state) => state.levels(),
+            Self::Stream(_) => BTreeSet::from([0]),
         }
     }
 
@@ -224,13 +264,16 @@ impl<P> Rule<P> {
     pub fn seen_before(&self, level: Level) -> SeenBefore {
         match self {
             Self::Work(state) => state.seen_before(level),
+            Self::Stream(_) => SeenBefore::default(),
         }
     }
 
     /// What of a level lives in one log file, in the queue's order.
-    pub fn alive_in(&self, span: &LogSpan, level: Level, durable: bool) -> Vec<Settling> {
+    pub fn alive_in(&mut self, span: &LogSpan, level: Level, durable: bool) -> Vec<Settling> {
         match self {
             Self::Work(state) => state.alive_in(span, level, durable),
+            Self::Stream(state) if durable => state.alive_in(span),
+            Self::Stream(_) => Vec::new(),
         }
     }
 
@@ -238,6 +281,7 @@ impl<P> Rule<P> {
     pub fn settled(&mut self, level: Level, durable: bool, moved: BTreeMap<MessageId, Place>) {
         match self {
             Self::Work(state) => state.settled(level, durable, moved),
+            Self::Stream(state) => state.settled(&moved),
         }
     }
 
@@ -245,6 +289,7 @@ impl<P> Rule<P> {
     pub fn has_put_aside(&self) -> bool {
         match self {
             Self::Work(state) => state.has_put_aside(),
+            Self::Stream(_) => false,
         }
     }
 
@@ -252,6 +297,27 @@ impl<P> Rule<P> {
     pub fn segments_mut(&mut self, level: Level, durable: bool) -> &mut Option<Segments> {
         match self {
             Self::Work(state) => state.segments_mut(level, durable),
+            Self::Stream(state) => state.segments_mut(durable),
         }
     }
+
+    /// The rule of a stream, for what only streams do.
+    pub fn stream(&mut self) -> Option<&mut StreamState<P>> {
+        match self {
+            Self::Work(_) => None,
+            Self::Stream(state) => Some(state),
+        }
+    }
+}
+
+/// A stream takes whatever the log has; everything in it is logged.
+fn publish_to_stream<P: Clone>(
+    state: &mut StreamState<P>,
+    incoming: &Incoming<'_>,
+    courier: &impl Courier<P>,
+) -> Result<bool, ReadError> {
+    let Some((id, _)) = incoming.logged else { return Ok(false) };
+    let size_bytes = incoming.view.size_bytes() as u32;
+    state.append((id, size_bytes), incoming.stamp.published_at_ms, courier.store())?;
+    Ok(true)
 }

@@ -154,13 +154,14 @@ impl Running {
                 Ok(())
             }
             Method::BasicConsume(consume) => {
-                let consumer_tag = channel.consume(Consume {
+                let started = Consume {
                     queue: consume.queue,
                     consumer_tag: consume.consumer_tag,
                     no_ack: consume.no_ack,
                     exclusive: consume.exclusive,
                     arguments: consume.arguments.to_table(),
-                })?;
+                };
+                let consumer_tag = channel.consume(started, batch.now_ms)?;
                 if !consume.nowait {
                     let ok = BasicConsumeOk { consumer_tag: &consumer_tag };
                     outbox.send(number, &Method::BasicConsumeOk(ok));

@@ -49,4 +49,7 @@ impl Outlet for Inbox {
     }
 
     fn flush(&self) {}
+
+    /// Stalled consumers are resumed at random moments.
+    fn wake(&self) {}
 }

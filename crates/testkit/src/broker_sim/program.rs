@@ -329,7 +329,7 @@ impl Program {
         let mut batch = Batch::at(self.now_ms);
         let channel = &mut life.consumer.channel;
         channel.limit_prefetch(0, self.random.below(6) as u16, false, &mut batch)?;
-        channel.consume(consume(queue, &tag, no_ack))?;
+        channel.consume(consume(queue, &tag, no_ack), self.now_ms)?;
         life.consumers.insert(tag.clone(), (queue.to_owned(), no_ack));
         channel.start_deliveries(&tag, &mut batch)?;
         life.broker.finish(&mut batch);
