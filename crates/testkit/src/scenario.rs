@@ -31,7 +31,7 @@ pub mod term;
 use std::time::Duration;
 
 pub use parse::{ParseError, parse};
-pub use play::{Failure, Target, check};
+pub use play::{Failure, Target, check, check_and_leave};
 
 use term::Term;
 

@@ -69,13 +69,16 @@ impl fmt::Display for Failure {
 /// declared under such a name is deleted afterwards.
 /// Returns all that was said.
 pub fn check(scenario: &Scenario, target: &Target, suffix: &str) -> Result<Vec<String>, Failure> {
-    let environment = Environment { suffix: suffix.to_owned(), ..Environment::default() };
-    let mut player =
-        Player { target, environment, peers: BTreeMap::new(), transcript: Vec::new(), declared: Vec::new() };
+    let mut player = Player::new(target, suffix);
     let result = player.play(&scenario.steps);
-    drop(std::mem::take(&mut player.peers));
+    player.peers.clear();
     player.delete_declared();
     result.map(|()| player.stripped_transcript())
+}
+
+/// Plays one scenario and leaves what it declared, for another one to find.
+pub fn check_and_leave(scenario: &Scenario, target: &Target, suffix: &str) -> Result<(), Failure> {
+    Player::new(target, suffix).play(&scenario.steps)
 }
 
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
@@ -91,7 +94,12 @@ struct Player<'a> {
 /// What a step ends with when it does not fit: words for `Failure::actual`.
 type Outcome = Result<(), String>;
 
-impl Player<'_> {
+impl<'a> Player<'a> {
+    fn new(target: &'a Target, suffix: &str) -> Self {
+        let environment = Environment { suffix: suffix.to_owned(), ..Environment::default() };
+        Self { target, environment, peers: BTreeMap::new(), transcript: Vec::new(), declared: Vec::new() }
+    }
+
     fn play(&mut self, steps: &[Step]) -> Result<(), Failure> {
         for step in steps {
             self.perform(&step.action).map_err(|actual| self.failure(step.line, &step.text, actual))?;
