@@ -110,6 +110,9 @@ pub struct DeadLetters {
     pub exchange: String,
     /// The key instead of the message's own (`x-dead-letter-routing-key`).
     pub routing_key: Option<String>,
+    /// A message is not over before a queue has taken its dead letter (`x-dead-letter-strategy`). As in RabbitMQ only
+    /// together with `reject-publish`, since a full queue must be able to drop its head.
+    pub at_least_once: bool,
 }
 
 /// What comes back to the queue waits (`x-delayed-retry-*`), the longer the more often a delivery of it failed.
@@ -140,14 +143,19 @@ impl Settings {
         let number =
             |key| arguments.get(key).and_then(FieldValue::as_i64).and_then(|n| u64::try_from(n).ok());
         let text = |key| arguments.get(key).and_then(FieldValue::as_str).map(str::to_owned);
-        let dead_letters = text("x-dead-letter-exchange")
-            .map(|exchange| DeadLetters { exchange, routing_key: text("x-dead-letter-routing-key") });
+        let overflow = text("x-overflow").and_then(|name| Overflow::parse(&name)).unwrap_or_default();
+        let is_strict = text("x-dead-letter-strategy").as_deref() == Some("at-least-once");
+        let dead_letters = text("x-dead-letter-exchange").map(|exchange| DeadLetters {
+            exchange,
+            routing_key: text("x-dead-letter-routing-key"),
+            at_least_once: is_strict && overflow == Overflow::RejectPublish,
+        });
         let delivery_limit = delivery_limit(kind, arguments);
         let retry = retry(arguments);
         Self {
             messages: number("x-max-length"),
             size_bytes: number("x-max-length-bytes"),
-            overflow: text("x-overflow").and_then(|name| Overflow::parse(&name)).unwrap_or_default(),
+            overflow,
             message_ttl_ms: number("x-message-ttl"),
             expires_ms: number("x-expires"),
             dead_letters,

@@ -19,10 +19,12 @@ use std::sync::Arc;
 use leveret_wire::{FieldTable, FieldValue, Properties, RawProperties};
 
 use super::publish::{Copies, Undone};
+use super::settle::ignore_gone;
 use crate::broker::Broker;
+use crate::error::Refusal;
 use crate::message::MessageView;
 use crate::port::Batch;
-use crate::queue::{Dead, DeathReason};
+use crate::queue::{Courier, Dead, DeathReason, Pos};
 use crate::settings::DeadLetters;
 use crate::vhost::{Exchange, Queue, VHost};
 
@@ -43,22 +45,44 @@ impl Broker {
     /// Sends everything on that queues have given up during the batch.
     pub(crate) fn bury_all(&self, batch: &mut Batch) {
         while let Some((queue, dead)) = batch.next_buried() {
-            if let Some(message) = &dead.message {
-                self.send_on(&queue, &dead, &message.view(), batch);
-            }
-            let ended = self.log_ended(&queue, dead.ended.as_slice(), batch);
+            let taken =
+                dead.message.as_ref().map(|message| self.send_on(&queue, &dead, &message.view(), batch));
+            let ended = match dead.dying {
+                Some(pos) => self.buried(&queue, pos, taken == Some(Letter::Taken), batch),
+                None => self.log_ended(&queue, dead.ended.as_slice(), batch).map_err(Refusal::from),
+            };
             if let Err(failed) = ended {
                 tracing::error!(%failed, queue = %queue.name, "end of a message could not be logged");
             }
         }
     }
 
-    fn send_on(&self, queue: &Arc<Queue>, dead: &Dead, message: &MessageView<'_>, batch: &mut Batch) {
-        let Some(vhost) = self.vhost(&queue.vhost) else { return };
+    fn buried(
+        &self,
+        queue: &Arc<Queue>,
+        pos: Pos,
+        was_taken: bool,
+        batch: &mut Batch,
+    ) -> Result<(), Refusal> {
+        let buried = self.with_queue(queue, batch, |state, carrier, aftermath| {
+            aftermath.ended.extend(state.buried(pos, was_taken, carrier.now_ms()));
+            Ok(())
+        });
+        ignore_gone(buried)
+    }
+
+    fn send_on(
+        &self,
+        queue: &Arc<Queue>,
+        dead: &Dead,
+        message: &MessageView<'_>,
+        batch: &mut Batch,
+    ) -> Letter {
+        let Some(vhost) = self.vhost(&queue.vhost) else { return Letter::NotTaken };
         let settings = queue.settings();
         let own = settings.dead_letters.as_ref();
         // RabbitMQ: without the exchange the message is dropped, without an error.
-        let Some(exchange) = dead_letter_exchange(&vhost, own, message) else { return };
+        let Some(exchange) = dead_letter_exchange(&vhost, own, message) else { return Letter::NotTaken };
         let new_key = own.and_then(|own| own.routing_key.as_deref());
         let copies = match (new_key, Copies::of(message.properties)) {
             (None, Ok(Some(copies))) => Copies { cc: copies.cc, bcc: Vec::new() },
@@ -72,7 +96,7 @@ impl Broker {
             copies: &copies,
             tells_delivered: dead.redelivered && *exchange.name == *BOUNCE_EXCHANGE,
         };
-        let Some(properties) = death.properties(new_key.is_some()) else { return };
+        let Some(properties) = death.properties(new_key.is_some()) else { return Letter::NotTaken };
         let letter = MessageView {
             exchange: &exchange.name,
             routing_key: new_key.unwrap_or(message.routing_key),
@@ -80,16 +104,30 @@ impl Broker {
             body: message.body,
         };
         let mut queues = vhost.route(&exchange, letter, &copies);
+        if queues.is_empty() {
+            return Letter::NotTaken;
+        }
         if dead.reason != DeathReason::Rejected {
             queues.retain(|target| !is_cycle(letter.properties, &target.name));
         }
         match self.enqueue(&queues, &letter, batch) {
-            Ok(_) | Err(Undone::NotTaken) => {}
+            Ok(_) => Letter::Taken,
+            Err(Undone::NotTaken) => Letter::NotTaken,
             Err(Undone::Refused(refusal)) => {
                 tracing::error!(%refusal, queue = %queue.name, "dead letter could not be sent on");
+                Letter::NotTaken
             }
         }
     }
+}
+
+/// What became of a dead letter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Letter {
+    /// Every queue it goes to has it, or it went in a circle and was dropped.
+    Taken,
+    /// There is no such exchange, no queue, or one refused it.
+    NotTaken,
 }
 
 /// The queue's own, or the one that brings requests back.

@@ -80,6 +80,8 @@ pub struct Dead {
     pub reason: DeathReason,
     /// A consumer had it and gave it back, or died with it.
     pub redelivered: bool,
+    /// It is not over before somebody has taken its dead letter; its name in the queue.
+    pub dying: Option<Pos>,
 }
 
 /// Why a queue gives a message up.

@@ -12,6 +12,7 @@
 
 mod attempts;
 mod consumers;
+mod dying;
 mod entry;
 mod levels;
 mod ready;
@@ -29,6 +30,7 @@ use leveret_store::{MessageId, Place, ReadError, Store};
 pub use attempts::Attempts;
 use attempts::Returned;
 pub use consumers::{Consumer, ConsumerKey, Consumers};
+use dying::Dying;
 pub use entry::{Aftermath, Content, Dead, DeathReason, Ended, Entry, Incoming, Note, Pos, Stored};
 pub use levels::{Level, Levels, level_of, number_of, pos_at};
 use ready::Taken;
@@ -109,6 +111,8 @@ pub struct QueueState<P> {
     unacked: HashMap<Pos, Unacked>,
     /// Messages that came back, where that is counted.
     returned: Returned,
+    /// Messages given up whose dead letter nobody has taken yet.
+    dying: Dying,
     consumers: Consumers<P>,
     settings: Arc<Settings>,
     next_number: u64,
@@ -138,6 +142,7 @@ impl<P> QueueState<P> {
             ready,
             unacked: HashMap::new(),
             returned: Returned::default(),
+            dying: Dying::default(),
             consumers: Consumers::new(settings.single_active_consumer),
             settings,
             next_number,
@@ -207,6 +212,7 @@ impl<P> QueueState<P> {
             ended: incoming.ended(),
             reason: DeathReason::MaxLen,
             redelivered: false,
+            dying: None,
         });
     }
 
@@ -258,7 +264,8 @@ impl<P> QueueState<P> {
     /// When this queue has to be looked at although nobody uses it; `None`: never. Answered once for each time.
     pub fn new_deadline_ms(&mut self, store: &Store) -> Option<u64> {
         let head = if self.expires { self.ready.next_expiry_ms(store).ok().flatten() } else { None };
-        let retry = self.returned.next_due_ms().unwrap_or(NEVER_MS);
+        let retries = [self.returned.next_due_ms(), self.dying.next_due_ms()];
+        let retry = retries.into_iter().flatten().min().unwrap_or(NEVER_MS);
         let deadline = head.unwrap_or(NEVER_MS).min(retry).min(self.unused_until_ms());
         if deadline >= self.deadline_ms {
             return None;
@@ -301,7 +308,13 @@ impl<P> QueueState<P> {
             Some(message) => Some(message),
             None => Some(content_of(&entry, courier)?),
         };
-        Ok(Dead { message, ended: self.end(&entry), reason, redelivered: entry.redelivered })
+        let redelivered = entry.redelivered;
+        if !self.settings.dead_letters.as_ref().is_some_and(|letters| letters.at_least_once) {
+            return Ok(Dead { message, ended: self.end(&entry), reason, redelivered, dying: None });
+        }
+        let dying = Some(entry.pos);
+        self.dying.add(uncached(entry), reason);
+        Ok(Dead { message, ended: None, reason, redelivered, dying })
     }
 
     /// Whether the limits leave no room for one more message, or with `over` 1 whether they are exceeded.
@@ -322,6 +335,7 @@ impl<P> QueueState<P> {
         aftermath: &mut Aftermath,
     ) -> Result<(), ReadError> {
         self.bring_back(courier.now_ms());
+        self.bury_again(courier, aftermath)?;
         self.expire(courier, aftermath)?;
         while let Some(key) = self.consumers.next() {
             let Some((entry, message)) = self.take_ready(courier)? else { break };
@@ -547,11 +561,11 @@ impl<P> QueueState<P> {
         self.ready.size_bytes()
     }
 
-    /// Ids of a level's unacknowledged durable messages: what a purge must keep and a clean stop must note as
-    /// delivered.
+    /// Ids of a level's durable messages that are unacknowledged or dying: what a purge must keep and a clean stop
+    /// must note as delivered.
     pub fn unacked_ids(&self, level: Level) -> Vec<MessageId> {
-        let of_level = self.unacked.iter().filter(|(pos, _)| level_of(**pos) == level);
-        of_level.filter_map(|(_, unacked)| durable_id(&unacked.entry)).collect()
+        let held = self.unacked.values().map(|unacked| &unacked.entry).chain(self.dying.iter());
+        held.filter(|entry| level_of(entry.pos) == level).filter_map(durable_id).collect()
     }
 
     /// What the log must be told when an unacknowledged message is acknowledged.

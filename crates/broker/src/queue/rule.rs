@@ -105,6 +105,14 @@ impl<P: Clone> Rule<P> {
         }
     }
 
+    /// What became of a dead letter; see [`QueueState::buried`].
+    pub fn buried(&mut self, pos: Pos, was_taken: bool, now_ms: u64) -> Option<Ended> {
+        match self {
+            Self::Work(state) => state.buried(pos, was_taken, now_ms),
+            Self::Stream(_) => None,
+        }
+    }
+
     /// What the log must be told when an unacknowledged message is acknowledged.
     pub fn would_end(&self, pos: Pos) -> Option<Ended> {
         match self {

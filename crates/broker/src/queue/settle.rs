@@ -27,7 +27,7 @@ impl<P> QueueState<P> {
     /// The levels on which something waits, waited, or is unacknowledged.
     pub fn levels(&self) -> BTreeSet<Level> {
         let unacked = self.unacked.keys().map(|pos| level_of(*pos));
-        let waiting = self.returned.waiting().map(|entry| level_of(entry.pos));
+        let waiting = self.returned.waiting().chain(self.dying.iter()).map(|entry| level_of(entry.pos));
         self.ready.all().map(|(level, _)| level).chain(unacked).chain(waiting).collect()
     }
 
@@ -36,7 +36,8 @@ impl<P> QueueState<P> {
         let ready = self.ready.level(level);
         let mut seen = ready.map(|ready| ready.seen_before().clone()).unwrap_or_default();
         let returned = ready.into_iter().flat_map(Ready::indexed).filter(|entry| entry.redelivered);
-        let waiting = self.returned.waiting().filter(|entry| level_of(entry.pos) == level);
+        let waiting =
+            self.returned.waiting().chain(self.dying.iter()).filter(|entry| level_of(entry.pos) == level);
         seen.also.extend(returned.chain(waiting).filter_map(|entry| Some(entry.stored()?.id)));
         seen.also.extend(self.unacked_ids(level));
         seen.also.retain(|id| *id >= seen.below);
@@ -49,7 +50,8 @@ impl<P> QueueState<P> {
     pub fn alive_in(&self, span: &LogSpan, level: Level, durable: bool) -> Vec<Settling> {
         let unacked = self.unacked.iter().filter(|(pos, _)| level_of(**pos) == level);
         let unacked = unacked.map(|(_, unacked)| &unacked.entry);
-        let waiting = self.returned.waiting().filter(|entry| level_of(entry.pos) == level);
+        let waiting =
+            self.returned.waiting().chain(self.dying.iter()).filter(|entry| level_of(entry.pos) == level);
         let indexed = self.ready.level(level).into_iter().flat_map(Ready::indexed);
         let mut alive: Vec<Settling> = indexed
             .chain(unacked)
@@ -79,7 +81,11 @@ impl<P> QueueState<P> {
         let mut held = ready.relocate_returned(&moved);
         let unacked = self.unacked.iter_mut().filter(|(pos, _)| level_of(**pos) == level);
         held.extend(unacked.filter_map(|(_, unacked)| relocate(&mut unacked.entry, &moved)));
-        let waiting = self.returned.waiting_mut().filter(|entry| level_of(entry.pos) == level);
+        let waiting = self
+            .returned
+            .waiting_mut()
+            .chain(self.dying.iter_mut())
+            .filter(|entry| level_of(entry.pos) == level);
         held.extend(waiting.filter_map(|entry| relocate(entry, &moved)));
         let Some(segments) = ready.segments_mut(durable) else { return };
         for id in held {

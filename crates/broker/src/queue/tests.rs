@@ -84,7 +84,8 @@ impl Story {
             bounces: false,
             now_ms: 1,
         };
-        let dead_letters = Some(DeadLetters { exchange: "dlx".into(), routing_key: None });
+        let dead_letters =
+            Some(DeadLetters { exchange: "dlx".into(), routing_key: None, at_least_once: false });
         let settings = Settings { dead_letters, ..Settings::default() };
         Self {
             queue: QueueState::new(settings.into()),
