@@ -17,6 +17,7 @@ mod broker;
 mod channel;
 mod connection;
 mod deadlines;
+pub mod dedup;
 mod error;
 pub mod exchange;
 mod feeding;
