@@ -8,6 +8,7 @@
 //!   b | e ␀ vhost ␀ source ␀ destination ␀ routing key ␀ arguments      (empty); b to a queue, e to an exchange
 //!   u ␀ user                                    see `users`
 //!   a ␀ queue id ␀ message id                   how often its delivery came to nothing, see `queue::Attempts`
+//!   d ␀ vhost ␀ x or q ␀ name ␀ slot            a key that a window against duplicates remembers
 //! ```
 //!
 //! Names are length-prefixed, so no name can imitate a separator. Arguments are AMQP field tables by nature
@@ -16,6 +17,7 @@
 use leveret_store::{MessageId, QueueId};
 use leveret_wire::{EncodeError, FieldTable, RawTable};
 
+use crate::dedup::Noted;
 use crate::exchange::ExchangeKind;
 use crate::vhost::{ExchangeSpec, QueueSpec};
 
@@ -39,6 +41,33 @@ pub(crate) enum Key {
     User(String),
     /// A message that came back, by its queue's id in the store.
     Attempts(QueueId, MessageId),
+    /// A key that a window against duplicates remembers.
+    Seen(SeenKey),
+}
+
+/// Where a window against duplicates has one of its notes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SeenKey {
+    /// The virtual host.
+    pub vhost: String,
+    /// The window is that of a queue, otherwise that of an exchange.
+    pub of_queue: bool,
+    /// The name of that queue or exchange.
+    pub name: String,
+    /// Which of its notes.
+    pub slot: u32,
+}
+
+impl SeenKey {
+    /// The first note of a window.
+    pub(crate) fn first(vhost: &str, of_queue: bool, name: &str) -> Self {
+        Self { vhost: vhost.to_owned(), of_queue, name: name.to_owned(), slot: 0 }
+    }
+
+    /// Whether both are notes of one window.
+    pub(crate) fn is_of_same_window(&self, other: &Self) -> bool {
+        (&self.vhost, self.of_queue, &self.name) == (&other.vhost, other.of_queue, &other.name)
+    }
 }
 
 /// What a binding connects.
@@ -67,6 +96,11 @@ impl Key {
             Self::Queue(vhost, name) => encode_names(b'q', &[vhost.as_bytes(), name.as_bytes()]),
             Self::User(name) => encode_names(b'u', &[name.as_bytes()]),
             Self::Attempts(queue, id) => encode_names(b'a', &[&queue.0.to_le_bytes(), &id.0.to_le_bytes()]),
+            Self::Seen(key) => {
+                let kind: &[u8] = if key.of_queue { b"q" } else { b"x" };
+                let slot = key.slot.to_le_bytes();
+                encode_names(b'd', &[key.vhost.as_bytes(), kind, key.name.as_bytes(), &slot])
+            }
             Self::Binding(key) => encode_names(
                 if key.to_queue { b'b' } else { b'e' },
                 &[
@@ -94,6 +128,16 @@ impl Key {
                 let number = |at: usize| Some(u64::from_le_bytes(names[at].try_into().ok()?));
                 Self::Attempts(QueueId(number(0)?), MessageId(number(1)?))
             }
+            (b'd', 4) => Self::Seen(SeenKey {
+                vhost: text(0)?,
+                of_queue: match names[1] {
+                    b"q" => true,
+                    b"x" => false,
+                    _ => return None,
+                },
+                name: text(2)?,
+                slot: u32::from_le_bytes(names[3].try_into().ok()?),
+            }),
             (b'b' | b'e', 5) => Self::Binding(BindingKey {
                 vhost: text(0)?,
                 source: text(1)?,
@@ -178,6 +222,28 @@ pub(crate) fn decode_queue(value: &[u8]) -> Option<(QueueId, QueueSpec)> {
     Some((QueueId(u64::from_le_bytes(*id)), spec))
 }
 
+/// The value of a key that a window remembers.
+pub(crate) fn encode_seen(noted: &Noted) -> Vec<u8> {
+    let mut value = vec![VERSION];
+    value.extend_from_slice(&noted.number.to_le_bytes());
+    value.extend_from_slice(&noted.expires_at_ms.to_le_bytes());
+    value.extend_from_slice(&noted.key);
+    value
+}
+
+/// Reads the value of a key that a window remembers in that slot.
+pub(crate) fn decode_seen(slot: u32, value: &[u8]) -> Option<Noted> {
+    let ([VERSION], rest) = value.split_first_chunk::<1>()? else { return None };
+    let (number, rest) = rest.split_first_chunk()?;
+    let (expires_at_ms, key) = rest.split_first_chunk()?;
+    Some(Noted {
+        slot,
+        number: u64::from_le_bytes(*number),
+        expires_at_ms: u64::from_le_bytes(*expires_at_ms),
+        key: key.into(),
+    })
+}
+
 /// Reads arguments.
 pub(crate) fn decode_arguments(bytes: &[u8]) -> Option<FieldTable> {
     Some(RawTable::parse(bytes).ok()?.to_table())
@@ -199,6 +265,10 @@ mod tests {
         check(Key::Queue("a\0b".into(), "é".into()));
         check(Key::User("guest".into()));
         check(Key::Attempts(QueueId(7), MessageId(u64::MAX)));
+        for of_queue in [false, true] {
+            let key = SeenKey::first("/", of_queue, "q");
+            check(Key::Seen(SeenKey { slot: 7, ..key }));
+        }
         let binding = BindingKey {
             vhost: "/".into(),
             source: "amq.topic".into(),
@@ -229,6 +299,8 @@ mod tests {
             let queue = QueueSpec { durable: true, owner: None, auto_delete: true, internal, arguments };
             assert_eq!(decode_queue(&encode_queue(QueueId(7), &queue).unwrap()), Some((QueueId(7), queue)));
         }
+        let noted = Noted { slot: 3, number: 9, expires_at_ms: 5, key: b"sk"[..].into() };
+        assert_eq!(decode_seen(3, &encode_seen(&noted)), Some(noted));
         let exchange = ExchangeSpec {
             kind: ExchangeKind::Topic,
             durable: true,

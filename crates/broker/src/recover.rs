@@ -12,13 +12,16 @@ use leveret_store::{
 };
 
 use crate::broker::{Broker, Limits};
+use crate::dedup::Deduplicator;
 use crate::error::Refusal;
 use crate::message::ResidentBytes;
 use crate::queue::{
     Attempts, Content, Entry, Level, Levels, QueueState, Ready, Rule, SeenBefore, Stored, StreamState,
     number_of, pos_at,
 };
-use crate::records::{BindingKey, Key, attempts_of, decode_arguments, decode_exchange, decode_queue};
+use crate::records::{
+    BindingKey, Key, SeenKey, attempts_of, decode_arguments, decode_exchange, decode_queue, decode_seen,
+};
 use crate::settings::{QueueKind, Settings};
 use crate::stamp::Stamp;
 use crate::users::Users;
@@ -186,12 +189,36 @@ impl Rebuild {
                 self.bind(binding).ok_or_else(|| unknown(bytes))?;
             }
         }
+        self.recover_windows(&keys)
+    }
+
+    /// Gives each window against duplicates what it remembered.
+    fn recover_windows(&self, keys: &[(Key, &Vec<u8>, &Vec<u8>)]) -> Result<(), OpenFailed> {
+        let mut seen = Vec::new();
+        for (key, bytes, value) in keys {
+            if let Key::Seen(key) = key {
+                seen.push((key, decode_seen(key.slot, value).ok_or_else(|| unknown(bytes))?));
+            }
+        }
+        for notes in seen.chunk_by(|(a, _), (b, _)| a.is_of_same_window(b)) {
+            if let Some(deduplicator) = self.deduplicator(notes[0].0) {
+                deduplicator.recover(notes.iter().map(|(_, noted)| noted.clone()).collect());
+            }
+        }
         Ok(())
+    }
+
+    fn deduplicator(&self, key: &SeenKey) -> Option<Arc<Deduplicator>> {
+        let vhost = self.vhosts.get(&key.vhost)?;
+        match key.of_queue {
+            true => vhost.queue(&key.name)?.deduplicator.clone(),
+            false => vhost.exchange(&key.name)?.deduplicator.clone(),
+        }
     }
 
     fn read_one(&mut self, key: &Key, value: &[u8]) -> Option<()> {
         match key {
-            Key::VHost(_) | Key::Binding(_) | Key::Attempts(..) => {}
+            Key::VHost(_) | Key::Binding(_) | Key::Attempts(..) | Key::Seen(_) => {}
             Key::User(name) => self.users.restore(name, value)?,
             Key::Exchange(vhost, name) => {
                 self.vhosts.get(vhost)?.add_exchange(name, decode_exchange(value)?);

@@ -6,17 +6,19 @@
 
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use hashbrown::HashMap;
-use leveret_store::QueueId;
+use leveret_store::{MetaChange, QueueId};
 use leveret_wire::{FieldTable, RawProperties};
 use parking_lot::{Mutex, MutexGuard, RwLock};
 
+use crate::dedup::{Deduplication, Deduplicator};
 use crate::error::{Refusal, exchange_in, queue_in};
 use crate::exchange::{Bindings, ExchangeKind, Member};
 use crate::port::{ChannelPort, ConnectionId};
 use crate::queue::{Level, Rule};
+use crate::records::SeenKey;
 use crate::settings::{QueueKind, Settings};
 
 /// A virtual host.
@@ -27,6 +29,10 @@ pub struct VHost {
     exchanges: RwLock<HashMap<Arc<str>, Arc<Exchange>>>,
     queues: RwLock<HashMap<Arc<str>, Arc<Queue>>>,
     version: AtomicU64,
+    /// Held while a message is judged that may be a duplicate, until its queues have answered.
+    judging: Mutex<()>,
+    /// Something here deduplicates, or did.
+    deduplicates: AtomicBool,
     /// Held while the topology is changed, so that changes are logged in the order they happen.
     changes: Mutex<()>,
 }
@@ -52,6 +58,11 @@ impl ExchangeSpec {
         let value = self.arguments.get("alternate-exchange")?;
         value.as_str().map(str::to_owned)
     }
+
+    /// How it keeps duplicates out, if it does.
+    pub fn deduplication(&self) -> Option<Deduplication> {
+        Deduplication::of_arguments(&self.arguments, self.kind.deduplicates())
+    }
 }
 
 /// An exchange.
@@ -65,6 +76,8 @@ pub struct Exchange {
     pub alternate: Option<String>,
     /// The queue that it keeps messages in.
     pub internal_queue: Option<Arc<str>>,
+    /// Keeps duplicates out.
+    pub deduplicator: Option<Arc<Deduplicator>>,
     /// Where it routes to.
     pub bindings: RwLock<Bindings<Destination>>,
 }
@@ -155,6 +168,8 @@ pub struct Queue {
     pub spec: QueueSpec,
     /// What kind of queue it is.
     pub kind: QueueKind,
+    /// Keeps duplicates out.
+    pub deduplicator: Option<Arc<Deduplicator>>,
     max_level: Level,
     settings: RwLock<Arc<Settings>>,
     order: Mutex<()>,
@@ -185,12 +200,16 @@ impl Queue {
         let kind = QueueKind::of(&spec.arguments);
         let max_level = kind.max_level(&spec.arguments);
         let settings = RwLock::new(Settings::of_arguments(kind, &spec.arguments).into());
+        let place = spec.durable.then(|| SeenKey::first(&vhost, true, &name));
+        let deduplicator = Deduplication::of_arguments(&spec.arguments, false)
+            .map(|settings| Deduplicator::new(settings, place).into());
         Arc::new(Self {
             id,
             name,
             vhost,
             spec,
             kind,
+            deduplicator,
             max_level,
             settings,
             order: Mutex::default(),
@@ -311,6 +330,8 @@ impl VHost {
             exchanges: RwLock::default(),
             queues: RwLock::default(),
             version: AtomicU64::new(1),
+            judging: Mutex::default(),
+            deduplicates: AtomicBool::new(false),
             changes: Mutex::default(),
         };
         for (name, kind) in [
@@ -342,6 +363,20 @@ impl VHost {
         self.changes.lock()
     }
 
+    /// The turn that a message takes that may be a duplicate; `None` while nothing here deduplicates.
+    pub(crate) fn judging(&self) -> Option<&Mutex<()>> {
+        self.deduplicates.load(Ordering::Acquire).then_some(&self.judging)
+    }
+
+    /// What keeps duplicates from something that is being deleted remembers nothing more. Answers what the store has to
+    /// forget.
+    pub(crate) fn close_window(&self, deduplicator: Option<&Arc<Deduplicator>>) -> Vec<MetaChange> {
+        let Some(deduplicator) = deduplicator else { return Vec::new() };
+        // Whoever is judged at the moment has noted what it has to note.
+        let _turn = self.judging.lock();
+        deduplicator.close()
+    }
+
     /// Finds an exchange.
     pub fn exchange(&self, name: &str) -> Option<Arc<Exchange>> {
         self.exchanges.read().get(name).cloned()
@@ -359,7 +394,19 @@ impl VHost {
         let alternate = spec.alternate();
         let bindings = RwLock::new(Bindings::declared(spec.kind, &spec.arguments, &name));
         let internal_queue = spec.kind.internal_queue(&name).map(Arc::from);
-        let exchange = Arc::new(Exchange { name: name.clone(), spec, alternate, internal_queue, bindings });
+        let place = spec.durable.then(|| SeenKey::first(&self.name, false, &name));
+        let deduplicator = spec.deduplication().map(|settings| Deduplicator::new(settings, place).into());
+        if deduplicator.is_some() {
+            self.deduplicates.store(true, Ordering::Release);
+        }
+        let exchange = Arc::new(Exchange {
+            name: name.clone(),
+            spec,
+            alternate,
+            internal_queue,
+            deduplicator,
+            bindings,
+        });
         self.exchanges.write().insert(name, exchange.clone());
         self.changed();
         exchange
@@ -389,6 +436,9 @@ impl VHost {
 
     /// Adds a queue.
     pub fn add_queue(&self, queue: Arc<Queue>) {
+        if queue.deduplicator.is_some() {
+            self.deduplicates.store(true, Ordering::Release);
+        }
         self.queues.write().insert(queue.name.clone(), queue);
         self.changed();
     }

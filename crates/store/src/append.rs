@@ -118,7 +118,8 @@ impl Store {
         Ok(position)
     }
 
-    /// Publishes and acks that are durable together: after a crash all of them happened or none.
+    /// Publishes, acks and changes of the key/value map that are durable together: after a crash all of them happened
+    /// or none.
     ///
     /// The returned position is that of the last record; durable when `durable()` is greater.
     ///
@@ -128,7 +129,10 @@ impl Store {
         &self,
         publishes: &[TxPublish<'_>],
         acks: &[(QueueId, Vec<MessageId>)],
+        changes: &[MetaChange],
     ) -> Result<(Vec<MessageId>, Position), StoreFailed> {
+        let change_payload = meta::encode_changes(changes);
+        let change_parts: [&[u8]; 1] = [&change_payload];
         let payloads: Vec<_> = acks.iter().map(|(_, ids)| encode_ids(ids)).collect();
         let ack_parts: Vec<[&[u8]; 1]> = payloads.iter().map(|payload| [payload.as_slice()]).collect();
         let mut records: Vec<_> = publishes
@@ -140,10 +144,19 @@ impl Store {
                 .zip(&ack_parts)
                 .map(|((queue, _), parts)| PreparedRecord::control(self.seed, Kind::Ack, &[*queue], parts)),
         );
+        if !changes.is_empty() {
+            records.push(PreparedRecord::control(self.seed, Kind::Meta, &[], &change_parts));
+        }
         if records.is_empty() {
             return Ok((Vec::new(), self.durable().saturating_sub(1)));
         }
+        // As in `meta`: the map changes in the order of the log.
+        let mut map = (!changes.is_empty()).then(|| self.meta.lock());
         let (first, wake_up) = self.append_silently(&records, Urgency::Now)?;
+        if let Some(map) = &mut map {
+            meta::apply(map, changes.iter().cloned());
+        }
+        drop(map);
         self.wake_committer(wake_up);
         Ok(positions_from(first, &records, publishes.len()))
     }

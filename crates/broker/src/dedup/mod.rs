@@ -14,10 +14,12 @@
 //! ```
 
 mod arguments;
+mod deduplicator;
 mod key;
 mod window;
 
 pub(crate) use arguments::check;
 pub use arguments::{BadDeduplication, CACHE_SIZE_MAX, Deduplication};
+pub use deduplicator::Deduplicator;
 pub(crate) use window::{Admission, Noted};
 pub use window::{Verdict, Window};

@@ -5,6 +5,7 @@ use std::fmt;
 use leveret_wire::FieldValue;
 
 use super::bad_binding::ErlangTerm;
+use crate::dedup::BadDeduplication;
 
 /// The arguments of an exchange are refused. The text is that of a 406.
 #[derive(Clone, Debug, PartialEq)]
@@ -17,6 +18,8 @@ pub enum BadExchange {
     HashHeaderNotText(&'static str),
     /// `x-recent-history-length` is no positive integer. Holds what it is.
     HistoryLength(FieldValue),
+    /// The arguments of its window against duplicates make no sense.
+    Deduplication(BadDeduplication),
 }
 
 impl fmt::Display for BadExchange {
@@ -30,6 +33,7 @@ impl fmt::Display for BadExchange {
             Self::HashHeaderNotText(given) => {
                 write!(f, "invalid arg 'hash-header': expected longstr, got {given}")
             }
+            Self::Deduplication(bad) => bad.fmt(f),
             Self::HistoryLength(value) => write!(
                 f,
                 "Invalid argument {}, 'x-recent-history-length' must be a positive integer",

@@ -28,9 +28,11 @@ pub enum ExchangeKind {
     LocalRandom,
     /// Every destination; new ones are given the latest messages.
     RecentHistory,
+    /// Every destination, each message once: the type deduplicates without being told to.
+    Deduplication,
 }
 
-const NAMES: [(ExchangeKind, &str); 9] = [
+const NAMES: [(ExchangeKind, &str); 10] = [
     (ExchangeKind::Direct, "direct"),
     (ExchangeKind::Fanout, "fanout"),
     (ExchangeKind::Topic, "topic"),
@@ -40,6 +42,7 @@ const NAMES: [(ExchangeKind, &str); 9] = [
     (ExchangeKind::Random, "x-random"),
     (ExchangeKind::LocalRandom, "x-local-random"),
     (ExchangeKind::RecentHistory, "x-recent-history"),
+    (ExchangeKind::Deduplication, "x-message-deduplication"),
 ];
 
 impl ExchangeKind {
@@ -66,6 +69,11 @@ impl ExchangeKind {
     /// Whether two messages with the same key may take different ways.
     pub fn varies(self) -> bool {
         !matches!(self, Self::Direct | Self::Fanout | Self::Topic | Self::ModulusHash)
+    }
+
+    /// Whether the type deduplicates by itself.
+    pub fn deduplicates(self) -> bool {
+        self == Self::Deduplication
     }
 
     /// The name of the internal queue that an exchange of this type keeps messages in.

@@ -43,6 +43,7 @@ pub use bad_exchange::BadExchange;
 pub use kind::ExchangeKind;
 pub(crate) use kind::history_length;
 
+use crate::dedup;
 use consistent_hash::ConsistentHash;
 use direct::Direct;
 use fanout::Fanout;
@@ -97,6 +98,7 @@ enum Index<D> {
 /// # Errors
 /// An argument that the type knows has a value that means nothing.
 pub fn check_declaration(kind: ExchangeKind, arguments: &FieldTable) -> Result<(), BadExchange> {
+    dedup::check(arguments, kind.deduplicates()).map_err(BadExchange::Deduplication)?;
     match kind {
         ExchangeKind::ConsistentHash => HashOn::of_arguments(arguments).map(drop),
         ExchangeKind::RecentHistory => kind::check_history_length(arguments),
@@ -219,7 +221,9 @@ impl<D: Member> Index<D> {
     fn new(kind: ExchangeKind, arguments: &FieldTable, name: &str) -> Self {
         match kind {
             ExchangeKind::Direct => Self::Direct(Direct::new()),
-            ExchangeKind::Fanout | ExchangeKind::RecentHistory => Self::Fanout(Fanout::new()),
+            ExchangeKind::Fanout | ExchangeKind::RecentHistory | ExchangeKind::Deduplication => {
+                Self::Fanout(Fanout::new())
+            }
             ExchangeKind::Topic => Self::Topic(Topic::new()),
             ExchangeKind::Headers => Self::Headers(Headers::new()),
             ExchangeKind::ConsistentHash => {

@@ -18,6 +18,7 @@ use std::sync::Arc;
 
 use leveret_wire::{FieldTable, FieldValue, Properties, RawProperties};
 
+use super::deduplicate::Gate;
 use super::publish::{Copies, Undone};
 use super::settle::ignore_gone;
 use crate::broker::Broker;
@@ -103,7 +104,7 @@ impl Broker {
             properties: RawProperties::from_validated(&properties),
             body: message.body,
         };
-        let mut queues = vhost.route(&exchange, letter, &copies);
+        let mut queues = vhost.route(&exchange, letter, &copies, &mut Gate::open());
         if queues.is_empty() {
             return Letter::NotTaken;
         }

@@ -135,6 +135,7 @@ impl Broker {
         }
         vhost.remove_exchange(&exchange.name);
         let internal = self.remove_internal_queue(vhost, exchange, &mut changes);
+        changes.extend(vhost.close_window(exchange.deduplicator.as_ref()));
         for (destination, key, arguments) in exchange.bindings.write().drain() {
             changes.extend(super::bind::deletion(vhost, exchange, &destination, &key, &arguments));
         }

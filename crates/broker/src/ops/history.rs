@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use leveret_wire::{FieldValue, RawProperties};
 
+use super::deduplicate::Gate;
 use super::publish::{Copies, Undone};
 use crate::broker::Broker;
 use crate::error::Refusal;
@@ -106,7 +107,9 @@ impl Broker {
         let view = message.view();
         let queues = match destination {
             Destination::Queue(queue) => vec![queue.clone()],
-            Destination::Exchange(exchange) => vhost.route(exchange, view, &Copies::default()),
+            Destination::Exchange(exchange) => {
+                vhost.route(exchange, view, &Copies::default(), &mut Gate::open())
+            }
         };
         match self.enqueue(&queues, &view, batch) {
             // A full queue refuses a message of the past as it refuses any other; there is nobody to tell.

@@ -6,6 +6,7 @@
 pub mod bind;
 pub mod consume;
 mod dead_letter;
+mod deduplicate;
 pub mod exchange;
 pub mod get;
 mod history;

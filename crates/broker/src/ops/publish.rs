@@ -10,10 +10,11 @@
 use std::sync::Arc;
 
 use hashbrown::HashSet;
-use leveret_store::{Place, QueueId};
+use leveret_store::{MetaChange, Place, QueueId};
 use leveret_wire::{FieldValue, RawProperties, ReplyCode};
 use parking_lot::MutexGuard;
 
+use super::deduplicate::Gate;
 use super::reply_to::{REPLY_TO, is_reply_to};
 use crate::arguments::expiry;
 use crate::broker::{Broker, Carrier, Logged, quarantine};
@@ -121,17 +122,30 @@ impl Channel {
 
     /// Answers the position in the log that the confirm has to wait for; 0: none.
     fn publish_now(&mut self, publish: &Publish<'_>, batch: &mut Batch) -> Result<u64, Undone> {
-        let routed = self.route_or_return(publish, batch)?;
+        if self.connection.vhost.judging().is_some() {
+            return self.publish_once(publish, batch);
+        }
+        let routed = self.route_or_return(publish, &mut Gate::open(), batch)?;
         if routed.queues.is_empty() {
             return Ok(0);
         }
         self.connection.broker.enqueue(&routed.queues, &routed.visible(&publish.message), batch)
     }
 
+    /// The same where duplicates may have to be dropped: they count as taken.
+    fn publish_once(&mut self, publish: &Publish<'_>, batch: &mut Batch) -> Result<u64, Undone> {
+        let vhost = self.connection.vhost.clone();
+        let mut gate = Gate::of(&vhost, batch.now_ms);
+        let routed = self.route_or_return(publish, &mut gate, batch)?;
+        let message = routed.visible(&publish.message);
+        self.connection.broker.enqueue_once(&routed.queues, &message, gate, batch)
+    }
+
     /// Finds the queues, or sends the message back if it asked for that. A direct reply is handed over at once.
     pub(crate) fn route_or_return(
         &mut self,
         publish: &Publish<'_>,
+        gate: &mut Gate<'_>,
         batch: &mut Batch,
     ) -> Result<Routed, Refusal> {
         let message = &publish.message;
@@ -140,16 +154,18 @@ impl Channel {
             self.reply_directly(publish, batch);
             return Ok(Routed::default());
         }
+        gate.next_message();
         let mut routed = match Copies::of(message.properties)? {
-            None => self.route_as_before(message)?,
-            Some(copies) => self.route_copies(message, &copies)?,
+            None => self.route_as_before(message, gate)?,
+            Some(copies) => self.route_copies(message, &copies, gate)?,
         };
-        if routed.reaches_nobody() && publish.mandatory {
+        if routed.reaches_nobody() && publish.mandatory && !gate.found_duplicate() {
             self.port.returned(ReplyCode::NO_ROUTE, message, batch);
         }
         if publish.immediate && !routed.reaches_nobody() {
             let takes = |queue: &&Arc<Queue>| queue.spec.internal || has_taker(queue);
             routed.queues = routed.queues.iter().filter(takes).cloned().collect();
+            gate.forget_all_but(&routed.queues);
             if routed.reaches_nobody() {
                 self.port.returned(ReplyCode::NO_CONSUMERS, message, batch);
             }
@@ -157,15 +173,20 @@ impl Channel {
         Ok(routed)
     }
 
-    fn route_copies(&self, message: &MessageView<'_>, copies: &Copies) -> Result<Routed, Refusal> {
+    fn route_copies(
+        &self,
+        message: &MessageView<'_>,
+        copies: &Copies,
+        gate: &mut Gate<'_>,
+    ) -> Result<Routed, Refusal> {
         let exchange = self.target(message, copies)?;
-        let queues = self.connection.vhost.route(&exchange, *message, copies).into();
+        let queues = self.connection.vhost.route(&exchange, *message, copies, gate).into();
         let properties = if copies.bcc.is_empty() { None } else { Some(without_bcc(message.properties)?) };
         Ok(Routed { queues, properties })
     }
 
     /// The route of the last publish, if this is the same, else a new one.
-    fn route_as_before(&mut self, message: &MessageView<'_>) -> Result<Routed, Refusal> {
+    fn route_as_before(&mut self, message: &MessageView<'_>, gate: &mut Gate<'_>) -> Result<Routed, Refusal> {
         let (vhost, users) = (&self.connection.vhost, &self.connection.broker.users);
         let versions = (vhost.version(), users.version());
         if let Some(route) = &self.last_route
@@ -176,8 +197,11 @@ impl Channel {
             return Ok(Routed { queues: route.queues.clone(), properties: None });
         }
         let exchange = self.target(message, &Copies::default())?;
-        let queues: Arc<[_]> = self.connection.vhost.route(&exchange, *message, &Copies::default()).into();
-        self.last_route = (!exchange.routes_by_headers()).then(|| Route {
+        let queues: Arc<[_]> =
+            self.connection.vhost.route(&exchange, *message, &Copies::default(), gate).into();
+        let varies = exchange.varies() || queues.iter().any(|queue| queue.deduplicator.is_some());
+        let is_whole = !varies && !gate.found_duplicate();
+        self.last_route = is_whole.then(|| Route {
             exchange: exchange.name.clone(),
             routing_key: message.routing_key.to_owned(),
             queues: queues.clone(),
@@ -236,6 +260,24 @@ pub(crate) enum Undone {
     NotTaken,
 }
 
+/// What is known of a message that comes to queues, beside the message.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Arrival<'a> {
+    /// When it was published and when it expires.
+    pub(crate) stamp: Stamp,
+    /// Where it is in the log.
+    pub(crate) logged: Option<Logged>,
+    /// What the store has to be told if a queue refuses it.
+    pub(crate) undo: &'a [MetaChange],
+}
+
+impl Arrival<'_> {
+    /// A message that does not outlive the process.
+    pub(crate) fn unlogged(stamp: Stamp) -> Self {
+        Self { stamp, logged: None, undo: &[] }
+    }
+}
+
 impl From<Refusal> for Undone {
     fn from(refusal: Refusal) -> Self {
         Self::Refused(refusal)
@@ -254,13 +296,14 @@ impl Broker {
         let stamp = Stamp::new(batch.now_ms, ttl_ms(message.properties));
         let persistent = is_persistent(message.properties);
         if !queues.iter().any(|queue| queue.logs(persistent)) {
-            return self.offer(queues, message, (stamp, None), batch).map(|()| 0);
+            return self.offer(queues, message, &Arrival::unlogged(stamp), batch).map(|()| 0);
         }
         let _in_flight = self.in_flight.read();
         let _order = in_order(queues.iter());
         let logged = self.log(queues, message, stamp)?;
         batch.logged = true;
-        self.offer(queues, message, (stamp, Some(logged)), batch).map(|()| logged.0.0)
+        let arrival = Arrival { stamp, logged: Some(logged), undo: &[] };
+        self.offer(queues, message, &arrival, batch).map(|()| logged.0.0)
     }
 
     /// Writes the message once, whatever number of durable queues it goes to.
@@ -285,16 +328,17 @@ impl Broker {
         &self,
         queues: &[Arc<Queue>],
         message: &MessageView<'_>,
-        (stamp, logged): (Stamp, Option<Logged>),
+        arrival: &Arrival<'_>,
         batch: &mut Batch,
     ) -> Result<(), Undone> {
+        let Arrival { stamp, logged, undo } = *arrival;
         let mut incoming = Incoming { view: *message, stamp, level: 0, logged: None, shared: None };
         let persistent = is_persistent(message.properties);
         let mut refused = false;
         for queue in queues {
             incoming.logged = if queue.logs(persistent) { logged } else { None };
             incoming.level = queue.level(message.properties);
-            refused |= !self.offer_one(queue, &mut incoming, batch)?;
+            refused |= !self.offer_one(queue, &mut incoming, undo, batch)?;
         }
         if refused { Err(Undone::NotTaken) } else { Ok(()) }
     }
@@ -303,12 +347,16 @@ impl Broker {
         &self,
         queue: &Arc<Queue>,
         incoming: &mut Incoming<'_>,
+        undo: &[MetaChange],
         batch: &mut Batch,
     ) -> Result<bool, Refusal> {
         let mut life = queue.lock();
         // A queue deleted a moment ago counts as having taken the message; a damaged one must not.
         let is_damaged = matches!(&*life, Life::Damaged(..));
-        let Some(state) = life.rule() else { return Ok(!is_damaged) };
+        let Some(state) = life.rule() else {
+            drop(life);
+            return if is_damaged { self.take_back(undo).map(|()| false) } else { Ok(true) };
+        };
         let mut aftermath = Aftermath::default();
         let published = state.publish(incoming, &mut Carrier::new(self, queue, batch), &mut aftermath);
         let deadline_ms = state.new_deadline_ms(&self.store);
@@ -321,8 +369,18 @@ impl Broker {
             batch.urgent = true;
             self.await_commit(queue);
         }
+        let is_taken = matches!(published, Ok(true));
+        if !is_taken {
+            self.take_back(undo)?;
+        }
         self.settle_aftermath(queue, aftermath, deadline_ms, batch)?;
-        Ok(matches!(published, Ok(true)))
+        Ok(is_taken)
+    }
+
+    /// A queue has refused a message. Comes before the log hears that the message is over: a key without its message
+    /// would drop the next one.
+    fn take_back(&self, undo: &[MetaChange]) -> Result<(), Refusal> {
+        if undo.is_empty() { Ok(()) } else { Ok(self.store.note(undo).map(drop)?) }
     }
 }
 
@@ -334,12 +392,13 @@ impl VHost {
         exchange: &Arc<Exchange>,
         message: MessageView<'_>,
         copies: &Copies,
+        gate: &mut Gate<'_>,
     ) -> Vec<Arc<Queue>> {
         let mut queues = Vec::new();
         let mut seen = HashSet::new();
         let mut todo = vec![exchange.clone()];
         while let Some(exchange) = todo.pop() {
-            if !seen.insert(Arc::as_ptr(&exchange)) {
+            if !seen.insert(Arc::as_ptr(&exchange)) || !gate.passes(&exchange, message.properties) {
                 continue;
             }
             let mut found = false;
@@ -358,6 +417,7 @@ impl VHost {
             queues.sort_unstable_by_key(Arc::as_ptr);
             queues.dedup_by(|a, b| Arc::ptr_eq(a, b));
         }
+        queues.retain(|queue| gate.reaches(queue, message.properties));
         queues
     }
 
@@ -387,10 +447,11 @@ impl VHost {
 }
 
 impl Exchange {
-    /// Whether headers may change a route: then the last one says nothing about the next.
-    fn routes_by_headers(&self) -> bool {
+    /// Whether two messages with one key may take different ways: then the last route says nothing about the next.
+    fn varies(&self) -> bool {
         let leads_on = |destination: &Destination| matches!(destination, Destination::Exchange(_));
         self.spec.kind.varies()
+            || self.deduplicator.is_some()
             || self.alternate.is_some()
             || !self.name.is_empty()
                 && self.bindings.read().iter().any(|(destination, ..)| leads_on(destination))

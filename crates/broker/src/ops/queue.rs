@@ -13,6 +13,7 @@ use crate::arguments::{check_queue, inequivalent, same_for_queue};
 use crate::broker::Broker;
 use crate::channel::{Channel, clean_name};
 use crate::connection::{Connection, Resource};
+use crate::dedup;
 use crate::error::{Refusal, queue_in};
 use crate::port::Batch;
 use crate::queue::{Courier, QueueState, Rule, StreamState};
@@ -129,6 +130,7 @@ impl Connection {
         self.check_dead_letters(name, &spec)?;
         let described = queue_in(name, &self.vhost.name);
         let kind = check_queue(&spec.arguments, &described)?;
+        dedup::check(&spec.arguments, false).map_err(|bad| Refusal::precondition(bad.to_string()))?;
         check_properties(kind, &spec, &described, !generated.is_empty())?;
         self.create_queue(name, spec)
     }
@@ -226,6 +228,7 @@ impl Broker {
             let key = Key::Queue(vhost.name.to_string(), queue.name.to_string());
             changes.push(MetaChange::Delete(key.encode()));
         }
+        changes.extend(vhost.close_window(queue.deduplicator.as_ref()));
         self.remove_destination(vhost, &Destination::Queue(queue.clone()), &mut changes)?;
         self.log_meta(&changes)?;
         batch.urgent |= !changes.is_empty();

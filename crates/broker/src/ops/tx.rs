@@ -4,11 +4,13 @@
 //! after `commit-ok` none is lost and no acknowledged message comes back (P3). Across queues a commit is not
 //! atomic to readers, as in RabbitMQ.
 
+use std::ops::Range;
 use std::sync::Arc;
 
-use leveret_store::{MessageId, Place, QueueId, TxPublish};
+use leveret_store::{MessageId, MetaChange, Place, QueueId, TxPublish};
 
-use super::publish::{Publish, Routed, Undone, durable_ids, in_order, is_persistent, ttl_ms};
+use super::deduplicate::Gate;
+use super::publish::{Arrival, Publish, Routed, Undone, durable_ids, in_order, is_persistent, ttl_ms};
 use super::settle::Settlement;
 use crate::channel::{Channel, Mode};
 use crate::error::Refusal;
@@ -75,9 +77,13 @@ impl Channel {
     /// `tx.commit`. Answers the position in the log to wait for before `commit-ok` (0: none).
     pub fn commit(&mut self, batch: &mut Batch) -> Result<u64, Refusal> {
         let transaction = self.take_transaction()?;
-        let broker = self.connection.broker.clone();
+        let (broker, vhost) = (self.connection.broker.clone(), self.connection.vhost.clone());
+        let mut gate = Gate::of(&vhost, batch.now_ms);
+        if !transaction.publishes.is_empty() {
+            gate.enter(); // before the log is held: whoever is judged at the moment may wait for it
+        }
         let _in_flight = broker.in_flight.read();
-        match self.commit_publishes(&transaction, batch) {
+        match self.commit_publishes(&transaction, gate, batch) {
             Ok(position) => {
                 self.commit_settlements(transaction.settled, batch)?;
                 batch.urgent |= position > 0;
@@ -92,10 +98,15 @@ impl Channel {
     }
 
     /// Logs the transaction and gives its messages to their queues.
-    fn commit_publishes(&mut self, transaction: &Transaction, batch: &mut Batch) -> Result<u64, Refusal> {
+    fn commit_publishes(
+        &mut self,
+        transaction: &Transaction,
+        mut gate: Gate<'_>,
+        batch: &mut Batch,
+    ) -> Result<u64, Refusal> {
         let broker = self.connection.broker.clone();
         let mut routes = Vec::new();
-        let routed = self.route_all(&transaction.publishes, &mut routes, batch)?;
+        let routed = self.route_all(&transaction.publishes, &mut routes, &mut gate, batch)?;
         let _order = in_order(routed.iter().flat_map(|one| one.queues));
         let (ids, position) = self.log_transaction(&routed, &transaction.settled)?;
         let mut ids = ids.into_iter();
@@ -103,12 +114,14 @@ impl Channel {
             let logged = one.is_logged().then(|| ids.next()).flatten();
             let logged = logged.map(|id| (id, Place::Log { id, len: one.message.size_bytes() as u32 }));
             // A damaged queue cannot take its part; the others have theirs, as with any fan-out.
-            let offered = broker.offer(one.queues, &one.message, (one.stamp, logged), batch);
-            if let Err(Undone::Refused(refusal)) = offered {
-                return Err(refusal);
+            let arrival = Arrival { stamp: one.stamp, logged, undo: &one.undo };
+            match broker.offer(one.queues, &one.message, &arrival, batch) {
+                Ok(()) => gate.kept(one.admitted.clone(), position),
+                Err(Undone::NotTaken) => {}
+                Err(Undone::Refused(refusal)) => return Err(refusal),
             }
         }
-        Ok(position)
+        Ok(position.max(gate.first_position()))
     }
 
     fn commit_settlements(
@@ -146,19 +159,27 @@ impl Channel {
     fn route_all<'a>(
         &mut self,
         publishes: &'a [Waiting],
-        routes: &'a mut Vec<Routed>,
+        routes: &'a mut Vec<(Routed, Range<usize>)>,
+        gate: &mut Gate<'_>,
         batch: &mut Batch,
     ) -> Result<Vec<Leaving<'a>>, Refusal> {
         for Waiting { message, mandatory, immediate } in publishes {
             let (mandatory, immediate) = (*mandatory, *immediate);
             let publish = Publish { message: message.view(), mandatory, immediate };
-            routes.push(self.route_or_return(&publish, batch)?);
+            let first = gate.mark();
+            let routed = self.route_or_return(&publish, gate, batch)?;
+            let admitted = first..gate.mark();
+            if routed.queues.is_empty() {
+                gate.forget(admitted.clone());
+            }
+            routes.push((routed, admitted));
         }
         let now_ms = batch.now_ms;
-        let leaving = |(waiting, routed): (&'a Waiting, &'a Routed)| Leaving {
-            message: routed.visible(&waiting.message.view()),
-            queues: &routed.queues,
-            stamp: Stamp::new(now_ms, ttl_ms(waiting.message.view().properties)),
+        let leaving = |(waiting, (routed, admitted)): (&'a Waiting, &'a (Routed, Range<usize>))| {
+            let message = routed.visible(&waiting.message.view());
+            let stamp = Stamp::new(now_ms, ttl_ms(waiting.message.view().properties));
+            let (notes, undo) = gate.notes(admitted.clone(), message.properties);
+            Leaving { message, queues: &routed.queues, stamp, admitted: admitted.clone(), notes, undo }
         };
         Ok(publishes.iter().zip(routes.iter()).map(leaving).collect())
     }
@@ -184,7 +205,8 @@ impl Channel {
             .zip(&parts)
             .map(|((queues, attributes), parts)| TxPublish { queues, attributes, parts })
             .collect();
-        Ok(self.connection.broker.store.transaction(&publishes, &acks)?)
+        let notes: Vec<MetaChange> = logged.iter().flat_map(|one| one.notes.iter().cloned()).collect();
+        Ok(self.connection.broker.store.transaction(&publishes, &acks, &notes)?)
     }
 }
 
@@ -193,6 +215,10 @@ struct Leaving<'a> {
     message: MessageView<'a>,
     queues: &'a [Arc<Queue>],
     stamp: Stamp,
+    /// What windows have let in of it.
+    admitted: Range<usize>,
+    notes: Vec<MetaChange>,
+    undo: Vec<MetaChange>,
 }
 
 impl Leaving<'_> {

@@ -344,7 +344,7 @@ impl Simulation {
             TxPublish { queues: &second, attributes: &two_attributes, parts: &[&two_body] },
         ];
         let ids = entries.iter().map(|entry| entry.id).collect();
-        let (published, position) = broker.store.transaction(&publishes, &[(acked, ids)])?;
+        let (published, position) = broker.store.transaction(&publishes, &[(acked, ids)], &[])?;
         let gone: Vec<_> = entries.iter().map(|entry| entry.message).collect();
         self.say(|| format!("tx publish {one} to {first:?}, {two} to {second:?}, ack {gone:?} of {acked:?}"));
         let added = first.iter().map(|queue| Effect::Add(*queue, one));
