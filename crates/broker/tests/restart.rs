@@ -1,0 +1,330 @@
+//! What exchanges and windows against duplicates know after the process was killed: everything that was confirmed, and
+//! nothing whose message is not there. The disk is in memory; what was not committed is lost.
+#![allow(clippy::unwrap_used)] // the helpers of tests are tests
+
+use std::sync::Arc;
+
+use leveret_broker::ops::bind::Bind;
+use leveret_broker::ops::exchange::DeclareExchange;
+use leveret_broker::ops::publish::Publish;
+use leveret_broker::ops::queue::DeclareQueue;
+use leveret_broker::{
+    Batch, Broker, Channel, Connection, ConnectionPort, Delivery, Limits, MessageView, Outlet,
+};
+use leveret_broker::{Opened, Verdict};
+use leveret_store::{MemDisk, Options};
+use leveret_wire::{FieldTable, FieldValue, Properties, RawProperties, ReplyCode};
+use parking_lot::Mutex;
+
+/// The bodies that one queue holds, oldest first.
+type Bodies = Vec<String>;
+
+/// The verdicts that a publisher hears.
+#[derive(Clone, Default)]
+struct Heard(Arc<Mutex<Vec<(u64, bool, Verdict)>>>);
+
+impl Outlet for Heard {
+    fn deliver(&self, _delivery: &Delivery<'_>) {}
+    fn returned(&self, _channel: u16, _code: ReplyCode, _message: &MessageView<'_>) {}
+    fn confirm(&self, _channel: u16, delivery_tag: u64, multiple: bool, verdict: Verdict) {
+        self.0.lock().push((delivery_tag, multiple, verdict));
+    }
+    fn consumer_cancelled(&self, _channel: u16, _consumer_tag: &str) {}
+    fn has_room(&self) -> bool {
+        true
+    }
+    fn flush(&self) {}
+    fn wake(&self) {}
+}
+
+/// A broker and a client of it. Dropping it without a commit is a crash.
+struct Life {
+    broker: Arc<Broker>,
+    connection: Arc<Connection>,
+    channel: Channel,
+    heard: Heard,
+    now_ms: u64,
+}
+
+impl Life {
+    fn begin(disk: &MemDisk) -> Self {
+        let options = Options { log_file_bytes: 16 << 10, ..Options::default() };
+        let Opened { broker, .. } = Broker::open(Arc::new(disk.clone()), options, Limits::default()).unwrap();
+        let heard = Heard::default();
+        let port = ConnectionPort::new(broker.next_connection_id(), Box::new(heard.clone()));
+        let user = broker.users.find("guest").unwrap();
+        let connection = Connection::open(broker.clone(), port, user, "/", true).unwrap();
+        let mut channel = Channel::open(connection.clone(), 1);
+        channel.select_confirms().unwrap();
+        Self { broker, connection, channel, heard, now_ms: 1_000_000 }
+    }
+
+    fn commit(&self) {
+        self.broker.store().commit().unwrap();
+        self.broker.committed();
+    }
+
+    /// Everything so far moves from the log to segments and the checkpoint.
+    fn settle(&self) {
+        self.broker.store().rotate();
+        self.commit();
+        while self.broker.settle_oldest().unwrap() {}
+    }
+
+    fn exchange(&self, name: &str, kind: &str, arguments: &[(&str, FieldValue)]) {
+        let declare = DeclareExchange {
+            name,
+            kind,
+            passive: false,
+            durable: true,
+            auto_delete: false,
+            internal: false,
+            arguments: table(arguments),
+        };
+        self.connection.declare_exchange(declare).unwrap();
+    }
+
+    fn queue(&mut self, name: &str, arguments: &[(&str, FieldValue)]) {
+        let declare = DeclareQueue {
+            name,
+            passive: false,
+            durable: true,
+            exclusive: false,
+            auto_delete: false,
+            arguments: table(arguments),
+        };
+        self.channel.declare_queue(declare, &mut Batch::at(self.now_ms)).unwrap();
+    }
+
+    fn bind(&self, source: &str, destination: &str, routing_key: &str) {
+        let bind = Bind { source, destination, routing_key, arguments: FieldTable::new() };
+        let mut batch = Batch::at(self.now_ms);
+        self.channel.bind_queue(bind, &mut batch).unwrap();
+        self.broker.finish(&mut batch);
+    }
+
+    fn publish(&mut self, exchange: &str, routing_key: &str, key: Option<&str>, mode: u8, body: &str) {
+        let headers = key.map(|key| FieldTable::from([("x-deduplication-header", key)]));
+        let properties = Properties { headers, delivery_mode: Some(mode), ..Default::default() };
+        let properties = properties.encode().unwrap();
+        let message = MessageView {
+            exchange,
+            routing_key,
+            properties: RawProperties::parse(&properties).unwrap(),
+            body: body.as_bytes(),
+        };
+        let mut batch = Batch::at(self.now_ms);
+        self.channel.publish(Publish { message, mandatory: false, immediate: false }, &mut batch).unwrap();
+        self.broker.finish(&mut batch);
+    }
+
+    fn drain(&mut self, queue: &str) -> Bodies {
+        let mut bodies = Vec::new();
+        let mut batch = Batch::at(self.now_ms);
+        while let Some(got) = self.channel.get(queue, true, &mut batch).unwrap() {
+            bodies.push(String::from_utf8(got.message.view().body.to_vec()).unwrap());
+        }
+        self.broker.finish(&mut batch);
+        bodies
+    }
+}
+
+fn table(arguments: &[(&str, FieldValue)]) -> FieldTable {
+    FieldTable(arguments.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect())
+}
+
+fn on() -> (&'static str, FieldValue) {
+    ("x-message-deduplication", FieldValue::Bool(true))
+}
+
+const KEPT: u8 = 2;
+const TRANSIENT: u8 = 1;
+
+/// Publishes a message to a queue and to an exchange that deduplicate, ends the process, and says what comes of the same
+/// messages again.
+fn check_repeated(mode: u8, end: impl Fn(&mut Life), expected: [&[&str]; 2]) {
+    let disk = MemDisk::new();
+    let mut life = Life::begin(&disk);
+    life.queue("q", &[on()]);
+    life.queue("behind", &[]);
+    life.exchange("x", "fanout", &[on()]);
+    life.bind("x", "behind", "");
+    life.commit();
+    life.publish("", "q", Some("k"), mode, "first");
+    life.publish("x", "", Some("k"), mode, "first");
+    end(&mut life);
+    drop(life);
+    let mut life = Life::begin(&disk);
+    life.publish("", "q", Some("k"), mode, "again");
+    life.publish("x", "", Some("k"), mode, "again");
+    life.commit();
+    assert_eq!([life.drain("q"), life.drain("behind")], expected);
+    assert!(life.heard.0.lock().iter().all(|(_, _, verdict)| *verdict == Verdict::Ack));
+}
+
+#[test]
+fn a_message_repeated_after_a_crash_makes_no_second_copy() {
+    check_repeated(KEPT, |life| life.commit(), [&["first"], &["first"]]);
+}
+
+#[test]
+fn a_message_consumed_before_a_crash_makes_no_second_copy() {
+    let consume = |life: &mut Life| {
+        life.commit();
+        assert_eq!([life.drain("q"), life.drain("behind")], [["first"], ["first"]]);
+        life.commit();
+    };
+    check_repeated(KEPT, consume, [&[], &[]]);
+}
+
+#[test]
+fn a_window_survives_the_log_file_it_is_noted_in() {
+    check_repeated(KEPT, |life| life.settle(), [&["first"], &["first"]]);
+}
+
+#[test]
+fn a_message_that_a_crash_lost_is_not_remembered() {
+    check_repeated(KEPT, |_| {}, [&["again"], &["again"]]);
+    check_repeated(TRANSIENT, |life| life.commit(), [&["again"], &["again"]]);
+}
+
+#[test]
+fn a_refused_message_is_not_remembered_after_a_crash() {
+    let disk = MemDisk::new();
+    let mut life = Life::begin(&disk);
+    let full = [on(), ("x-max-length", 1.into()), ("x-overflow", "reject-publish".into())];
+    life.queue("q", &full);
+    life.publish("", "q", Some("a"), KEPT, "a");
+    life.publish("", "q", Some("b"), KEPT, "b");
+    assert_eq!(life.heard.0.lock().pop(), Some((2, false, Verdict::Nack)));
+    life.commit();
+    drop(life);
+    let mut life = Life::begin(&disk);
+    assert_eq!(life.drain("q"), ["a"]);
+    life.publish("", "q", Some("b"), KEPT, "b");
+    life.publish("", "q", Some("a"), KEPT, "a");
+    life.commit();
+    assert_eq!(life.drain("q"), ["b"]);
+}
+
+#[test]
+fn a_duplicate_is_confirmed_when_the_first_is_safe() {
+    let disk = MemDisk::new();
+    let mut life = Life::begin(&disk);
+    life.queue("q", &[on()]);
+    life.commit();
+    life.publish("", "q", Some("k"), KEPT, "first");
+    life.publish("", "q", Some("k"), KEPT, "again");
+    assert!(life.heard.0.lock().is_empty());
+    life.commit();
+    assert_eq!(*life.heard.0.lock(), [(2, true, Verdict::Ack)]);
+}
+
+#[test]
+fn a_window_keeps_its_size_over_restarts() {
+    let disk = MemDisk::new();
+    for round in 0..5 {
+        let mut life = Life::begin(&disk);
+        life.queue("q", &[on(), ("x-cache-size", 3.into())]);
+        for at in 0..10 {
+            life.publish("", "q", Some(&format!("{round}.{at}")), KEPT, "");
+        }
+        life.commit();
+        assert_eq!(life.drain("q").len(), 10);
+        for at in (7..10).chain([0]) {
+            life.publish("", "q", Some(&format!("{round}.{at}")), KEPT, "");
+        }
+        life.commit();
+        assert_eq!(life.drain("q").len(), 1, "only the oldest was forgotten");
+        life.commit();
+    }
+}
+
+#[test]
+fn a_deleted_window_leaves_nothing() {
+    let disk = MemDisk::new();
+    let mut life = Life::begin(&disk);
+    let empty = life.broker.store().meta_scan();
+    life.queue("q", &[on()]);
+    life.exchange("x", "x-message-deduplication", &[("x-cache-size", 2.into())]);
+    life.bind("x", "q", "");
+    for at in 0..5 {
+        life.publish("x", "", Some(&at.to_string()), KEPT, "");
+    }
+    life.channel.delete_queue("q", false, false, &mut Batch::at(life.now_ms)).unwrap();
+    life.connection.delete_exchange("x", false).unwrap();
+    assert_eq!(life.broker.store().meta_scan(), empty);
+}
+
+#[test]
+fn a_recent_history_survives() {
+    let disk = MemDisk::new();
+    let mut life = Life::begin(&disk);
+    life.exchange("x", "x-recent-history", &[("x-recent-history-length", 3.into())]);
+    for at in 0..5 {
+        life.publish("x", "", None, KEPT, &at.to_string());
+    }
+    life.publish("x", "", None, TRANSIENT, "lost");
+    life.commit();
+    drop(life);
+    let mut life = Life::begin(&disk);
+    life.queue("q", &[]);
+    life.bind("x", "q", "");
+    life.settle();
+    drop(life);
+    let mut life = Life::begin(&disk);
+    assert_eq!(life.drain("q"), ["3", "4"]);
+    life.publish("x", "", None, KEPT, "5");
+    life.queue("later", &[]);
+    life.bind("x", "later", "");
+    assert_eq!(life.drain("later"), ["3", "4", "5"]);
+    assert_eq!(life.drain("q"), ["5"]);
+    life.connection.delete_exchange("x", false).unwrap();
+    life.commit();
+    drop(life);
+    assert!(Life::begin(&disk).connection.vhost.queue("amq.history.x").is_none());
+}
+
+#[test]
+fn a_long_history_is_handed_over_whole_and_once() {
+    let disk = MemDisk::new();
+    let mut life = Life::begin(&disk);
+    life.exchange("x", "x-recent-history", &[("x-recent-history-length", 500.into())]);
+    let all: Bodies = (0..300).map(|at| at.to_string()).collect();
+    all.iter().for_each(|body| life.publish("x", "", None, KEPT, body));
+    for queue in ["a", "b"] {
+        life.queue(queue, &[]);
+        life.bind("x", queue, "");
+        assert_eq!(life.drain(queue), all);
+    }
+}
+
+#[test]
+fn messages_keep_their_way_over_restarts() {
+    for (kind, arguments) in [
+        ("x-consistent-hash", vec![]),
+        ("x-consistent-hash", vec![("hash-header", FieldValue::from("x-deduplication-header"))]),
+        ("x-modulus-hash", vec![]),
+    ] {
+        let disk = MemDisk::new();
+        let mut life = Life::begin(&disk);
+        life.exchange("x", kind, &arguments);
+        let queues = ["c", "a", "b"];
+        for (queue, weight) in queues.into_iter().zip(["1", "3", "2"]) {
+            life.queue(queue, &[]);
+            life.bind("x", queue, weight);
+        }
+        life.commit();
+        let run = |life: &mut Life| {
+            for at in 0..50 {
+                let key = at.to_string();
+                life.publish("x", &key, Some(&key), TRANSIENT, &key);
+            }
+            queues.map(|queue| life.drain(queue))
+        };
+        let before = run(&mut life);
+        assert!(before.iter().all(|bodies| !bodies.is_empty()), "{before:?}");
+        drop(life);
+        assert_eq!(run(&mut Life::begin(&disk)), before, "{kind} {arguments:?}");
+    }
+}
