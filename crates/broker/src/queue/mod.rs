@@ -346,6 +346,8 @@ impl<P> QueueState<P> {
                 }
                 None => self.ready.put_back(entry),
             }
+            // What was behind it may have waited too long; RabbitMQ looks after every message, too.
+            self.expire(courier, aftermath)?;
         }
         Ok(())
     }

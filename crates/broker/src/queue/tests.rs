@@ -271,6 +271,12 @@ fn what_waits_too_long_is_given_up_from_the_head() {
 }
 
 #[test]
+fn what_has_expired_behind_a_delivered_head_is_not_delivered() {
+    check(&["p 1", "p 2 5", "p 3", "wait 5", "c a no-ack"], &["a:1", "a:3", "expired:2"]);
+    check(&["p 1", "p 2 5", "c a 1", "wait 5", "ack 1"], &["a:1", "expired:2"]);
+}
+
+#[test]
 fn what_may_not_wait_is_given_up_whatever_waits_before_it() {
     check(&["p 1", "p 2 0", "get"], &["expired:2", "get:1"]);
     check(&["c a 1", "p 1", "p 2", "p 3 0", "ack 1"], &["a:1", "expired:3", "a:2"]);
