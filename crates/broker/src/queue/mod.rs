@@ -167,7 +167,9 @@ impl<P> QueueState<P> {
         courier: &mut impl Courier<P>,
         aftermath: &mut Aftermath,
     ) -> Result<bool, ReadError> {
-        if self.settings.overflow != Overflow::DropHead && self.is_full(0) {
+        if self.settings.overflow != Overflow::DropHead
+            && self.is_beyond(1, incoming.view.size_bytes() as u64)
+        {
             self.refuse(incoming, courier, aftermath);
             return Ok(false);
         }
@@ -242,7 +244,7 @@ impl<P> QueueState<P> {
         courier: &mut impl Courier<P>,
         aftermath: &mut Aftermath,
     ) -> Result<(), ReadError> {
-        while self.is_full(1) {
+        while self.settings.overflow == Overflow::DropHead && self.is_beyond(0, 0) {
             let Some(taken) = self.ready.take(courier.store(), courier.resident())? else { break };
             aftermath.dead.push(self.give_up(taken, DeathReason::MaxLen, courier)?);
         }
@@ -317,10 +319,11 @@ impl<P> QueueState<P> {
         Ok(Dead { message, ended: None, reason, redelivered, dying })
     }
 
-    /// Whether the limits leave no room for one more message, or with `over` 1 whether they are exceeded.
-    fn is_full(&self, over: u64) -> bool {
-        self.settings.messages.is_some_and(|max| self.ready.len() >= max.saturating_add(over))
-            || self.settings.size_bytes.is_some_and(|max| self.ready.size_bytes() >= max.saturating_add(over))
+    /// Whether `more` messages of together `more_bytes` octets would be beyond the limits.
+    fn is_beyond(&self, more: u64, more_bytes: u64) -> bool {
+        let Settings { messages, size_bytes, .. } = *self.settings;
+        messages.is_some_and(|max| self.ready.len() + more > max)
+            || size_bytes.is_some_and(|max| self.ready.size_bytes() + more_bytes > max)
     }
 
     /// Whether a message published now would go to a consumer at once (`immediate`).

@@ -146,6 +146,10 @@ impl Story {
                 let settings = Arc::make_mut(&mut self.queue.settings);
                 (settings.messages, settings.overflow) = (messages, overflow);
             }
+            ["octets", max] => {
+                let settings = Arc::make_mut(&mut self.queue.settings);
+                (settings.size_bytes, settings.overflow) = (max.parse().ok(), Overflow::RejectPublish);
+            }
             ["ttl", ms] => {
                 Arc::make_mut(&mut self.queue.settings).message_ttl_ms = ms.parse().ok();
             }
@@ -274,6 +278,13 @@ fn what_waits_too_long_is_given_up_from_the_head() {
 fn what_has_expired_behind_a_delivered_head_is_not_delivered() {
     check(&["p 1", "p 2 5", "p 3", "wait 5", "c a no-ack"], &["a:1", "a:3", "expired:2"]);
     check(&["p 1", "p 2 5", "c a 1", "wait 5", "ack 1"], &["a:1", "expired:2"]);
+}
+
+#[test]
+fn a_message_is_refused_that_would_exceed_the_octets() {
+    // Exchange, key, properties and body: 10 octets each.
+    check(&["octets 19", "p 1", "p 2", "get"], &["refused:2", "get:1"]);
+    check(&["octets 20", "p 1", "p 2", "p 3", "get"], &["refused:3", "get:1"]);
 }
 
 #[test]
