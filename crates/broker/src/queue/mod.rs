@@ -339,6 +339,7 @@ impl<P> QueueState<P> {
     ) -> Result<(), ReadError> {
         self.bring_back(courier.now_ms());
         self.bury_again(courier, aftermath)?;
+        self.drop_excess(courier, aftermath)?; // what came back may be too much
         self.expire(courier, aftermath)?;
         while let Some(key) = self.consumers.next() {
             let Some((entry, message)) = self.take_ready(courier)? else { break };

@@ -288,6 +288,12 @@ fn a_message_is_refused_that_would_exceed_the_octets() {
 }
 
 #[test]
+fn what_is_requeued_into_a_full_queue_is_too_much() {
+    check(&["limit 1 drop", "p 1", "get", "p 2", "requeue 1", "get"], &["get:1", "maxlen:1", "get:2"]);
+    check(&["limit 1 reject", "p 1", "get", "p 2", "requeue 1", "get"], &["get:1", "get:1"]);
+}
+
+#[test]
 fn what_may_not_wait_is_given_up_whatever_waits_before_it() {
     check(&["p 1", "p 2 0", "get"], &["expired:2", "get:1"]);
     check(&["c a 1", "p 1", "p 2", "p 3 0", "ack 1"], &["a:1", "expired:3", "a:2"]);
