@@ -414,7 +414,7 @@ impl VHost {
             }
         }
         if queues.len() > 1 {
-            queues.sort_unstable_by_key(Arc::as_ptr);
+            queues.sort_unstable_by_key(|queue| queue.id);
             queues.dedup_by(|a, b| Arc::ptr_eq(a, b));
         }
         queues.retain(|queue| gate.reaches(queue, message.properties));
