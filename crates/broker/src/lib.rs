@@ -39,6 +39,6 @@ pub use channel::Channel;
 pub use connection::{Connection, Resource};
 pub use deadlines::Deadlines;
 pub use error::{Blame, Refusal, Scope};
-pub use message::{Message, MessageView};
+pub use message::{Message, MessageView, ResidentBytes};
 pub use port::{Batch, Cancelled, ConnectionId, ConnectionPort, Delivery, Outlet, Verdict};
 pub use recover::{OpenFailed, Opened};
