@@ -15,6 +15,7 @@ mod consumers;
 mod dying;
 mod entry;
 mod levels;
+mod limits;
 mod ready;
 mod rule;
 mod settle;
@@ -40,7 +41,7 @@ pub use settle::Settling;
 pub use stream::StreamState;
 
 use crate::message::{Message, MessageView, ResidentBytes};
-use crate::settings::{Overflow, Settings};
+use crate::settings::Settings;
 use crate::stamp::NEVER_MS;
 
 /// What happened when a message was handed to a consumer.
@@ -167,9 +168,7 @@ impl<P> QueueState<P> {
         courier: &mut impl Courier<P>,
         aftermath: &mut Aftermath,
     ) -> Result<bool, ReadError> {
-        if self.settings.overflow != Overflow::DropHead
-            && self.is_beyond(1, incoming.view.size_bytes() as u64)
-        {
+        if self.refuses(incoming) {
             self.refuse(incoming, courier, aftermath);
             return Ok(false);
         }
@@ -202,22 +201,6 @@ impl<P> QueueState<P> {
         Ok(true)
     }
 
-    /// The new message is given up; only `reject-publish-dlx` sends it on.
-    fn refuse(&self, incoming: &mut Incoming<'_>, courier: &mut impl Courier<P>, aftermath: &mut Aftermath) {
-        if self.settings.overflow != Overflow::RejectPublishDlx || self.settings.dead_letters.is_none() {
-            aftermath.ended.extend(incoming.ended());
-            return;
-        }
-        let message = Message::copy_of(&incoming.view, courier.resident());
-        aftermath.dead.push(Dead {
-            message: Some(Arc::new(message)),
-            ended: incoming.ended(),
-            reason: DeathReason::MaxLen,
-            redelivered: false,
-            dying: None,
-        });
-    }
-
     fn new_entry(
         &mut self,
         pos: Pos,
@@ -236,19 +219,6 @@ impl<P> QueueState<P> {
             redelivered: false,
             may_name_caller: incoming.view.properties.headers().is_some(),
         }
-    }
-
-    /// Drops from the head what is more than the limits allow (`x-overflow: drop-head`).
-    fn drop_excess(
-        &mut self,
-        courier: &mut impl Courier<P>,
-        aftermath: &mut Aftermath,
-    ) -> Result<(), ReadError> {
-        while self.settings.overflow == Overflow::DropHead && self.is_beyond(0, 0) {
-            let Some(taken) = self.ready.take(courier.store(), courier.resident())? else { break };
-            aftermath.dead.push(self.give_up(taken, DeathReason::MaxLen, courier)?);
-        }
-        Ok(())
     }
 
     /// Gives up what has waited too long, from the head of each level: what is behind a message without a limit
@@ -317,13 +287,6 @@ impl<P> QueueState<P> {
         let dying = Some(entry.pos);
         self.dying.add(uncached(entry), reason);
         Ok(Dead { message, ended: None, reason, redelivered, dying })
-    }
-
-    /// Whether `more` messages of together `more_bytes` octets would be beyond the limits.
-    fn is_beyond(&self, more: u64, more_bytes: u64) -> bool {
-        let Settings { messages, size_bytes, .. } = *self.settings;
-        messages.is_some_and(|max| self.ready.len() + more > max)
-            || size_bytes.is_some_and(|max| self.ready.size_bytes() + more_bytes > max)
     }
 
     /// Whether a message published now would go to a consumer at once (`immediate`).
