@@ -318,6 +318,27 @@ def work_is_shared_round_robin():
     connection.close()
 
 
+def a_quorum_queue_keeps_messages_and_counts_their_failures():
+    connection, channel = open_channel()
+    queue = unique("quorum")
+    channel.queue_declare(queue, durable=True, arguments={"x-queue-type": "quorum"})
+    channel.confirm_delivery()
+    for n in range(3):
+        channel.basic_publish("", queue, b"%d" % n, pika.BasicProperties(delivery_mode=2))
+    got = [eventually(lambda: (m := channel.basic_get(queue))[0] and m, f"message {n}") for n in range(3)]
+    equal([body for _, _, body in got], [b"0", b"1", b"2"], "order")
+    # RabbitMQ 4.3 counts basic.reject as a failure; basic.nack gives back what was not tried.
+    channel.basic_reject(got[0][0].delivery_tag, requeue=True)
+
+    def again():
+        method, properties, body = channel.basic_get(queue)
+        return method and (method.redelivered, (properties.headers or {}).get("x-delivery-count"), body)
+
+    equal(eventually(again, "redelivery"), (True, 1, b"0"), "redelivered with its count")
+    channel.queue_delete(queue)
+    connection.close()
+
+
 if __name__ == "__main__":
     run("pika_routing", [
         every_exchange_type_is_predeclared, direct_routes_by_the_exact_key, fanout_copies_to_everyone_once,
@@ -327,4 +348,5 @@ if __name__ == "__main__":
         a_retry_through_a_waiting_queue_counts_its_deaths, a_full_queue_drops_its_head_or_refuses,
         an_unused_queue_expires, higher_priorities_come_first, consumers_with_priority_are_served_first,
         one_active_consumer_at_a_time, work_is_shared_round_robin,
+        a_quorum_queue_keeps_messages_and_counts_their_failures,
     ])
