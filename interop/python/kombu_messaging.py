@@ -149,25 +149,43 @@ def broadcasts_reach_every_listener():
             consumer.cancel()
 
 
-def native_delayed_delivery_holds_a_message():
-    # What Celery builds on quorum queues: 28 levels of exchanges and queues with TTL and dead letters.
-    with Connection(URL) as connection:
+def native_delayed_delivery_on_classic_queues_keeps_time():
+    native_delayed_delivery_keeps_time("classic")
+
+
+def native_delayed_delivery_on_quorum_queues_keeps_time():
+    native_delayed_delivery_keeps_time("quorum")
+
+
+def native_delayed_delivery_keeps_time(queue_type):
+    """What Celery builds on quorum queues: 28 levels of exchanges and queues with TTL and dead letters."""
+    delays_s = (4, 1, 3, 2, 1)
+    with Connection(URL, transport_options={"confirm_publish": True}) as connection:
         prefix = unique("d")
-        declare_native_delayed_delivery_exchanges_and_queues(connection, "classic", prefix)
+        for _ in range(2):  # by every worker that starts
+            declare_native_delayed_delivery_exchanges_and_queues(connection, queue_type, prefix)
         exchange = Exchange(unique("x"), "topic", auto_delete=True)
-        queue = Queue(unique("late"), exchange, "late", auto_delete=True)
+        queue = Queue(unique("late"), exchange, "late", queue_arguments={"x-queue-type": queue_type})
         maybe_declare(queue, connection.default_channel)
         bind_queue_to_native_delayed_delivery_exchange(connection, queue.bind(connection.default_channel), prefix)
         got, started = [], time.monotonic()
-        with Consumer(connection, [queue], callbacks=[lambda body, m: (got.append(body), m.ack())]):
-            Producer(connection).publish("later", exchange=f"{prefix}_celery_delayed_27",
-                                         routing_key=calculate_routing_key(3, "late"))
-            drain(connection, lambda: got, within_s=10)
-        elapsed = time.monotonic() - started
-        true(2.7 < elapsed < 5, f"a delay of 3 s (levels 2 + 1) took {elapsed:.1f} s")
+
+        def on_message(delay_s, message):
+            got.append((delay_s, time.monotonic() - started - delay_s))
+            message.ack()
+
+        with Consumer(connection, [queue], callbacks=[on_message]):
+            producer = Producer(connection)
+            for delay_s in delays_s:
+                producer.publish(delay_s, exchange=f"{prefix}_celery_delayed_27",
+                                 routing_key=calculate_routing_key(delay_s, "late"))
+            drain(connection, lambda: len(got) == len(delays_s), within_s=10)
+        equal([delay_s for delay_s, _ in got], sorted(delays_s), "order")
+        true(all(-0.05 < late_s < 1 for _, late_s in got), f"(delay, off by) in seconds: {got}")
         channel = connection.default_channel
+        channel.queue_delete(queue.name)
         for level in range(28):
-            channel.queue_delete(f"{prefix}_celery_delayed_{level}")
+            equal(channel.queue_delete(f"{prefix}_celery_delayed_{level}"), 0, f"messages left in level {level}")
             channel.exchange_delete(f"{prefix}_celery_delayed_{level}")
         channel.exchange_delete(f"{prefix}_celery_delayed_delivery")
 
@@ -216,5 +234,6 @@ if __name__ == "__main__":
         it_is_taken_for_a_broker_with_channel_wide_prefetch, a_producer_and_a_consumer_exchange_json,
         compressed_pickles_and_yaml_free_types_survive, a_simple_queue_works_like_queue_queue,
         requeue_and_reject_do_as_they_say, a_mixin_worker_answers_calls, broadcasts_reach_every_listener,
-        native_delayed_delivery_holds_a_message, a_mixin_consumes_again_after_its_queue_was_deleted,
+        native_delayed_delivery_on_classic_queues_keeps_time, native_delayed_delivery_on_quorum_queues_keeps_time,
+        a_mixin_consumes_again_after_its_queue_was_deleted,
     ])
