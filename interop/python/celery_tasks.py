@@ -5,15 +5,13 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
-import tempfile
 import threading
 import time
 
+import celery_workers as workers
 from checks import URL, eventually, equal, limit, run, true, unique
 
 QUEUE = unique("celery")
-WORK_DIR = tempfile.mkdtemp(prefix="interop-celery-")
 os.environ.update(AMQP_URL=URL, CELERY_QUEUE=QUEUE)
 
 import celery  # noqa: E402  (celery_app reads the environment)
@@ -22,39 +20,15 @@ from celery import chain, chord, group  # noqa: E402
 import celery_app  # noqa: E402
 
 app = celery_app.app
-workers = []
 
 
 def start_worker(name, concurrency=2, **environment):
-    log = os.path.join(WORK_DIR, f"{name}.log")
-    with open(log, "w") as out:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "celery", "-A", "celery_app", "worker", "-n", f"{name}@{QUEUE}", "-l", "INFO",
-             "-c", str(concurrency), "-P", "prefork", "-E"],
-            cwd=os.path.dirname(os.path.abspath(__file__)), stdout=out, stderr=subprocess.STDOUT,
-            start_new_session=True, env={**os.environ, **environment, "C_FORCE_ROOT": "1"})
-    process.log = log
-    workers.append(process)
-    eventually(lambda: " ready." in open(log).read() or process.poll() is not None, f"worker {name} ready", 30)
-    true(process.poll() is None, f"worker {name} died: {open(log).read()[-2000:]}")
-    return process
-
-
-def stop(process, how=signal.SIGTERM):
-    if process.poll() is None:
-        try:
-            os.killpg(process.pid, how) if how == signal.SIGKILL else process.send_signal(how)
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            true(False, f"the worker did not stop: {open(process.log).read()[-1000:]}")
+    return workers.start("celery_app", name, concurrency, **environment)
 
 
 def a_worker_starts_and_raises_its_prefetch_for_the_channel():
     process = start_worker("main")
-    text = open(process.log).read()
-    true("Global QoS is disabled" not in text, "the worker took per-consumer prefetch")
+    true("Global QoS is disabled" not in workers.text(process), "the worker took per-consumer prefetch")
 
 
 def tasks_return_results_over_rpc():
@@ -140,13 +114,12 @@ def events_tell_a_tasks_life():
 
 @limit(60)
 def a_killed_workers_task_runs_again():
-    stop(workers.pop())
-    path = os.path.join(WORK_DIR, "careful")
+    workers.stop(workers.running[-1])
+    path = os.path.join(workers.WORK_DIR, "careful")
     first = start_worker("goner", 1)
     result = celery_app.careful.delay(path, 4)
     eventually(lambda: os.path.exists(path), "the task started", 15)
-    stop(first, signal.SIGKILL)
-    workers.remove(first)
+    workers.stop(first, signal.SIGKILL)
     start_worker("heir", 1)
     equal(result.get(timeout=20), "done", "result")
     equal(open(path).read(), "start\nstart\nend\n", "ran twice, ended once")
@@ -164,10 +137,9 @@ def an_eta_task_does_not_hold_up_the_worker():
 
 
 def a_worker_stops_warmly():
-    for process in workers:
-        stop(process)
+    for process in list(workers.running):
+        workers.stop(process)
         equal(process.returncode, 0, "exit code")
-    workers.clear()
 
 
 @limit(60)
@@ -185,7 +157,7 @@ def chords_work_over_a_cache():
         equal(chord(header, app=with_cache)(body).get(timeout=30), sum(2 * n for n in range(20)), "chord")
         nested = chord([chord(header[:3], body, app=with_cache), header[0]], app=with_cache)(body)
         equal(nested.get(timeout=30), 6, "chord of chords")
-        stop(workers.pop())
+        workers.stop(workers.running[-1])
     finally:
         memcached.terminate()
         memcached.wait()
@@ -198,13 +170,11 @@ def _free_port():
 
 
 def nothing_is_left_behind():
-    for process in workers:
-        stop(process, signal.SIGKILL)
+    workers.end()
     with app.connection_for_write() as connection:
         channel = connection.channel()
         for queue in (QUEUE, QUEUE + "-more"):
             equal(channel.queue_delete(queue), 0, f"messages left in {queue}")
-    shutil.rmtree(WORK_DIR, ignore_errors=True)
 
 
 if __name__ == "__main__":
