@@ -4,6 +4,7 @@ A program is a list of steps, plain functions that raise when the broker deviate
 time limit, goes on after a failure, prints `NAME: N passed, M failed` last and exits 1 if anything failed.
 """
 
+import functools
 import os
 import signal
 import sys
@@ -19,6 +20,10 @@ STEP_TIMEOUT_S = 30
 
 class Deviation(AssertionError):
     """The broker did something else than RabbitMQ does."""
+
+
+class LeftOut(Exception):
+    """The peer cannot do what the step asks for: nothing to compare with."""
 
 
 def equal(got, want, what):
@@ -55,6 +60,8 @@ def run(name, steps):
         title = step.__name__.replace("_", " ")
         try:
             _limited(step)
+        except LeftOut as why:
+            print(f"left out {name}: {title}: {why}")
         except BaseException as error:  # a step may leave by SystemExit or by the alarm
             failed += 1
             print(f"FAILED {name}: {title}: {type(error).__name__}: {error}")
@@ -83,6 +90,32 @@ def _limited(step):
     finally:
         signal.alarm(0)
         signal.signal(signal.SIGALRM, before)
+
+
+def only_on_leveret(why):
+    """Leaves a step out on a RabbitMQ that needs a plugin or a later version for it. Leveret must always pass it."""
+
+    def mark(step):
+        @functools.wraps(step)
+        def run_or_leave():
+            if not _runs_leveret():
+                raise LeftOut(why)
+            step()
+
+        return run_or_leave
+
+    return mark
+
+
+@functools.cache
+def _runs_leveret():
+    import pika  # only the programs with such steps need it
+
+    connection = pika.BlockingConnection(pika.URLParameters(URL))
+    try:
+        return "leveret_version" in connection._impl.server_properties
+    finally:
+        connection.close()
 
 
 def limit(seconds):
