@@ -10,7 +10,7 @@
 //! ```
 //!
 //! Bindings of one weight only compare their draws; the logarithm is taken once for each different weight. A route costs
-//! about a nanosecond for each binding, and a weight costs nothing, however large it is.
+//! about two nanoseconds for each binding, and a weight costs nothing, however large it is.
 
 use std::collections::BTreeMap;
 

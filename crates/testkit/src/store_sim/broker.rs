@@ -327,7 +327,7 @@ impl Simulation {
         Ok(broker.store.drop_queue(queue, false)?)
     }
 
-    /// Publishes to two queues and acks in a third, all or nothing.
+    /// Publishes to two queues, acks in a third and notes it in the map, all or nothing.
     fn transaction(&mut self, broker: &mut Broker) -> Result<(), Trouble> {
         let (first, second) = (self.some_queues(broker), self.some_queues(broker));
         let Some(acked) = self.random.pick(&broker.ids()).copied() else { return Ok(()) };
@@ -344,12 +344,15 @@ impl Simulation {
             TxPublish { queues: &second, attributes: &two_attributes, parts: &[&two_body] },
         ];
         let ids = entries.iter().map(|entry| entry.id).collect();
-        let (published, position) = broker.store.transaction(&publishes, &[(acked, ids)], &[])?;
+        let (note, value) = (vec![self.random.below(4) as u8], one.to_le_bytes().to_vec());
+        let changes = [MetaChange::Put(note.clone(), value.clone())];
+        let (published, position) = broker.store.transaction(&publishes, &[(acked, ids)], &changes)?;
         let gone: Vec<_> = entries.iter().map(|entry| entry.message).collect();
         self.say(|| format!("tx publish {one} to {first:?}, {two} to {second:?}, ack {gone:?} of {acked:?}"));
         let added = first.iter().map(|queue| Effect::Add(*queue, one));
         let added = added.chain(second.iter().map(|queue| Effect::Add(*queue, two)));
-        let effects = added.chain(gone.iter().map(|message| Effect::Remove(acked, *message))).collect();
+        let removed = gone.iter().map(|message| Effect::Remove(acked, *message));
+        let effects = added.chain(removed).chain([Effect::Put(note, value)]).collect();
         self.model.append(position, effects);
         self.note_id(published[0])?;
         self.note_id(published[1])?;
