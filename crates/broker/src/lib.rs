@@ -29,6 +29,7 @@ mod records;
 mod recover;
 mod reply_token;
 pub mod settings;
+pub mod services;
 mod settling;
 mod stamp;
 pub mod users;
