@@ -17,6 +17,7 @@ use crate::queue::{
 };
 use crate::records::Key;
 use crate::reply_token::ReplyTokens;
+use crate::services::Services;
 use crate::users::Users;
 use crate::vhost::{Life, Queue, VHost};
 
@@ -29,11 +30,18 @@ pub struct Limits {
     pub resident_bytes: usize,
     /// Consumers one channel may have.
     pub consumers_per_channel: usize,
+    /// Whether requests and their answers are counted (see [`services`](crate::services)).
+    pub request_statistics: bool,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { message_size_bytes: 128 << 20, resident_bytes: 8 << 20, consumers_per_channel: 10_000 }
+        Self {
+            message_size_bytes: 128 << 20,
+            resident_bytes: 8 << 20,
+            consumers_per_channel: 10_000,
+            request_statistics: true,
+        }
     }
 }
 
@@ -58,6 +66,7 @@ pub struct Broker {
     pub(crate) store: Arc<Store>,
     pub(crate) resident: ResidentBytes,
     pub(crate) reply_tokens: ReplyTokens<ReplyTarget>,
+    pub(crate) statistics: Services,
     /// Read by whoever logs a message until it is in its queues; written by whoever must see every logged
     /// message in its queue (settling, purging).
     pub(crate) in_flight: RwLock<()>,
@@ -94,6 +103,7 @@ impl Broker {
     ) -> Self {
         Self {
             users,
+            statistics: Services::new(limits.request_statistics),
             limits,
             store,
             resident,
@@ -426,6 +436,10 @@ impl Courier<Arc<ChannelPort>> for Carrier<'_> {
     fn bounces(&self) -> bool {
         // What a history drops has reached its queues before: its caller must not hear of a failure.
         !self.queue.spec.internal && self.broker.bounces(&self.queue.vhost)
+    }
+
+    fn is_orphan(&self, message: &MessageView<'_>) -> bool {
+        self.broker.is_orphan(&self.queue.vhost, message)
     }
 
     fn now_ms(&self) -> u64 {

@@ -6,7 +6,7 @@
 use leveret_wire::{FieldTable, FieldValue};
 
 use crate::arguments::age_ms;
-use crate::queue::Level;
+use crate::queue::{Level, RequestCare};
 
 /// What kind of queue it is (`x-queue-type`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -89,6 +89,8 @@ pub struct Settings {
     pub consumer_timeout_ms: Option<u64>,
     /// How old a message of a stream may get (`x-max-age`).
     pub max_age_ms: Option<u64>,
+    /// What becomes of requests that nobody waits for (`x-rpc-orphans`, `x-rpc-deadline`).
+    pub requests: RequestCare,
 }
 
 /// What gives way when a queue is full.
@@ -166,6 +168,7 @@ impl Settings {
             retry,
             consumer_timeout_ms: number("x-consumer-timeout"),
             max_age_ms: text("x-max-age").and_then(|age| age_ms(&age)),
+            requests: RequestCare::of_arguments(arguments),
         }
     }
 }

@@ -19,6 +19,7 @@ use crate::exchange::{Bindings, ExchangeKind, Member};
 use crate::port::{ChannelPort, ConnectionId};
 use crate::queue::{Level, Rule};
 use crate::records::SeenKey;
+use crate::services::ServiceSlot;
 use crate::settings::{QueueKind, Settings};
 
 /// A virtual host.
@@ -173,6 +174,8 @@ pub struct Queue {
     max_level: Level,
     settings: RwLock<Arc<Settings>>,
     order: Mutex<()>,
+    /// What is known of the requests that come to it.
+    pub(crate) service: ServiceSlot,
     state: Mutex<Life>,
 }
 
@@ -213,6 +216,7 @@ impl Queue {
             max_level,
             settings,
             order: Mutex::default(),
+            service: ServiceSlot::new(),
             state: Mutex::new(life),
         })
     }

@@ -141,6 +141,9 @@ mod tests {
         check("log_file_bytes = 0x400_0000", &[], &[], "log_file_bytes", "67108864");
         check("memory_share = 0.25", &[], &[], "memory_share", "0.25");
         check("memory_share = 1", &[], &[], "memory_share", "1");
+        check("", &[], &[], "request_statistics", "true");
+        check("request_statistics = false", &[], &[], "request_statistics", "false");
+        check("", &[("LEVERET_REQUEST_STATISTICS", "off")], &[], "", "true, false");
         check("disk_free_bytes = 1_000_000", &[], &[], "disk_free_bytes", "1000000");
         check("data_dir = '/var/lib/leveret'", &[], &[], "data_dir", "/var/lib/leveret");
         check("drain_timeout_ms = 1500", &[], &[], "drain_timeout_ms", "1500");

@@ -12,7 +12,7 @@ const PRODUCT: &str = "RabbitMQ";
 const COMPATIBLE_VERSION: &str = "3.13.7";
 
 /// What a client may count on.
-const CAPABILITIES: [&str; 10] = [
+const CAPABILITIES: [&str; 11] = [
     "authentication_failure_close",
     "basic.nack",
     "connection.blocked",
@@ -23,6 +23,7 @@ const CAPABILITIES: [&str; 10] = [
     "per_consumer_qos",
     "publisher_confirms",
     "rpc_bounce",
+    "rpc_orphans",
 ];
 
 /// `server-properties` of `connection.start`, keys sorted as RabbitMQ sorts them.

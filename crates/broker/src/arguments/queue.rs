@@ -21,6 +21,8 @@ struct Known {
     key: &'static str,
     kinds: &'static [QueueKind],
     check: Check,
+    /// Two declarations must agree on it.
+    is_compared: bool,
 }
 
 const CLASSIC: &[QueueKind] = &[QueueKind::Classic];
@@ -31,7 +33,12 @@ const WORK: &[QueueKind] = &[QueueKind::Classic, QueueKind::Quorum];
 const ANY: &[QueueKind] = &[QueueKind::Classic, QueueKind::Quorum, QueueKind::Stream];
 
 const fn known(key: &'static str, kinds: &'static [QueueKind], check: Check) -> Known {
-    Known { key, kinds, check }
+    Known { key, kinds, check, is_compared: true }
+}
+
+/// An argument of ours: those who declare the queue for RabbitMQ do not name it, and must not be refused.
+const fn unknown_to_rabbitmq(key: &'static str, kinds: &'static [QueueKind], check: Check) -> Known {
+    Known { key, kinds, check, is_compared: false }
 }
 
 /// Every argument that means something, in the order in which RabbitMQ checks them. On another kind of queue it is
@@ -72,6 +79,10 @@ const ARGUMENTS: &[Known] = &[
     // These meant something once. Old clients name them on any queue.
     known("x-queue-mode", CLASSIC, |_, _| Ok(())),
     known("x-queue-master-locator", CLASSIC, |_, _| Ok(())),
+    unknown_to_rabbitmq("x-rpc-orphans", WORK, |value, _| {
+        one_of(value, &["keep", "drop", "dead-letter"], "invalid_rpc_orphans")
+    }),
+    unknown_to_rabbitmq("x-rpc-deadline", WORK, |value, _| boolean(value)),
 ];
 
 /// Checks the arguments of a new queue and answers its kind. `described` is `queue 'q' in vhost '/'`.
@@ -109,7 +120,7 @@ pub(crate) fn same_for_queue(
 ) -> Result<(), Refusal> {
     same(QUEUE_TYPE, current, received, described)?;
     let kind = QueueKind::of(current);
-    let known = ARGUMENTS.iter().filter(|known| known.kinds.contains(&kind));
+    let known = ARGUMENTS.iter().filter(|known| known.is_compared && known.kinds.contains(&kind));
     known.into_iter().try_for_each(|known| same(known.key, current, received, described))
 }
 

@@ -46,10 +46,13 @@ impl Broker {
     /// Sends everything on that queues have given up during the batch.
     pub(crate) fn bury_all(&self, batch: &mut Batch) {
         while let Some((queue, dead)) = batch.next_buried() {
-            let taken =
-                dead.message.as_ref().map(|message| self.send_on(&queue, &dead, &message.view(), batch));
+            let letter = match &dead.message {
+                Some(message) if dead.is_wanted => self.send_on(&queue, &dead, &message.view(), batch),
+                _ => Letter::NotTaken,
+            };
+            self.count_buried(&queue, &dead, letter);
             let ended = match dead.dying {
-                Some(pos) => self.buried(&queue, pos, taken == Some(Letter::Taken), batch),
+                Some(pos) => self.buried(&queue, pos, letter != Letter::NotTaken, batch),
                 None => self.log_ended(&queue, dead.ended.as_slice(), batch).map_err(Refusal::from),
             };
             if let Err(failed) = ended {
@@ -112,6 +115,7 @@ impl Broker {
             queues.retain(|target| !is_cycle(letter.properties, &target.name));
         }
         match self.enqueue(&queues, &letter, batch) {
+            Ok(_) if *exchange.name == *BOUNCE_EXCHANGE => Letter::ToCaller,
             Ok(_) => Letter::Taken,
             Err(Undone::NotTaken) => Letter::NotTaken,
             Err(Undone::Refused(refusal)) => {
@@ -124,9 +128,11 @@ impl Broker {
 
 /// What became of a dead letter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Letter {
+pub(super) enum Letter {
     /// Every queue it goes to has it, or it went in a circle and was dropped.
     Taken,
+    /// The same, and it is a request on its way back to its caller.
+    ToCaller,
     /// There is no such exchange, no queue, or one refused it.
     NotTaken,
 }

@@ -23,7 +23,7 @@ use crate::connection::Resource;
 use crate::error::{Refusal, exchange_in};
 use crate::message::MessageView;
 use crate::port::Batch;
-use crate::queue::{Aftermath, Incoming};
+use crate::queue::{Aftermath, DeathReason, Incoming};
 use crate::settings::QueueKind;
 use crate::stamp::Stamp;
 use crate::users::Operation;
@@ -170,6 +170,7 @@ impl Channel {
                 self.port.returned(ReplyCode::NO_CONSUMERS, message, batch);
             }
         }
+        self.connection.broker.count_published(&self.connection.vhost.name, message, &routed.queues, batch);
         Ok(routed)
     }
 
@@ -338,7 +339,10 @@ impl Broker {
         for queue in queues {
             incoming.logged = if queue.logs(persistent) { logged } else { None };
             incoming.level = queue.level(message.properties);
-            refused |= !self.offer_one(queue, &mut incoming, undo, batch)?;
+            if !self.offer_one(queue, &mut incoming, undo, batch)? {
+                self.count_given_up(queue, message, DeathReason::MaxLen);
+                refused = true;
+            }
         }
         if refused { Err(Undone::NotTaken) } else { Ok(()) }
     }

@@ -62,7 +62,10 @@ impl Channel {
     /// A reply goes straight to the requester, or is unroutable when there is none any more.
     pub(crate) fn reply_directly(&self, publish: &Publish<'_>, batch: &mut Batch) {
         let message = publish.message;
-        match self.connection.broker.reply_tokens.resolve(message.routing_key) {
+        let target = self.connection.broker.reply_tokens.resolve(message.routing_key);
+        let (vhost, statistics) = (&self.connection.vhost.name, &self.connection.broker.statistics);
+        statistics.replied(vhost, &message, target.is_some(), batch.now_us);
+        match target {
             Some(target) => target.port.reply(&target.consumer_tag, message, batch),
             None if publish.mandatory => self.port.returned(ReplyCode::NO_ROUTE, &message, batch),
             None => {}

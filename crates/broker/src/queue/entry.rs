@@ -72,8 +72,10 @@ impl Entry {
 /// A message that a queue gives up.
 #[derive(Clone, Debug)]
 pub struct Dead {
-    /// What it says; `None` when it goes nowhere.
+    /// What it says. `None` when it goes nowhere and is not in memory either.
     pub message: Option<Arc<Message>>,
+    /// There may be somewhere to send it on to.
+    pub is_wanted: bool,
     /// What the log must be told.
     pub ended: Option<Ended>,
     /// Why.
@@ -95,6 +97,8 @@ pub enum DeathReason {
     MaxLen,
     /// Its delivery failed too often.
     DeliveryLimit,
+    /// It is a request whose caller is gone. RabbitMQ has no such reason.
+    Orphaned,
 }
 
 impl DeathReason {
@@ -105,6 +109,7 @@ impl DeathReason {
             Self::Expired => "expired",
             Self::MaxLen => "maxlen",
             Self::DeliveryLimit => "delivery_limit",
+            Self::Orphaned => "orphaned",
         }
     }
 }

@@ -29,6 +29,7 @@ impl<P> QueueState<P> {
         let message = Message::copy_of(&incoming.view, courier.resident());
         aftermath.dead.push(Dead {
             message: Some(Arc::new(message)),
+            is_wanted: true,
             ended: incoming.ended(),
             reason: DeathReason::MaxLen,
             redelivered: false,

@@ -17,6 +17,7 @@ mod entry;
 mod levels;
 mod limits;
 mod ready;
+mod requests;
 mod rule;
 mod settle;
 pub mod stream;
@@ -36,6 +37,7 @@ pub use entry::{Aftermath, Content, Dead, DeathReason, Ended, Entry, Incoming, N
 pub use levels::{Level, Levels, level_of, number_of, pos_at};
 use ready::Taken;
 pub use ready::{Ready, SeenBefore};
+pub use requests::{Orphans, RequestCare};
 pub use rule::Rule;
 pub use settle::Settling;
 pub use stream::StreamState;
@@ -78,6 +80,9 @@ pub trait Courier<P> {
 
     /// Whether a message that names its caller goes back to it when this queue gives it up.
     fn bounces(&self) -> bool;
+
+    /// Whether a request's caller is gone.
+    fn is_orphan(&self, message: &MessageView<'_>) -> bool;
 
     /// Milliseconds since 1970.
     fn now_ms(&self) -> u64;
@@ -174,6 +179,9 @@ impl<P> QueueState<P> {
         }
         let pos = pos_at(incoming.level, self.next_number);
         self.next_number += 1;
+        if self.has_taker() && self.gives_up_request(pos, incoming, courier, aftermath)? {
+            return Ok(true);
+        }
         // By the invariant a consumer in the ring means that nothing waits before this message.
         while let Some(key) = self.consumers.next() {
             match self.hand(key, pos, false, incoming.view, courier) {
@@ -274,19 +282,22 @@ impl<P> QueueState<P> {
         reason: DeathReason,
         courier: &impl Courier<P>,
     ) -> Result<Dead, ReadError> {
-        let is_wanted = self.settings.dead_letters.is_some() || entry.may_name_caller && courier.bounces();
-        let message = match read {
-            _ if !is_wanted => None,
-            Some(message) => Some(message),
-            None => Some(content_of(&entry, courier)?),
+        let is_wanted = match (reason, &self.settings.dead_letters) {
+            (DeathReason::Orphaned, own) => own.is_some() && self.settings.requests.buries_orphans(),
+            (_, own) => own.is_some() || entry.may_name_caller && courier.bounces(),
+        };
+        let message = match read.or_else(|| entry.cached().cloned()) {
+            None if is_wanted => Some(content_of(&entry, courier)?),
+            at_hand => at_hand,
         };
         let redelivered = entry.redelivered;
-        if !self.settings.dead_letters.as_ref().is_some_and(|letters| letters.at_least_once) {
-            return Ok(Dead { message, ended: self.end(&entry), reason, redelivered, dying: None });
+        if !is_wanted || !self.settings.dead_letters.as_ref().is_some_and(|letters| letters.at_least_once) {
+            let ended = self.end(&entry);
+            return Ok(Dead { message, is_wanted, ended, reason, redelivered, dying: None });
         }
         let dying = Some(entry.pos);
         self.dying.add(uncached(entry), reason);
-        Ok(Dead { message, ended: None, reason, redelivered, dying })
+        Ok(Dead { message, is_wanted, ended: None, reason, redelivered, dying })
     }
 
     /// Whether a message published now would go to a consumer at once (`immediate`).
@@ -305,7 +316,7 @@ impl<P> QueueState<P> {
         self.drop_excess(courier, aftermath)?; // what came back may be too much
         self.expire(courier, aftermath)?;
         while let Some(key) = self.consumers.next() {
-            let Some((entry, message)) = self.take_ready(courier)? else { break };
+            let Some((entry, message)) = self.take_ready(courier, aftermath)? else { break };
             match self.hand(key, entry.pos, entry.redelivered, message.view(), courier) {
                 Some(true) => aftermath.ended.extend(self.end(&entry)),
                 Some(false) => {
@@ -319,8 +330,12 @@ impl<P> QueueState<P> {
         Ok(())
     }
 
-    /// The message whose turn it is, as its consumer is to see it.
-    fn take_ready(&mut self, courier: &impl Courier<P>) -> Result<Option<(Entry, Arc<Message>)>, ReadError> {
+    /// The message whose turn it is, as its consumer is to see it. Requests that nobody waits for are given up on the way.
+    fn take_ready(
+        &mut self,
+        courier: &mut impl Courier<P>,
+        aftermath: &mut Aftermath,
+    ) -> Result<Option<(Entry, Arc<Message>)>, ReadError> {
         loop {
             let Some((entry, read)) = self.ready.take(courier.store(), courier.resident())? else {
                 return Ok(None);
@@ -335,6 +350,10 @@ impl<P> QueueState<P> {
                 Some(message) => message,
                 None => content_of(&entry, courier)?,
             };
+            if let Some(reason) = self.unwanted(message.view(), courier) {
+                aftermath.dead.push(self.give_up((entry, Some(message)), reason, courier)?);
+                continue;
+            }
             let told = attempts.told(&message.view(), courier.resident());
             return Ok(Some((entry, told.map_or(message, Arc::new))));
         }
@@ -378,7 +397,7 @@ impl<P> QueueState<P> {
     ) -> Result<Option<Fetched>, ReadError> {
         self.bring_back(courier.now_ms());
         self.expire(courier, aftermath)?;
-        let Some((entry, message)) = self.take_ready(courier)? else { return Ok(None) };
+        let Some((entry, message)) = self.take_ready(courier, aftermath)? else { return Ok(None) };
         let (pos, redelivered) = (entry.pos, entry.redelivered);
         if no_ack {
             aftermath.ended.extend(self.end(&entry));

@@ -15,6 +15,7 @@ struct Recorder {
     resident: ResidentBytes,
     log: Vec<String>,
     full: bool,
+    on_disk: bool,
     bounces: bool,
     now_ms: u64,
 }
@@ -41,7 +42,14 @@ impl Courier<()> for Recorder {
     }
 
     fn keep(&mut self, incoming: &mut Incoming<'_>, _waits: bool) -> Content {
-        Content::Memory(Arc::new(Message::copy_of(&incoming.view, &self.resident)))
+        if !self.on_disk {
+            return Content::Memory(Arc::new(Message::copy_of(&incoming.view, &self.resident)));
+        }
+        let (head, attributes) = (incoming.view.head(), incoming.stamp.encode());
+        let queue = leveret_store::QueueId(1);
+        let id = self.store.publish(&[queue], true, &attributes, &incoming.view.parts(&head)).unwrap();
+        let place = Place::Log { id, len: incoming.view.size_bytes() as u32 };
+        Content::Stored(Stored { id, place, durable: false, cached: None })
     }
 
     fn read(&self, _level: Level, place: Place) -> Result<Vec<u8>, ReadError> {
@@ -54,6 +62,10 @@ impl Courier<()> for Recorder {
 
     fn bounces(&self) -> bool {
         self.bounces
+    }
+
+    fn is_orphan(&self, message: &MessageView<'_>) -> bool {
+        message.body.starts_with(b"orphan")
     }
 
     fn now_ms(&self) -> u64 {
@@ -81,6 +93,7 @@ impl Story {
             resident: ResidentBytes::default(),
             log: Vec::new(),
             full: false,
+            on_disk: false,
             bounces: false,
             now_ms: 1,
         };
@@ -98,7 +111,8 @@ impl Story {
     /// `p BODY`, `c TAG PREFETCH` (or `c TAG no-ack`), `ack POS`, `requeue POS`, `get`, `cancel N`, `full`, `room N`,
     /// `limit MESSAGES drop|reject`, `purge`, `ttl MS`, `wait MS`, `p BODY EXPIRATION`, `reject POS`,
     /// `urgent BODY LEVEL`, `ack-urgent LEVEL NUMBER`, `requeue-urgent LEVEL NUMBER`, `ask BODY EXPIRATION` (a message
-    /// with headers), `plain` (no dead-letter exchange), `bounces`, `count LIMIT RETRY_MS`, `return POS` (unprocessed).
+    /// with headers), `plain` (no dead-letter exchange), `bounces`, `count LIMIT RETRY_MS`, `return POS` (unprocessed),
+    /// `on-disk` (no message is in memory), `orphans keep|drop|dead-letter` (a body that begins with `orphan` is one).
     fn step(&mut self, step: &str) {
         let words: Vec<&str> = step.split(' ').collect();
         match words[..] {
@@ -106,14 +120,12 @@ impl Story {
             ["p", body, ttl] => self.publish(body, ttl.parse().ok(), 0, false),
             ["ask", body, ttl] => self.publish(body, ttl.parse().ok(), 0, true),
             ["urgent", body, level] => self.publish(body, None, level.parse().unwrap(), false),
-            ["count", limit, min_ms] => {
-                let settings = Arc::make_mut(&mut self.queue.settings);
-                settings.counts_attempts = true;
-                settings.delivery_limit = limit.parse().ok();
-                let retry = |min_ms| Retry { which: Retried::Failed, min_ms, max_ms: None };
-                settings.retry = min_ms.parse().ok().map(retry);
-            }
+            ["count", limit, min_ms] => self.count_attempts(limit, min_ms),
             ["plain"] => Arc::make_mut(&mut self.queue.settings).dead_letters = None,
+            ["orphans", rule] => {
+                Arc::make_mut(&mut self.queue.settings).requests.orphans = Orphans::parse(rule).unwrap();
+            }
+            ["on-disk"] => self.courier.on_disk = true,
             ["bounces"] => self.courier.bounces = true,
             ["ack-urgent", level, number] => {
                 let pos = pos_at(level.parse().unwrap(), number.parse().unwrap());
@@ -176,7 +188,8 @@ impl Story {
                 Some(message) => String::from_utf8_lossy(message.view().body).into_owned(),
                 None => "unread".into(),
             };
-            self.courier.log.push(format!("{}:{body}", dead.reason.name()));
+            let dropped = if dead.message.is_some() && !dead.is_wanted { " dropped" } else { "" };
+            self.courier.log.push(format!("{}:{body}{dropped}", dead.reason.name()));
         }
     }
 
@@ -198,6 +211,14 @@ impl Story {
 
     fn requeue(&mut self, pos: Pos, failed: bool) {
         self.queue.requeue(pos, failed, &self.courier, &mut self.aftermath).unwrap();
+    }
+
+    fn count_attempts(&mut self, limit: &str, min_ms: &str) {
+        let settings = Arc::make_mut(&mut self.queue.settings);
+        settings.counts_attempts = true;
+        settings.delivery_limit = limit.parse().ok();
+        let retry = |min_ms| Retry { which: Retried::Failed, min_ms, max_ms: None };
+        settings.retry = min_ms.parse().ok().map(retry);
     }
 
     fn consume(&mut self, tag: &str, prefetch: &str) {
@@ -303,9 +324,33 @@ fn what_may_not_wait_is_given_up_whatever_waits_before_it() {
 
 #[test]
 fn what_is_given_up_is_only_read_when_it_goes_somewhere() {
-    check(&["plain", "ask 1 0", "p 2 0"], &["expired:unread", "expired:unread"]);
-    check(&["plain", "bounces", "ask 1 0", "p 2 0"], &["expired:1", "expired:unread"]);
-    check(&["bounces", "ask 1 0", "p 2 0"], &["expired:1", "expired:2"]);
+    check(&["on-disk", "plain", "ask 1 0", "p 2 0"], &["expired:unread", "expired:unread"]);
+    check(&["on-disk", "plain", "bounces", "ask 1 0", "p 2 0"], &["expired:1", "expired:unread"]);
+    check(&["on-disk", "bounces", "ask 1 0", "p 2 0"], &["expired:1", "expired:2"]);
+    check(&["plain", "ask 1 0", "p 2 0"], &["expired:1 dropped", "expired:2 dropped"]);
+}
+
+#[test]
+fn orphans_are_given_up_before_anybody_sees_them() {
+    let all = ["p orphan1", "p 2", "p orphan3", "get", "get"];
+    let check = |rule: &str, expected: &[&str]| check(&[&[rule], &all[..]].concat(), expected);
+    check("orphans keep", &["get:orphan1", "get:2"]);
+    check("orphans drop", &["get:2", "orphaned:orphan1 dropped", "get:", "orphaned:orphan3 dropped"]);
+    check("orphans dead-letter", &["get:2", "orphaned:orphan1", "get:", "orphaned:orphan3"]);
+}
+
+#[test]
+fn an_orphan_takes_no_consumers_turn() {
+    check(&["orphans drop", "c a 1", "p orphan1", "p 2", "p 3"], &["orphaned:orphan1 dropped", "a:2"]);
+    check(
+        &["orphans drop", "c a 1", "p 1", "p orphan2", "p 3", "ack 1"],
+        &["a:1", "a:3", "orphaned:orphan2 dropped"],
+    );
+    check(
+        &["p orphan1", "get", "orphans drop", "requeue 1", "get"],
+        &["get:orphan1", "get:", "orphaned:orphan1 dropped"],
+    );
+    check(&["plain", "orphans dead-letter", "p orphan1", "get"], &["get:", "orphaned:orphan1 dropped"]);
 }
 
 #[test]

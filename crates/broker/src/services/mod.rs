@@ -86,17 +86,15 @@ impl Services {
         }
     }
 
-    /// A message is on its way to queues: it may be an answer, a request, or both. Comes before the queues get it: an
-    /// answer must not be faster.
-    pub(crate) fn published<'a>(
+    /// A message that may be a request is on its way to queues. Comes before they get it: the answer must not be faster.
+    pub(crate) fn asked<'a>(
         &self,
         vhost: &Arc<str>,
         message: &MessageView<'_>,
-        queues: impl ExactSizeIterator<Item = Asked<'a>>,
+        queues: impl Iterator<Item = Asked<'a>>,
         now_us: u64,
     ) {
-        self.replied(vhost, message, queues.len() > 0, now_us);
-        if !self.is_on || queues.len() == 0 {
+        if !self.is_on {
             return;
         }
         let Some(answer) = expected_answer(message.properties) else { return };
@@ -115,7 +113,7 @@ impl Services {
         }
     }
 
-    /// A message that may be an answer goes to its caller, if that `is_there`.
+    /// A message that may be an answer is on its way to its caller, if that `is_there`.
     pub(crate) fn replied(&self, vhost: &Arc<str>, message: &MessageView<'_>, is_there: bool, now_us: u64) {
         if !self.is_on {
             return;

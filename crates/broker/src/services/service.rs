@@ -158,7 +158,7 @@ impl Service {
         }
     }
 
-    pub(super) fn snapshot(&self, now_us: u64) -> ServiceSnapshot {
+    pub(crate) fn snapshot(&self, now_us: u64) -> ServiceSnapshot {
         let mut record = self.record.lock();
         ServiceSnapshot {
             vhost: self.vhost.clone(),
@@ -171,7 +171,7 @@ impl Service {
     }
 
     /// Everything begins again, but for the requests in flight: their answers will count.
-    pub(super) fn reset(&self, now_us: u64) {
+    pub(crate) fn reset(&self, now_us: u64) {
         let mut record = self.record.lock();
         let in_flight = record.counts.in_flight;
         *record = Record::new(now_us);

@@ -79,8 +79,9 @@ impl World {
     fn publish(&self, routing_key: &str, properties: &Properties, queues: usize) {
         self.with(routing_key, properties, |message| {
             let asked = self.names.iter().zip(&self.slots).take(queues);
-            let asked: Vec<_> = asked.map(|(name, slot)| Asked { name, slot }).collect();
-            self.services.published(&self.vhost, &message, asked.into_iter(), self.now_us);
+            let asked = asked.map(|(name, slot)| Asked { name, slot });
+            self.services.replied(&self.vhost, &message, queues > 0, self.now_us);
+            self.services.asked(&self.vhost, &message, asked, self.now_us);
         });
     }
 

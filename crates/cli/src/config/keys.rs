@@ -21,6 +21,7 @@ pub(super) struct Key {
 enum Kind {
     Number { range: RangeInclusive<u64>, unit: &'static str, store: fn(&mut Settings, u64) },
     Share(fn(&mut Settings, f64)),
+    Switch(fn(&mut Settings, bool)),
     Address(fn(&mut Settings, SocketAddr)),
     Addresses(fn(&mut Settings, Vec<SocketAddr>)),
     Path(fn(&mut Settings, PathBuf)),
@@ -122,6 +123,11 @@ pub(super) const KEYS: &[Key] = &[
         kind: number(MIB..=1024 * MIB, "octets", |s, n| s.broker.log_file_bytes = n),
         show: |s| s.broker.log_file_bytes.to_string(),
     },
+    Key {
+        name: "request_statistics",
+        kind: Kind::Switch(|s, on| s.broker.limits.request_statistics = on),
+        show: |s| s.broker.limits.request_statistics.to_string(),
+    },
 ];
 
 impl Key {
@@ -135,6 +141,7 @@ impl Key {
             (Kind::Share(store), [text]) => {
                 store(settings, text.trim().parse().ok().filter(|share| *share > 0.0 && *share <= 1.0)?);
             }
+            (Kind::Switch(store), [text]) => store(settings, text.trim().parse().ok()?),
             (Kind::Address(store), [text]) => store(settings, address(text)?),
             (Kind::Path(store), [text]) if !text.is_empty() => store(settings, text.into()),
             (Kind::Log(store), [text]) if logging::is_filter(text) => store(settings, text.clone()),
@@ -148,6 +155,7 @@ impl Key {
         match &self.kind {
             Kind::Number { range, unit, .. } => format!("{} to {} {unit}", range.start(), range.end()),
             Kind::Share(_) => "a share above 0, up to 1".to_owned(),
+            Kind::Switch(_) => "true, false".to_owned(),
             Kind::Address(_) => "HOST:PORT".to_owned(),
             Kind::Addresses(_) => "HOST:PORT, or a list of them".to_owned(),
             Kind::Path(_) => "a path".to_owned(),

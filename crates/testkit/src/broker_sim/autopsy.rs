@@ -68,6 +68,10 @@ impl<P> Courier<P> for Reader {
         false
     }
 
+    fn is_orphan(&self, _message: &MessageView<'_>) -> bool {
+        false
+    }
+
     fn now_ms(&self) -> u64 {
         0
     }
