@@ -15,6 +15,7 @@
 mod backlog;
 mod clean_stop;
 mod client;
+mod delayed;
 mod disk_full;
 mod drain;
 mod kill;
@@ -51,6 +52,7 @@ const CAMPAIGNS: &[Campaign] = &[
     Campaign { name: "disk-full", about: "no room left on the device", run: disk_full::run },
     Campaign { name: "sync-failure", about: "fdatasync returns EIO", run: sync_failure::run },
     Campaign { name: TOOLKIT, about: "callers and workers under 500 faults of 18 kinds", run: toolkit::run },
+    Campaign { name: "delayed", about: "kill -9 with messages that wait for their time", run: delayed::run },
     Campaign { name: "backlog", about: "kill -9 with 200,000 messages waiting", run: backlog::run },
 ];
 

@@ -386,16 +386,6 @@ impl<'a> Carrier<'a> {
         let make = || Arc::new(Message::copy_of(&view, &self.broker.resident));
         incoming.shared.get_or_insert_with(make).clone()
     }
-
-    /// Memory is short: the message waits in the log, without outliving the process.
-    fn put_aside(&mut self, incoming: &Incoming<'_>) -> Option<Content> {
-        let (view, queue) = (incoming.view, self.queue.store_id(incoming.level));
-        let (head, attributes) = (view.head(), incoming.stamp.encode());
-        let id = self.broker.store.publish(&[queue], true, &attributes, &view.parts(&head)).ok()?;
-        self.batch.logged = true;
-        let place = Place::Log { id, len: view.size_bytes() as u32 };
-        Some(Content::Stored(Stored { id, place, durable: false, cached: None }))
-    }
 }
 
 impl Courier<Arc<ChannelPort>> for Carrier<'_> {
@@ -421,8 +411,20 @@ impl Courier<Arc<ChannelPort>> for Carrier<'_> {
                 Content::Stored(Stored { id, place, durable: true, cached })
             }
             None if has_room => Content::Memory(self.copy(incoming)),
-            None => self.put_aside(incoming).unwrap_or_else(|| Content::Memory(self.copy(incoming))),
+            None => match self.put_aside(incoming) {
+                Some(stored) => Content::Stored(stored),
+                None => Content::Memory(self.copy(incoming)),
+            },
         }
+    }
+
+    fn put_aside(&mut self, incoming: &Incoming<'_>) -> Option<Stored> {
+        let (view, queue) = (incoming.view, self.queue.store_id(incoming.level));
+        let (head, attributes) = (view.head(), incoming.stamp.encode());
+        let id = self.broker.store.publish(&[queue], true, &attributes, &view.parts(&head)).ok()?;
+        self.batch.logged = true;
+        let place = Place::Log { id, len: view.size_bytes() as u32 };
+        Some(Stored { id, place, durable: false, cached: None })
     }
 
     fn read(&self, level: Level, place: Place) -> Result<Vec<u8>, ReadError> {

@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 
 use crate::broker::Broker;
 use crate::port::Batch;
+use crate::settings::QueueKind;
 use crate::vhost::Queue;
 
 type Index = BTreeMap<(u64, QueueId), Weak<Queue>>;
@@ -58,6 +59,10 @@ impl Broker {
     /// Looks at the queues whose deadline has come.
     pub fn meet_deadlines(&self, batch: &mut Batch) {
         for queue in self.deadlines.take_due(batch.now_ms) {
+            if queue.kind == QueueKind::Delays {
+                self.send_on_due(&queue, batch);
+                continue;
+            }
             let now_ms = batch.now_ms;
             let unused = self.with_queue(&queue, batch, |state, _, _| Ok(state.deadline_came(now_ms)));
             // A queue that is gone has no deadlines.

@@ -18,6 +18,7 @@ mod channel;
 mod connection;
 mod deadlines;
 pub mod dedup;
+mod delay;
 mod error;
 pub mod exchange;
 mod feeding;

@@ -18,7 +18,6 @@ use leveret_store::{MessageId, QueueId};
 use leveret_wire::{EncodeError, FieldTable, RawTable};
 
 use crate::dedup::Noted;
-use crate::exchange::ExchangeKind;
 use crate::vhost::{ExchangeSpec, QueueSpec};
 
 const VERSION: u8 = 1;
@@ -180,7 +179,7 @@ fn decode_names(mut rest: &[u8]) -> Option<Vec<&[u8]>> {
 pub(crate) fn encode_exchange(spec: &ExchangeSpec) -> Result<Vec<u8>, EncodeError> {
     let flags =
         flag(spec.durable, DURABLE) | flag(spec.auto_delete, AUTO_DELETE) | flag(spec.internal, INTERNAL);
-    let kind = spec.kind.name().as_bytes();
+    let kind = spec.type_name().as_bytes();
     let mut value = vec![VERSION, flags, kind.len() as u8];
     value.extend_from_slice(kind);
     value.extend_from_slice(&spec.arguments.raw_bytes()?);
@@ -191,12 +190,15 @@ pub(crate) fn encode_exchange(spec: &ExchangeSpec) -> Result<Vec<u8>, EncodeErro
 pub(crate) fn decode_exchange(value: &[u8]) -> Option<ExchangeSpec> {
     let ([VERSION, flags, kind_len], rest) = value.split_first_chunk::<3>()? else { return None };
     let (kind, arguments) = rest.split_at_checked(*kind_len as usize)?;
+    let arguments = decode_arguments(arguments)?;
+    let (kind, delays) = ExchangeSpec::parse_type(std::str::from_utf8(kind).ok()?, &arguments).ok()??;
     Some(ExchangeSpec {
-        kind: ExchangeKind::parse(std::str::from_utf8(kind).ok()?)?,
+        kind,
+        delays,
         durable: flags & DURABLE != 0,
         auto_delete: flags & AUTO_DELETE != 0,
         internal: flags & INTERNAL != 0,
-        arguments: decode_arguments(arguments)?,
+        arguments,
     })
 }
 
@@ -255,7 +257,10 @@ fn flag(set: bool, bit: u8) -> u8 {
 
 #[cfg(test)]
 mod tests {
+    use leveret_wire::FieldValue;
+
     use super::*;
+    use crate::exchange::ExchangeKind;
 
     #[test]
     fn keys_read_back() {
@@ -301,13 +306,17 @@ mod tests {
         }
         let noted = Noted { slot: 3, number: 9, expires_at_ms: 5, key: b"sk"[..].into() };
         assert_eq!(decode_seen(3, &encode_seen(&noted)), Some(noted));
-        let exchange = ExchangeSpec {
-            kind: ExchangeKind::Topic,
-            durable: true,
-            auto_delete: false,
-            internal: true,
-            arguments,
-        };
-        assert_eq!(decode_exchange(&encode_exchange(&exchange).unwrap()), Some(exchange));
+        for delays in [false, true] {
+            let kind = FieldValue::LongString(b"topic".to_vec());
+            let exchange = ExchangeSpec {
+                kind: ExchangeKind::Topic,
+                delays,
+                durable: true,
+                auto_delete: false,
+                internal: true,
+                arguments: FieldTable(vec![("x-delayed-type".into(), kind)]),
+            };
+            assert_eq!(decode_exchange(&encode_exchange(&exchange).unwrap()), Some(exchange));
+        }
     }
 }

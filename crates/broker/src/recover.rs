@@ -16,8 +16,8 @@ use crate::dedup::Deduplicator;
 use crate::error::Refusal;
 use crate::message::ResidentBytes;
 use crate::queue::{
-    Attempts, Content, Entry, Level, Levels, QueueState, Ready, Rule, SeenBefore, Stored, StreamState,
-    number_of, pos_at,
+    Attempts, Content, DelayState, Entry, Level, Levels, QueueState, Ready, Rule, SeenBefore, Stored,
+    StreamState, number_of, pos_at,
 };
 use crate::records::{
     BindingKey, Key, SeenKey, attempts_of, decode_arguments, decode_exchange, decode_queue, decode_seen,
@@ -231,7 +231,10 @@ impl Rebuild {
                 let settings = Settings::of_arguments(kind, &spec.arguments);
                 let life = match kind {
                     QueueKind::Stream => self.stream(id, settings.into()),
-                    QueueKind::Classic | QueueKind::Quorum => self.life(ids, settings.into()),
+                    QueueKind::Delays => self.delays(id),
+                    QueueKind::Classic | QueueKind::Quorum | QueueKind::Delayed => {
+                        self.life(ids, settings.into())
+                    }
                 };
                 let vhost = self.vhosts.get(vhost)?;
                 vhost.add_queue(Queue::new(id, name.as_str().into(), vhost.name.clone(), spec, life));
@@ -279,6 +282,19 @@ impl Rebuild {
         };
         let mut life = Life::Alive(Rule::Stream(StreamState::recovered(settings, segments, first, &logged)));
         if let Some(what) = damage {
+            life.take_offline(what);
+        }
+        life
+    }
+
+    /// The delay queue with this id.
+    fn delays(&mut self, id: QueueId) -> Life {
+        let content = self.content.remove(&id);
+        let (state, unreadable) =
+            content.map(|content| DelayState::recovered(content, &self.store)).unwrap_or_default();
+        let mut life = Life::Alive(Rule::Delays(state));
+        let unreadable = unreadable.map(|damage| damage.to_string());
+        if let Some(what) = self.damaged.get(&id).cloned().or(unreadable) {
             life.take_offline(what);
         }
         life

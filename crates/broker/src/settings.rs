@@ -18,6 +18,10 @@ pub enum QueueKind {
     Quorum,
     /// Keeps what was consumed.
     Stream,
+    /// A classic queue before which messages wait that ask for it.
+    Delayed,
+    /// Where they wait: internal, cannot be declared.
+    Delays,
 }
 
 /// Priorities of a quorum queue, as of RabbitMQ 4.3; higher ones count as the highest.
@@ -31,6 +35,8 @@ impl QueueKind {
         match arguments.get("x-queue-type").and_then(FieldValue::as_str) {
             Some("quorum") => Self::Quorum,
             Some("stream") => Self::Stream,
+            Some("delayed") => Self::Delayed,
+            Some("delays") => Self::Delays,
             _ => Self::Classic,
         }
     }
@@ -41,23 +47,35 @@ impl QueueKind {
             Self::Classic => "classic",
             Self::Quorum => "quorum",
             Self::Stream => "stream",
+            Self::Delayed => "delayed",
+            Self::Delays => "delays",
         }
+    }
+
+    /// Whether it is a classic queue but for what waits before it.
+    pub fn is_classic(self) -> bool {
+        matches!(self, Self::Classic | Self::Delayed)
+    }
+
+    /// Whether a message may have to wait before it can be consumed.
+    pub fn delays(self) -> bool {
+        matches!(self, Self::Delayed | Self::Delays)
     }
 
     /// Whether every message outlives the process, whatever its delivery mode.
     pub fn keeps_transient(self) -> bool {
-        self != Self::Classic
+        !self.is_classic()
     }
 
     /// The highest priority that such a queue distinguishes; higher ones count as this one.
     pub(crate) fn max_level(self, arguments: &FieldTable) -> Level {
         match self {
-            Self::Classic => {
+            Self::Classic | Self::Delayed => {
                 let priority = arguments.get("x-max-priority").and_then(FieldValue::as_i64).unwrap_or(0);
                 Level::try_from(priority).unwrap_or(0)
             }
             Self::Quorum => QUORUM_MAX_LEVEL,
-            Self::Stream => 0,
+            Self::Stream | Self::Delays => 0,
         }
     }
 }

@@ -4,10 +4,9 @@
 //! to learn its new place; the copying and syncing between happens without any lock. This is what bounds
 //! memory (the log's part of a queue is indexed, segments are not) and recovery (only log files are read).
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use leveret_store::{CommitError, LogSpan, ReadError, Segments};
+use leveret_store::{CommitError, LogSpan, ReadError, SegmentTail, Segments};
 
 use crate::broker::Broker;
 use crate::queue::{Level, Settling};
@@ -36,28 +35,56 @@ impl Broker {
         level: Level,
         durable: bool,
     ) -> Result<(), CommitError> {
+        let mut last = None;
+        while let Some(portion) = self.next_portion(queue, span, (level, durable), last.as_ref()) {
+            last = portion.alive.last().copied();
+            self.settle_portion(queue, span, (level, durable), portion)?;
+        }
+        let mut life = queue.lock();
+        let Some(state) = life.content() else { return Ok(()) };
+        match state.segments_mut(level, durable) {
+            Some(segments) => segments.flush_acks(&self.store, span.number),
+            None => Ok(()),
+        }
+    }
+
+    /// What is to be copied next, behind `last`; `None`: no more.
+    fn next_portion(
+        &self,
+        queue: &Queue,
+        span: &LogSpan,
+        (level, durable): (Level, bool),
+        last: Option<&Settling>,
+    ) -> Option<Portion> {
+        let mut life = queue.lock();
+        let state = life.content()?;
+        let alive = state.alive_in(span, level, durable, last);
+        if alive.is_empty() {
+            return None;
+        }
+        let segments = state.segments_mut(level, durable);
+        let segments = segments.get_or_insert_with(|| Segments::new(queue.store_id(level), !durable));
+        Some(Portion { alive, tail: segments.tail() })
+    }
+
+    fn settle_portion(
+        &self,
+        queue: &Queue,
+        span: &LogSpan,
+        (level, durable): (Level, bool),
+        Portion { alive, tail }: Portion,
+    ) -> Result<(), CommitError> {
         let id = queue.store_id(level);
-        let (alive, tail) = match queue.lock().content() {
-            Some(state) => {
-                let alive = state.alive_in(span, level, durable);
-                let segments = state.segments_mut(level, durable);
-                if alive.is_empty() && segments.is_none() {
-                    return Ok(());
-                }
-                (alive, segments.get_or_insert_with(|| Segments::new(id, !durable)).tail())
-            }
-            None => return Ok(()),
-        };
         let mut writer = self.store.block_writer(id, !durable, span.number, &tail);
-        let mut moved = BTreeMap::new();
-        for settling in &alive {
+        let mut moved = Vec::with_capacity(alive.len());
+        for settling in alive {
             match self.store.read(settling.place, id) {
                 Ok(payload) => {
                     let place = writer.push(settling.pos, settling.id, &settling.stamp.encode(), &payload);
-                    moved.insert(settling.id, place);
+                    moved.push((settling, place));
                 }
                 // It stays where it is, in a log file that the store keeps.
-                Err(damage) => give_up(queue, settling, &damage),
+                Err(damage) => give_up(queue, &settling, &damage),
             }
         }
         let blocks = writer.finish()?;
@@ -66,11 +93,14 @@ impl Broker {
         let Some(segments) = state.segments_mut(level, durable) else { return Ok(()) };
         segments.add(blocks);
         state.settled(level, durable, moved);
-        match state.segments_mut(level, durable) {
-            Some(segments) => segments.flush_acks(&self.store, span.number),
-            None => Ok(()),
-        }
+        Ok(())
     }
+}
+
+/// Messages that settle together, and where their queue's segments end.
+struct Portion {
+    alive: Vec<Settling>,
+    tail: SegmentTail,
 }
 
 /// P7: the queue goes offline; the store keeps the log file with the unreadable message when it is retired.

@@ -28,6 +28,16 @@ impl Stamp {
         Self { expires_at_ms, published_at_ms: 0 }
     }
 
+    /// What a delay queue keeps: when the message is to be sent on.
+    pub fn due_at(at_ms: u64) -> Self {
+        Self::counted(at_ms)
+    }
+
+    /// When a delay queue sends it on.
+    pub fn due_ms(&self) -> u64 {
+        self.expires_at_ms
+    }
+
     /// When it expires in a queue that lets messages wait `queue_ttl_ms`: the lower limit wins.
     pub fn expires_at_ms(&self, queue_ttl_ms: Option<u64>) -> u64 {
         match (queue_ttl_ms, self.published_at_ms) {

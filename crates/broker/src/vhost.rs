@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use hashbrown::HashMap;
 use leveret_store::{MetaChange, QueueId};
-use leveret_wire::{FieldTable, RawProperties};
+use leveret_wire::{FieldTable, FieldValue, RawProperties};
 use parking_lot::{Mutex, MutexGuard, RwLock};
 
 use crate::dedup::{Deduplication, Deduplicator};
@@ -41,8 +41,11 @@ pub struct VHost {
 /// What an exchange is declared as.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ExchangeSpec {
-    /// Its type.
+    /// How it routes.
     pub kind: ExchangeKind,
+    /// Messages that ask for it wait before they are routed: the type is `x-delayed-message`, and `kind` its
+    /// `x-delayed-type`.
+    pub delays: bool,
     /// It survives a restart.
     pub durable: bool,
     /// It goes when its last binding goes.
@@ -53,7 +56,34 @@ pub struct ExchangeSpec {
     pub arguments: FieldTable,
 }
 
+/// How the names of internal queues begin in which messages wait for another queue.
+pub(crate) const BEFORE_A_QUEUE: &str = "amq.delayed-queue.";
+
+/// The exchange type that delays, as clients write it.
+pub(crate) const DELAYED_TYPE: &str = "x-delayed-message";
+
 impl ExchangeSpec {
+    /// How an exchange of the named type routes, and whether it delays. `None`: there is no such type.
+    ///
+    /// # Errors
+    /// 406 when an exchange that delays does not say how it routes.
+    pub fn parse_type(name: &str, arguments: &FieldTable) -> Result<Option<(ExchangeKind, bool)>, Refusal> {
+        if name != DELAYED_TYPE {
+            return Ok(ExchangeKind::parse(name).map(|kind| (kind, false)));
+        }
+        match arguments.get("x-delayed-type").and_then(FieldValue::as_str) {
+            Some(kind) if kind != DELAYED_TYPE => Ok(ExchangeKind::parse(kind).map(|kind| (kind, true))),
+            _ => Err(Refusal::precondition(
+                "Invalid argument, 'x-delayed-type' must be an existing exchange type",
+            )),
+        }
+    }
+
+    /// Its type, as clients write it.
+    pub fn type_name(&self) -> &'static str {
+        if self.delays { DELAYED_TYPE } else { self.kind.name() }
+    }
+
     /// Where messages go that this exchange cannot route.
     pub fn alternate(&self) -> Option<String> {
         let value = self.arguments.get("alternate-exchange")?;
@@ -270,12 +300,13 @@ impl Queue {
         }
     }
 
-    /// 403 when it belongs to an exchange: only that may change what is in it.
+    /// 403 when it belongs to an exchange or to another queue: only that may change what is in it.
     pub fn check_not_internal(&self) -> Result<(), Refusal> {
         if !self.spec.internal {
             return Ok(());
         }
-        Err(Refusal::access(format!("{} is internal to its exchange", self.described())))
+        let owner = if self.name.starts_with(BEFORE_A_QUEUE) { "queue" } else { "exchange" };
+        Err(Refusal::access(format!("{} is internal to its {owner}", self.described())))
     }
 
     /// The refusal of somebody else's exclusive queue.
@@ -466,5 +497,12 @@ impl VHost {
 }
 
 fn predeclared(kind: ExchangeKind, internal: bool) -> ExchangeSpec {
-    ExchangeSpec { kind, durable: true, auto_delete: false, internal, arguments: FieldTable::default() }
+    ExchangeSpec {
+        kind,
+        delays: false,
+        durable: true,
+        auto_delete: false,
+        internal,
+        arguments: FieldTable::default(),
+    }
 }

@@ -121,7 +121,8 @@ impl Store {
     /// Publishes, acks and changes of the key/value map that are durable together: after a crash all of them happened
     /// or none.
     ///
-    /// The returned position is that of the last record; durable when `durable()` is greater.
+    /// The returned position is that of the last record; durable when `durable()` is greater. `urgency` says whether
+    /// somebody waits for that.
     ///
     /// # Errors
     /// As for [`Store::publish`]; nothing was appended then.
@@ -130,6 +131,7 @@ impl Store {
         publishes: &[TxPublish<'_>],
         acks: &[(QueueId, Vec<MessageId>)],
         changes: &[MetaChange],
+        urgency: Urgency,
     ) -> Result<(Vec<MessageId>, Position), StoreFailed> {
         let change_payload = meta::encode_changes(changes);
         let change_parts: [&[u8]; 1] = [&change_payload];
@@ -152,7 +154,7 @@ impl Store {
         }
         // As in `meta`: the map changes in the order of the log.
         let mut map = (!changes.is_empty()).then(|| self.meta.lock());
-        let (first, wake_up) = self.append_silently(&records, Urgency::Now)?;
+        let (first, wake_up) = self.append_silently(&records, urgency)?;
         if let Some(map) = &mut map {
             meta::apply(map, changes.iter().cloned());
         }

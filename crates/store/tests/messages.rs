@@ -104,7 +104,7 @@ fn a_transaction_and_meta_changes_are_durable_together() {
         .unwrap();
     store.meta(&[MetaChange::Delete(b"a".to_vec())]).unwrap();
     let tx = TxPublish { queues: &[Q2], attributes: &[0; 16], parts: &[b"sec", b"ond"] };
-    let (ids, position) = store.transaction(&[tx], &[(Q1, vec![first])], &[]).unwrap();
+    let (ids, position) = store.transaction(&[tx], &[(Q1, vec![first])], &[], Urgency::Now).unwrap();
     assert!(ids[0].0 < position);
     assert!(store.commit().unwrap() > position);
     settle_all(&store, &mut [(Q2, (vec![(ids[0], 6)], Segments::new(Q2, false)))].into());

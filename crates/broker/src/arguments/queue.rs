@@ -25,12 +25,12 @@ struct Known {
     is_compared: bool,
 }
 
-const CLASSIC: &[QueueKind] = &[QueueKind::Classic];
+const CLASSIC: &[QueueKind] = &[QueueKind::Classic, QueueKind::Delayed];
 const QUORUM: &[QueueKind] = &[QueueKind::Quorum];
 const STREAM: &[QueueKind] = &[QueueKind::Stream];
 /// Queues whose messages go when they are consumed.
-const WORK: &[QueueKind] = &[QueueKind::Classic, QueueKind::Quorum];
-const ANY: &[QueueKind] = &[QueueKind::Classic, QueueKind::Quorum, QueueKind::Stream];
+const WORK: &[QueueKind] = &[QueueKind::Classic, QueueKind::Delayed, QueueKind::Quorum];
+const ANY: &[QueueKind] = &[QueueKind::Classic, QueueKind::Delayed, QueueKind::Quorum, QueueKind::Stream];
 
 const fn known(key: &'static str, kinds: &'static [QueueKind], check: Check) -> Known {
     Known { key, kinds, check, is_compared: true }

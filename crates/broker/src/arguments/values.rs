@@ -77,7 +77,7 @@ pub(super) fn overflow(value: &FieldValue) -> Result<(), String> {
 pub(super) fn queue_type(value: &FieldValue) -> Result<(), String> {
     long_string(value)?;
     match value.as_str() {
-        Some("classic" | "quorum" | "stream") => Ok(()),
+        Some("classic" | "quorum" | "stream" | "delayed") => Ok(()),
         _ => Err(format!("\"unsupported queue type '{}'\"", bare(value))),
     }
 }

@@ -20,6 +20,7 @@ use leveret_wire::{FieldTable, FieldValue, Properties, RawProperties};
 
 use super::deduplicate::Gate;
 use super::publish::{Copies, Undone};
+use super::routed::Routed;
 use super::settle::ignore_gone;
 use crate::broker::Broker;
 use crate::error::Refusal;
@@ -114,7 +115,8 @@ impl Broker {
         if dead.reason != DeathReason::Rejected {
             queues.retain(|target| !is_cycle(letter.properties, &target.name));
         }
-        match self.enqueue(&queues, &letter, batch) {
+        let routed = Routed::new(&vhost, queues, letter.properties);
+        match self.enqueue(&routed, &letter, batch) {
             Ok(_) if *exchange.name == *BOUNCE_EXCHANGE => Letter::ToCaller,
             Ok(_) => Letter::Taken,
             Err(Undone::NotTaken) => Letter::NotTaken,

@@ -19,17 +19,16 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use leveret_store::{MetaChange, Place, TxPublish};
+use leveret_store::{MetaChange, Urgency};
 use leveret_wire::RawProperties;
 use parking_lot::{Mutex, MutexGuard};
 
-use super::publish::{Arrival, Undone, durable_ids, in_order, is_persistent, ttl_ms};
+use super::publish::{Undone, in_order, is_persistent};
+use super::routed::Routed;
 use crate::broker::Broker;
 use crate::dedup::{Admission, Deduplicator, Verdict};
-use crate::error::Refusal;
 use crate::message::MessageView;
 use crate::port::Batch;
-use crate::stamp::Stamp;
 use crate::vhost::{Exchange, Queue, VHost};
 
 /// The windows of a virtual host, while they judge. Whatever was let in and not [kept](Self::kept) is forgotten when
@@ -190,18 +189,18 @@ impl Broker {
     /// wait for; 0: none.
     pub(crate) fn enqueue_once(
         &self,
-        queues: &[Arc<Queue>],
+        routed: &Routed,
         message: &MessageView<'_>,
         mut gate: Gate<'_>,
         batch: &mut Batch,
     ) -> Result<u64, Undone> {
-        if queues.is_empty() {
+        if routed.is_empty() {
             return Ok(gate.first_position());
         }
         let admitted = 0..gate.mark();
         let position = match admitted.is_empty() {
-            true => self.enqueue(queues, message, batch)?,
-            false => self.enqueue_noted(queues, message, &gate, batch)?,
+            true => self.enqueue(routed, message, batch)?,
+            false => self.enqueue_noted(routed, message, &gate, batch)?,
         };
         gate.kept(admitted, position);
         Ok(position.max(gate.first_position()))
@@ -209,26 +208,17 @@ impl Broker {
 
     fn enqueue_noted(
         &self,
-        queues: &[Arc<Queue>],
+        routed: &Routed,
         message: &MessageView<'_>,
         gate: &Gate<'_>,
         batch: &mut Batch,
     ) -> Result<u64, Undone> {
-        let stamp = Stamp::new(batch.now_ms, ttl_ms(message.properties));
-        let ids = durable_ids(queues, message.properties);
-        if ids.is_empty() {
-            return self.offer(queues, message, &Arrival::unlogged(stamp), batch).map(|()| 0);
-        }
+        let outgoing: Vec<_> = routed.outgoing(*message, batch.now_ms).collect();
         let _in_flight = self.in_flight.read();
-        let _order = in_order(queues.iter());
+        let _order = in_order(outgoing.iter().flat_map(|one| one.queues));
         let (notes, undo) = gate.notes(0..gate.mark(), message.properties);
-        let head = message.head();
-        let (parts, attributes) = (message.parts(&head), stamp.encode());
-        let publish = TxPublish { queues: &ids, attributes: &attributes, parts: &parts };
-        let (ids, position) = self.store.transaction(&[publish], &[], &notes).map_err(Refusal::from)?;
-        batch.logged = true;
-        let place = |id| Place::Log { id, len: message.size_bytes() as u32 };
-        let logged = ids.first().map(|id| (*id, place(*id)));
-        self.offer(queues, message, &Arrival { stamp, logged, undo: &undo }, batch).map(|()| position)
+        let mut logged = self.log_together(outgoing.iter(), &[], &notes, Urgency::Now)?;
+        self.offer_logged(&outgoing, &mut logged, &undo, batch)?;
+        Ok(logged.position)
     }
 }

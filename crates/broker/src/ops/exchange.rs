@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use leveret_store::MetaChange;
-use leveret_wire::FieldTable;
+use leveret_wire::{FieldTable, FieldValue};
 
 use crate::arguments::{inequivalent, same_for_exchange};
 use crate::broker::Broker;
@@ -13,7 +13,7 @@ use crate::error::{Refusal, exchange_in};
 use crate::exchange::{ExchangeKind, check_declaration};
 use crate::records::{Key, encode_exchange};
 use crate::users::Operation;
-use crate::vhost::{Destination, Exchange, ExchangeSpec, VHost};
+use crate::vhost::{DELAYED_TYPE, Destination, Exchange, ExchangeSpec, VHost};
 
 /// `exchange.declare`.
 #[derive(Debug)]
@@ -41,13 +41,14 @@ impl Connection {
         if declare.passive {
             return self.look_up_exchange(&name);
         }
-        let kind = exchange_kind(declare.kind)?;
+        let (kind, delays) = exchange_type(declare.kind, &declare.arguments)?;
         if name.is_empty() {
             return Err(default_exchange());
         }
         self.authorize(Operation::Configure, Resource::Exchange(&name))?;
         let spec = ExchangeSpec {
             kind,
+            delays,
             durable: declare.durable,
             auto_delete: declare.auto_delete,
             internal: declare.internal,
@@ -80,9 +81,10 @@ impl Connection {
             let key = Key::Exchange(self.vhost.name.to_string(), name.to_owned()).encode();
             changes.push(MetaChange::Put(key, encode_exchange(&spec)?));
         }
-        let internal = self.broker.new_internal_queue(&self.vhost, name, &spec, &mut changes)?;
+        let history = self.broker.new_internal_queue(&self.vhost, name, &spec, &mut changes)?;
+        let delay_queue = self.broker.new_delay_queue_of_exchange(&self.vhost, name, &spec, &mut changes)?;
         self.broker.log_meta(&changes)?;
-        if let Some(queue) = internal {
+        for queue in history.into_iter().chain(delay_queue) {
             self.vhost.add_queue(queue);
         }
         self.vhost.add_exchange(name, spec);
@@ -136,14 +138,13 @@ impl Broker {
         vhost.remove_exchange(&exchange.name);
         let internal = self.remove_internal_queue(vhost, exchange, &mut changes);
         changes.extend(vhost.close_window(exchange.deduplicator.as_ref()));
+        let delay_queue = self.remove_delay_queue_of_exchange(vhost, exchange, &mut changes);
         for (destination, key, arguments) in exchange.bindings.write().drain() {
             changes.extend(super::bind::deletion(vhost, exchange, &destination, &key, &arguments));
         }
         self.remove_destination(vhost, &Destination::Exchange(exchange.clone()), &mut changes)?;
         self.log_meta(&changes)?;
-        if let Some(queue) = internal {
-            self.drop_files(&queue);
-        }
+        internal.into_iter().chain(delay_queue).for_each(|queue| self.drop_files(&queue));
         Ok(())
     }
 
@@ -173,10 +174,14 @@ impl Broker {
     }
 }
 
-fn exchange_kind(name: &str) -> Result<ExchangeKind, Refusal> {
+fn exchange_type(name: &str, arguments: &FieldTable) -> Result<(ExchangeKind, bool), Refusal> {
     let refused = if name.is_empty() { "invalid" } else { "unknown" };
-    ExchangeKind::parse(name)
-        .ok_or_else(|| Refusal::precondition(format!("{refused} exchange type '{name}'")))
+    let unknown = || {
+        let delayed = arguments.get("x-delayed-type").and_then(FieldValue::as_str);
+        let name = delayed.filter(|_| name == DELAYED_TYPE).unwrap_or(name);
+        Refusal::precondition(format!("{refused} exchange type '{name}'"))
+    };
+    ExchangeSpec::parse_type(name, arguments)?.ok_or_else(unknown)
 }
 
 /// The refusal of anything that would change the default exchange.
@@ -194,7 +199,8 @@ fn same_exchange(existing: &Exchange, spec: &ExchangeSpec, vhost: &VHost) -> Res
     };
     let flag =
         |key: &str, received: bool, current: bool| check(key, &received.to_string(), &current.to_string());
-    check("type", spec.kind.name(), current.kind.name())?;
+    check("type", spec.type_name(), current.type_name())?;
+    check("x-delayed-type", spec.kind.name(), current.kind.name())?;
     flag("durable", spec.durable, current.durable)?;
     flag("auto_delete", spec.auto_delete, current.auto_delete)?;
     flag("internal", spec.internal, current.internal)?;

@@ -16,6 +16,7 @@ use leveret_wire::{FieldValue, RawProperties};
 
 use super::deduplicate::Gate;
 use super::publish::{Copies, Undone};
+use super::routed::Routed;
 use crate::broker::Broker;
 use crate::error::Refusal;
 use crate::message::Message;
@@ -111,7 +112,7 @@ impl Broker {
                 vhost.route(exchange, view, &Copies::default(), &mut Gate::open())
             }
         };
-        match self.enqueue(&queues, &view, batch) {
+        match self.enqueue(&Routed::new(vhost, queues, view.properties), &view, batch) {
             // A full queue refuses a message of the past as it refuses any other; there is nobody to tell.
             Ok(_) | Err(Undone::NotTaken) => Ok(()),
             Err(Undone::Refused(refusal)) => Err(refusal),

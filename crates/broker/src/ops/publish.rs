@@ -16,6 +16,8 @@ use parking_lot::MutexGuard;
 
 use super::deduplicate::Gate;
 use super::reply_to::{REPLY_TO, is_reply_to};
+use super::routed::{Routed, only_remembers};
+use super::together::Outgoing;
 use crate::arguments::expiry;
 use crate::broker::{Broker, Carrier, Logged, quarantine};
 use crate::channel::{Channel, Mode};
@@ -48,30 +50,6 @@ pub struct Route {
     queues: Arc<[Arc<Queue>]>,
     /// Of the topology and of the users.
     versions: (u64, u64),
-}
-
-/// Where a message goes.
-#[derive(Debug, Default)]
-pub(crate) struct Routed {
-    /// The queues, each once.
-    pub(crate) queues: Arc<[Arc<Queue>]>,
-    /// What replaces its properties, when receivers must not see all of them (`BCC`).
-    properties: Option<Vec<u8>>,
-}
-
-impl Routed {
-    /// Whether no consumer will ever see the message through one of these queues.
-    fn reaches_nobody(&self) -> bool {
-        self.queues.iter().all(|queue| queue.spec.internal)
-    }
-
-    /// The message as its receivers see it.
-    pub(crate) fn visible<'a>(&'a self, message: &MessageView<'a>) -> MessageView<'a> {
-        match &self.properties {
-            Some(bytes) => MessageView { properties: RawProperties::from_validated(bytes), ..*message },
-            None => *message,
-        }
-    }
 }
 
 /// What a message's headers add to its routing.
@@ -126,10 +104,7 @@ impl Channel {
             return self.publish_once(publish, batch);
         }
         let routed = self.route_or_return(publish, &mut Gate::open(), batch)?;
-        if routed.queues.is_empty() {
-            return Ok(0);
-        }
-        self.connection.broker.enqueue(&routed.queues, &routed.visible(&publish.message), batch)
+        self.connection.broker.enqueue(&routed, &publish.message, batch)
     }
 
     /// The same where duplicates may have to be dropped: they count as taken.
@@ -137,8 +112,7 @@ impl Channel {
         let vhost = self.connection.vhost.clone();
         let mut gate = Gate::of(&vhost, batch.now_ms);
         let routed = self.route_or_return(publish, &mut gate, batch)?;
-        let message = routed.visible(&publish.message);
-        self.connection.broker.enqueue_once(&routed.queues, &message, gate, batch)
+        self.connection.broker.enqueue_once(&routed, &publish.message, gate, batch)
     }
 
     /// Finds the queues, or sends the message back if it asked for that. A direct reply is handed over at once.
@@ -163,13 +137,14 @@ impl Channel {
             self.port.returned(ReplyCode::NO_ROUTE, message, batch);
         }
         if publish.immediate && !routed.reaches_nobody() {
-            let takes = |queue: &&Arc<Queue>| queue.spec.internal || has_taker(queue);
+            let takes = |queue: &&Arc<Queue>| only_remembers(queue) || has_taker(queue);
             routed.queues = routed.queues.iter().filter(takes).cloned().collect();
             gate.forget_all_but(&routed.queues);
             if routed.reaches_nobody() {
                 self.port.returned(ReplyCode::NO_CONSUMERS, message, batch);
             }
         }
+        routed.set_aside_delayed(&self.connection.vhost, message.properties);
         self.connection.broker.count_published(&self.connection.vhost.name, message, &routed.queues, batch);
         Ok(routed)
     }
@@ -183,7 +158,7 @@ impl Channel {
         let exchange = self.target(message, copies)?;
         let queues = self.connection.vhost.route(&exchange, *message, copies, gate).into();
         let properties = if copies.bcc.is_empty() { None } else { Some(without_bcc(message.properties)?) };
-        Ok(Routed { queues, properties })
+        Ok(Routed { properties, ..Routed::to(queues) })
     }
 
     /// The route of the last publish, if this is the same, else a new one.
@@ -195,7 +170,7 @@ impl Channel {
             && *route.exchange == *message.exchange
             && route.routing_key == message.routing_key
         {
-            return Ok(Routed { queues: route.queues.clone(), properties: None });
+            return Ok(Routed::to(route.queues.clone()));
         }
         let exchange = self.target(message, &Copies::default())?;
         let queues: Arc<[_]> =
@@ -208,7 +183,7 @@ impl Channel {
             queues: queues.clone(),
             versions,
         });
-        Ok(Routed { queues, properties: None })
+        Ok(Routed::to(queues))
     }
 
     /// The exchange that a message is published to, if this user may do that with these keys.
@@ -286,24 +261,32 @@ impl From<Refusal> for Undone {
 }
 
 impl Broker {
-    /// Logs a message if it has to outlive the process, and gives it to its queues. Answers the position in the
-    /// log that a confirm has to wait for; 0: none.
+    /// Gives a message to its queues. Answers the position in the log that a confirm has to wait for; 0: none.
     pub(crate) fn enqueue(
         &self,
-        queues: &[Arc<Queue>],
+        routed: &Routed,
         message: &MessageView<'_>,
         batch: &mut Batch,
     ) -> Result<u64, Undone> {
-        let stamp = Stamp::new(batch.now_ms, ttl_ms(message.properties));
-        let persistent = is_persistent(message.properties);
-        if !queues.iter().any(|queue| queue.logs(persistent)) {
-            return self.offer(queues, message, &Arrival::unlogged(stamp), batch).map(|()| 0);
+        let mut position = Ok(0);
+        for one in routed.outgoing(*message, batch.now_ms) {
+            let enqueued = self.enqueue_one(&one, batch);
+            position = position.and_then(|before: u64| Ok(before.max(enqueued?)));
+        }
+        position
+    }
+
+    /// Logs a message if it has to outlive the process, and offers it to its queues.
+    fn enqueue_one(&self, outgoing: &Outgoing<'_>, batch: &mut Batch) -> Result<u64, Undone> {
+        let Outgoing { message, queues, stamp } = outgoing;
+        if !outgoing.is_logged() {
+            return self.offer(queues, message, &Arrival::unlogged(*stamp), batch).map(|()| 0);
         }
         let _in_flight = self.in_flight.read();
         let _order = in_order(queues.iter());
-        let logged = self.log(queues, message, stamp)?;
+        let logged = self.log(queues, message, *stamp)?;
         batch.logged = true;
-        let arrival = Arrival { stamp, logged: Some(logged), undo: &[] };
+        let arrival = Arrival { stamp: *stamp, logged: Some(logged), undo: &[] };
         self.offer(queues, message, &arrival, batch).map(|()| logged.0.0)
     }
 
@@ -438,6 +421,10 @@ impl VHost {
             queues.extend(queue.clone());
             return queue.is_some();
         }
+        if let Some(queue) = self.delay_queue_of(exchange, properties) {
+            queues.push(queue);
+            return true;
+        }
         let mut found = false;
         exchange.bindings.read().route(key, properties, &mut |destination| {
             found = true;
@@ -456,6 +443,7 @@ impl Exchange {
         let leads_on = |destination: &Destination| matches!(destination, Destination::Exchange(_));
         self.spec.kind.varies()
             || self.deduplicator.is_some()
+            || self.spec.delays
             || self.alternate.is_some()
             || !self.name.is_empty()
                 && self.bindings.read().iter().any(|(destination, ..)| leads_on(destination))
@@ -493,7 +481,7 @@ fn routing_keys(header: &str, value: Option<FieldValue>) -> Result<Vec<String>, 
     }
 }
 
-fn without_bcc(properties: RawProperties<'_>) -> Result<Vec<u8>, Refusal> {
+pub(crate) fn without_bcc(properties: RawProperties<'_>) -> Result<Vec<u8>, Refusal> {
     let mut properties = properties.to_properties();
     if let Some(headers) = &mut properties.headers {
         headers.remove("BCC");

@@ -16,7 +16,7 @@ use crate::connection::{Connection, Resource};
 use crate::dedup;
 use crate::error::{Refusal, queue_in};
 use crate::port::Batch;
-use crate::queue::{Courier, QueueState, Rule, StreamState};
+use crate::queue::{Courier, Rule};
 use crate::records::{Key, attempts_of, encode_queue};
 use crate::settings::{QueueKind, Settings};
 use crate::users::Operation;
@@ -94,11 +94,12 @@ impl Channel {
         let Some(queue) = connection.vhost.queue(&name) else { return Ok(0) };
         queue.check_owner(connection.port.id)?;
         queue.check_not_internal()?;
+        let delayed = connection.vhost.delayed_len(&queue);
         if let Life::Alive(state) = &*queue.lock() {
             if if_unused && state.consumer_count() > 0 {
                 return Err(Refusal::precondition(format!("{} in use", queue.described())));
             }
-            if if_empty && state.ready_len() > 0 {
+            if if_empty && state.ready_len() + delayed > 0 {
                 return Err(Refusal::precondition(format!("{} not empty", queue.described())));
             }
         }
@@ -139,7 +140,9 @@ impl Connection {
         let exclusive = spec.owner.is_some();
         let mut changes = Vec::new();
         let queue = self.broker.new_queue(&self.vhost, name, spec, &mut changes)?;
+        let delay_queue = self.broker.new_delay_queue_of(&self.vhost, &queue, &mut changes)?;
         self.broker.log_meta(&changes)?;
+        delay_queue.into_iter().for_each(|queue| self.vhost.add_queue(queue));
         self.vhost.add_queue(queue.clone());
         if exclusive {
             self.owns(queue.clone());
@@ -178,11 +181,7 @@ impl Broker {
             changes.push(MetaChange::Put(key, encode_queue(id, &spec)?));
         }
         let settings = Settings::of_arguments(kind, &spec.arguments);
-        let rule = match kind {
-            QueueKind::Stream => Rule::Stream(StreamState::new(settings.into())),
-            QueueKind::Classic | QueueKind::Quorum => Rule::Work(QueueState::new(settings.into())),
-        };
-        let life = Life::Alive(rule);
+        let life = Life::Alive(Rule::new(kind, settings.into()));
         Ok(Queue::new(id, name.into(), vhost.name.clone(), spec, life))
     }
 
@@ -230,7 +229,9 @@ impl Broker {
         }
         changes.extend(vhost.close_window(queue.deduplicator.as_ref()));
         self.remove_destination(vhost, &Destination::Queue(queue.clone()), &mut changes)?;
+        let delay_queue = self.remove_delay_queue_of(vhost, queue, &mut changes);
         self.log_meta(&changes)?;
+        delay_queue.iter().for_each(|queue| self.drop_files(queue));
         batch.urgent |= !changes.is_empty();
         let Life::Alive(mut state) = life else { return Ok(0) };
         if queue.spec.durable || state.has_put_aside() {
@@ -294,7 +295,7 @@ fn check_properties(
     described: &str,
     is_generated: bool,
 ) -> Result<(), Refusal> {
-    if kind == QueueKind::Classic {
+    if kind.is_classic() {
         return Ok(());
     }
     if is_generated {

@@ -7,18 +7,18 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use leveret_store::{MessageId, MetaChange, Place, QueueId, TxPublish};
+use leveret_store::{MessageId, MetaChange, QueueId, Urgency};
 
 use super::deduplicate::Gate;
-use super::publish::{Arrival, Publish, Routed, Undone, durable_ids, in_order, is_persistent, ttl_ms};
+use super::publish::{Publish, Undone, in_order};
+use super::routed::Routed;
 use super::settle::Settlement;
+use super::together::Outgoing;
 use crate::channel::{Channel, Mode};
 use crate::error::Refusal;
-use crate::message::{Message, MessageView};
+use crate::message::Message;
 use crate::port::{Batch, Outstanding};
 use crate::queue::Ended;
-use crate::stamp::Stamp;
-use crate::vhost::Queue;
 
 /// What waits for a commit.
 #[derive(Debug, Default)]
@@ -106,22 +106,21 @@ impl Channel {
     ) -> Result<u64, Refusal> {
         let broker = self.connection.broker.clone();
         let mut routes = Vec::new();
-        let routed = self.route_all(&transaction.publishes, &mut routes, &mut gate, batch)?;
-        let _order = in_order(routed.iter().flat_map(|one| one.queues));
-        let (ids, position) = self.log_transaction(&routed, &transaction.settled)?;
-        let mut ids = ids.into_iter();
-        for one in &routed {
-            let logged = one.is_logged().then(|| ids.next()).flatten();
-            let logged = logged.map(|id| (id, Place::Log { id, len: one.message.size_bytes() as u32 }));
+        let leaving = self.route_all(&transaction.publishes, &mut routes, &mut gate, batch)?;
+        let outgoing = || leaving.iter().flat_map(|one| &one.outgoing);
+        let _order = in_order(outgoing().flat_map(|one| one.queues));
+        let notes: Vec<_> = leaving.iter().flat_map(Leaving::logged_notes).cloned().collect();
+        let acknowledged = acknowledged(&transaction.settled);
+        let mut logged = broker.log_together(outgoing(), &acknowledged, &notes, Urgency::Now)?;
+        for one in &leaving {
             // A damaged queue cannot take its part; the others have theirs, as with any fan-out.
-            let arrival = Arrival { stamp: one.stamp, logged, undo: &one.undo };
-            match broker.offer(one.queues, &one.message, &arrival, batch) {
-                Ok(()) => gate.kept(one.admitted.clone(), position),
+            match broker.offer_logged(&one.outgoing, &mut logged, &one.undo, batch) {
+                Ok(()) => gate.kept(one.admitted.clone(), logged.position),
                 Err(Undone::NotTaken) => {}
                 Err(Undone::Refused(refusal)) => return Err(refusal),
             }
         }
-        Ok(position.max(gate.first_position()))
+        Ok(logged.position.max(gate.first_position()))
     }
 
     fn commit_settlements(
@@ -169,52 +168,25 @@ impl Channel {
             let first = gate.mark();
             let routed = self.route_or_return(&publish, gate, batch)?;
             let admitted = first..gate.mark();
-            if routed.queues.is_empty() {
+            if routed.is_empty() {
                 gate.forget(admitted.clone());
             }
             routes.push((routed, admitted));
         }
         let now_ms = batch.now_ms;
         let leaving = |(waiting, (routed, admitted)): (&'a Waiting, &'a (Routed, Range<usize>))| {
-            let message = routed.visible(&waiting.message.view());
-            let stamp = Stamp::new(now_ms, ttl_ms(waiting.message.view().properties));
+            let message = waiting.message.view();
             let (notes, undo) = gate.notes(admitted.clone(), message.properties);
-            Leaving { message, queues: &routed.queues, stamp, admitted: admitted.clone(), notes, undo }
+            let outgoing = routed.outgoing(message, now_ms).collect();
+            Leaving { outgoing, admitted: admitted.clone(), notes, undo }
         };
         Ok(publishes.iter().zip(routes.iter()).map(leaving).collect())
-    }
-
-    fn log_transaction(
-        &self,
-        leaving: &[Leaving<'_>],
-        settled: &[(Vec<Outstanding>, Settlement)],
-    ) -> Result<(Vec<MessageId>, u64), Refusal> {
-        let acks = acknowledged(settled);
-        let logged: Vec<_> = leaving.iter().filter(|one| one.is_logged()).collect();
-        if logged.is_empty() && acks.is_empty() {
-            return Ok((Vec::new(), 0));
-        }
-        let queues: Vec<Vec<QueueId>> =
-            logged.iter().map(|one| durable_ids(one.queues, one.message.properties)).collect();
-        let payloads: Vec<Vec<u8>> = logged.iter().map(|one| one.message.to_payload()).collect();
-        let stamps: Vec<_> = logged.iter().map(|one| one.stamp.encode()).collect();
-        let parts: Vec<[&[u8]; 1]> = payloads.iter().map(|payload| [payload.as_slice()]).collect();
-        let publishes: Vec<TxPublish<'_>> = queues
-            .iter()
-            .zip(&stamps)
-            .zip(&parts)
-            .map(|((queues, attributes), parts)| TxPublish { queues, attributes, parts })
-            .collect();
-        let notes: Vec<MetaChange> = logged.iter().flat_map(|one| one.notes.iter().cloned()).collect();
-        Ok(self.connection.broker.store.transaction(&publishes, &acks, &notes)?)
     }
 }
 
 /// A message of a transaction on its way to its queues.
 struct Leaving<'a> {
-    message: MessageView<'a>,
-    queues: &'a [Arc<Queue>],
-    stamp: Stamp,
+    outgoing: Vec<Outgoing<'a>>,
     /// What windows have let in of it.
     admitted: Range<usize>,
     notes: Vec<MetaChange>,
@@ -222,9 +194,10 @@ struct Leaving<'a> {
 }
 
 impl Leaving<'_> {
-    fn is_logged(&self) -> bool {
-        let persistent = is_persistent(self.message.properties);
-        self.queues.iter().any(|queue| queue.logs(persistent))
+    /// What the log has to know together with it, if it is logged.
+    fn logged_notes(&self) -> impl Iterator<Item = &MetaChange> {
+        let is_logged = self.outgoing.iter().any(Outgoing::is_logged);
+        self.notes.iter().filter(move |_| is_logged)
     }
 }
 

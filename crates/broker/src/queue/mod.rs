@@ -12,6 +12,8 @@
 
 mod attempts;
 mod consumers;
+mod courier;
+mod delays;
 mod dying;
 mod entry;
 mod levels;
@@ -32,6 +34,8 @@ use leveret_store::{MessageId, Place, ReadError, Store};
 pub use attempts::Attempts;
 use attempts::Returned;
 pub use consumers::{Consumer, ConsumerKey, Consumers};
+pub use courier::{Courier, Handed};
+pub use delays::{DelayState, Due, Leaving};
 use dying::Dying;
 pub use entry::{Aftermath, Content, Dead, DeathReason, Ended, Entry, Incoming, Note, Pos, Stored};
 pub use levels::{Level, Levels, level_of, number_of, pos_at};
@@ -42,54 +46,9 @@ pub use rule::Rule;
 pub use settle::Settling;
 pub use stream::StreamState;
 
-use crate::message::{Message, MessageView, ResidentBytes};
+use crate::message::{Message, MessageView};
 use crate::settings::Settings;
 use crate::stamp::NEVER_MS;
-
-/// What happened when a message was handed to a consumer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Handed {
-    /// It took it and can take more.
-    Taken,
-    /// It took it and has no room for another; it will be resumed.
-    TakenLast,
-    /// It had no room, nothing was handed over; it will be resumed.
-    NoRoom,
-}
-
-/// What a queue needs from outside while it works.
-pub trait Courier<P> {
-    /// Hands a message to a consumer. `pos` names it in a later settlement.
-    fn deliver(
-        &mut self,
-        consumer: &Consumer<P>,
-        key: ConsumerKey,
-        pos: Pos,
-        redelivered: bool,
-        message: MessageView<'_>,
-    ) -> Handed;
-
-    /// Decides where a message is kept that `waits` for a consumer, or is with one and unacknowledged.
-    fn keep(&mut self, incoming: &mut Incoming<'_>, waits: bool) -> Content;
-
-    /// Reads a stored message of this queue.
-    fn read(&self, level: Level, place: Place) -> Result<Vec<u8>, ReadError>;
-
-    /// Where segments are read.
-    fn store(&self) -> &Store;
-
-    /// Whether a message that names its caller goes back to it when this queue gives it up.
-    fn bounces(&self) -> bool;
-
-    /// Whether a request's caller is gone.
-    fn is_orphan(&self, message: &MessageView<'_>) -> bool;
-
-    /// Milliseconds since 1970.
-    fn now_ms(&self) -> u64;
-
-    /// The count of octets in memory.
-    fn resident(&self) -> &ResidentBytes;
-}
 
 /// A message fetched by `basic.get`.
 #[derive(Debug)]

@@ -3,15 +3,21 @@
 //! Each kind is a state machine of its own; this is where they meet, so that no operation asks for the kind.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use leveret_store::{LogSpan, MessageId, Place, ReadError, Segments, Store};
 
 use super::consumers::{Consumer, ConsumerKey};
+use super::delays::DelayState;
 use super::entry::{Aftermath, Ended, Incoming, Pos};
 use super::levels::Level;
 use super::ready::SeenBefore;
 use super::stream::StreamState;
 use super::{Courier, Fetched, QueueState, Settling};
+use crate::settings::{QueueKind, Settings};
+
+/// Delayed messages that settle together: how long their queue is locked, and how much memory that takes.
+const SETTLING_DELAYED_MAX: usize = 8192;
 
 /// The rule of one queue. `P` is how messages reach a consumer.
 #[derive(Debug)]
@@ -20,9 +26,22 @@ pub enum Rule<P> {
     Work(QueueState<P>),
     /// Messages stay when they are read.
     Stream(StreamState<P>),
+    /// Messages go when their time has come. Nobody consumes.
+    Delays(DelayState),
 }
 
 impl<P: Clone> Rule<P> {
+    /// A new queue.
+    pub fn new(kind: QueueKind, settings: Arc<Settings>) -> Self {
+        match kind {
+            QueueKind::Classic | QueueKind::Quorum | QueueKind::Delayed => {
+                Self::Work(QueueState::new(settings))
+            }
+            QueueKind::Stream => Self::Stream(StreamState::new(settings)),
+            QueueKind::Delays => Self::Delays(DelayState::default()),
+        }
+    }
+
     /// A message arrives; see [`QueueState::publish`].
     pub fn publish(
         &mut self,
@@ -33,6 +52,7 @@ impl<P: Clone> Rule<P> {
         match self {
             Self::Work(state) => state.publish(incoming, courier, aftermath),
             Self::Stream(state) => publish_to_stream(state, incoming, courier),
+            Self::Delays(state) => Ok(state.publish(incoming, courier)),
         }
     }
 
@@ -45,6 +65,7 @@ impl<P: Clone> Rule<P> {
         match self {
             Self::Work(state) => state.pump(courier, aftermath),
             Self::Stream(state) => state.trim(courier.now_ms(), courier.store()),
+            Self::Delays(_) => Ok(()),
         }
     }
 
@@ -57,7 +78,7 @@ impl<P: Clone> Rule<P> {
     ) -> Result<Option<Fetched>, ReadError> {
         match self {
             Self::Work(state) => state.fetch(no_ack, courier, aftermath),
-            Self::Stream(_) => Ok(None),
+            Self::Stream(_) | Self::Delays(_) => Ok(None),
         }
     }
 
@@ -69,6 +90,7 @@ impl<P: Clone> Rule<P> {
                 state.released(pos);
                 None
             }
+            Self::Delays(_) => None,
         }
     }
 
@@ -85,6 +107,7 @@ impl<P: Clone> Rule<P> {
                 state.released(pos);
                 Ok(())
             }
+            Self::Delays(_) => Ok(()),
         }
     }
 
@@ -102,6 +125,7 @@ impl<P: Clone> Rule<P> {
                 state.released(pos);
                 Ok(())
             }
+            Self::Delays(_) => Ok(()),
         }
     }
 
@@ -109,7 +133,7 @@ impl<P: Clone> Rule<P> {
     pub fn buried(&mut self, pos: Pos, was_taken: bool, now_ms: u64) -> Option<Ended> {
         match self {
             Self::Work(state) => state.buried(pos, was_taken, now_ms),
-            Self::Stream(_) => None,
+            Self::Stream(_) | Self::Delays(_) => None,
         }
     }
 
@@ -117,7 +141,7 @@ impl<P: Clone> Rule<P> {
     pub fn would_end(&self, pos: Pos) -> Option<Ended> {
         match self {
             Self::Work(state) => state.would_end(pos),
-            Self::Stream(_) => None,
+            Self::Stream(_) | Self::Delays(_) => None,
         }
     }
 
@@ -126,6 +150,7 @@ impl<P: Clone> Rule<P> {
         match self {
             Self::Work(state) => state.purge(),
             Self::Stream(_) => 0,
+            Self::Delays(state) => state.purge(),
         }
     }
 
@@ -134,6 +159,7 @@ impl<P: Clone> Rule<P> {
         match self {
             Self::Work(state) => state.add_consumer(consumer),
             Self::Stream(state) => state.add_consumer(consumer),
+            Self::Delays(_) => 0, // it refuses consumers, so this names none
         }
     }
 
@@ -142,6 +168,7 @@ impl<P: Clone> Rule<P> {
         match self {
             Self::Work(state) => state.remove_consumer(key),
             Self::Stream(state) => state.remove_consumer(key),
+            Self::Delays(_) => None,
         }
     }
 
@@ -150,6 +177,7 @@ impl<P: Clone> Rule<P> {
         match self {
             Self::Work(state) => state.remove_consumers(),
             Self::Stream(state) => state.remove_consumers(),
+            Self::Delays(_) => Vec::new(),
         }
     }
 
@@ -158,6 +186,7 @@ impl<P: Clone> Rule<P> {
         match self {
             Self::Work(state) => state.resume(key),
             Self::Stream(state) => state.resume(key),
+            Self::Delays(_) => {}
         }
     }
 
@@ -166,6 +195,7 @@ impl<P: Clone> Rule<P> {
         match self {
             Self::Work(state) => state.consumers().len(),
             Self::Stream(state) => state.consumer_count(),
+            Self::Delays(_) => 0,
         }
     }
 
@@ -174,6 +204,7 @@ impl<P: Clone> Rule<P> {
         match self {
             Self::Work(state) => state.consumers().contains(key),
             Self::Stream(state) => state.has_consumer(key),
+            Self::Delays(_) => false,
         }
     }
 
@@ -182,6 +213,7 @@ impl<P: Clone> Rule<P> {
         match self {
             Self::Work(state) => state.consumers().refuses(exclusive),
             Self::Stream(_) => false,
+            Self::Delays(_) => true,
         }
     }
 
@@ -189,7 +221,7 @@ impl<P: Clone> Rule<P> {
     pub fn is_abandoned(&self) -> bool {
         match self {
             Self::Work(state) => state.is_abandoned(),
-            Self::Stream(_) => false,
+            Self::Stream(_) | Self::Delays(_) => false,
         }
     }
 
@@ -198,6 +230,7 @@ impl<P: Clone> Rule<P> {
         match self {
             Self::Work(state) => state.has_taker(),
             Self::Stream(_) => true,
+            Self::Delays(_) => false,
         }
     }
 
@@ -206,6 +239,7 @@ impl<P: Clone> Rule<P> {
         match self {
             Self::Work(state) => state.ready_len(),
             Self::Stream(state) => state.len(),
+            Self::Delays(state) => state.len(),
         }
     }
 
@@ -214,6 +248,7 @@ impl<P: Clone> Rule<P> {
         match self {
             Self::Work(state) => state.unacked_len(),
             Self::Stream(state) => state.in_flight(),
+            Self::Delays(_) => 0,
         }
     }
 
@@ -222,6 +257,7 @@ impl<P: Clone> Rule<P> {
         match self {
             Self::Work(state) => state.ready_bytes(),
             Self::Stream(state) => state.size_bytes(),
+            Self::Delays(state) => state.size_bytes(),
         }
     }
 
@@ -230,6 +266,7 @@ impl<P: Clone> Rule<P> {
         match self {
             Self::Work(state) => state.new_deadline_ms(store),
             Self::Stream(state) => state.new_deadline_ms(store),
+            Self::Delays(state) => state.new_deadline_ms(),
         }
     }
 
@@ -241,6 +278,10 @@ impl<P: Clone> Rule<P> {
                 state.deadline_came();
                 false
             }
+            Self::Delays(state) => {
+                state.deadline_came();
+                false
+            }
         }
     }
 
@@ -248,7 +289,7 @@ impl<P: Clone> Rule<P> {
     pub fn used(&mut self, now_ms: u64) {
         match self {
             Self::Work(state) => state.used(now_ms),
-            Self::Stream(_) => {}
+            Self::Stream(_) | Self::Delays(_) => {}
         }
     }
 
@@ -257,6 +298,7 @@ impl<P: Clone> Rule<P> {
         match self {
             Self::Work(state) => state.unacked_ids(level),
             Self::Stream(_) => Vec::new(),
+            Self::Delays(state) => state.leaving_ids(),
         }
     }
 
@@ -264,7 +306,7 @@ impl<P: Clone> Rule<P> {
     pub fn levels(&self) -> BTreeSet<Level> {
         match self {
             Self::Work(state) => state.levels(),
-            Self::Stream(_) => BTreeSet::from([0]),
+            Self::Stream(_) | Self::Delays(_) => BTreeSet::from([0]),
         }
     }
 
@@ -272,24 +314,36 @@ impl<P: Clone> Rule<P> {
     pub fn seen_before(&self, level: Level) -> SeenBefore {
         match self {
             Self::Work(state) => state.seen_before(level),
-            Self::Stream(_) => SeenBefore::default(),
+            Self::Stream(_) | Self::Delays(_) => SeenBefore::default(),
         }
     }
 
-    /// What of a level lives in one log file, in the queue's order.
-    pub fn alive_in(&mut self, span: &LogSpan, level: Level, durable: bool) -> Vec<Settling> {
+    /// What of a level lives in one log file, in the queue's order; perhaps a portion of it, and `after` says what the
+    /// last one ended with. An empty one is the last.
+    pub fn alive_in(
+        &mut self,
+        span: &LogSpan,
+        level: Level,
+        durable: bool,
+        after: Option<&Settling>,
+    ) -> Vec<Settling> {
         match self {
+            Self::Work(_) if after.is_some() => Vec::new(),
             Self::Work(state) => state.alive_in(span, level, durable),
-            Self::Stream(state) if durable => state.alive_in(span),
+            Self::Stream(state) if durable && after.is_none() => state.alive_in(span),
             Self::Stream(_) => Vec::new(),
+            Self::Delays(state) => {
+                state.alive_in(span, durable, after.map(Settling::due), SETTLING_DELAYED_MAX)
+            }
         }
     }
 
-    /// What [`Self::alive_in`] answered has been copied to `moved` and is in the segments now.
-    pub fn settled(&mut self, level: Level, durable: bool, moved: BTreeMap<MessageId, Place>) {
+    /// What [`Self::alive_in`] answered has been copied and is in the segments now.
+    pub fn settled(&mut self, level: Level, durable: bool, moved: Vec<(Settling, Place)>) {
         match self {
-            Self::Work(state) => state.settled(level, durable, moved),
-            Self::Stream(state) => state.settled(&moved),
+            Self::Work(state) => state.settled(level, durable, by_id(moved)),
+            Self::Stream(state) => state.settled(&by_id(moved)),
+            Self::Delays(state) => state.settled(durable, moved),
         }
     }
 
@@ -298,6 +352,7 @@ impl<P: Clone> Rule<P> {
         match self {
             Self::Work(state) => state.has_put_aside(),
             Self::Stream(_) => false,
+            Self::Delays(state) => state.has_put_aside(),
         }
     }
 
@@ -306,13 +361,14 @@ impl<P: Clone> Rule<P> {
         match self {
             Self::Work(state) => state.segments_mut(level, durable),
             Self::Stream(state) => state.segments_mut(durable),
+            Self::Delays(state) => state.segments_mut(durable),
         }
     }
 
     /// The rule of a stream, for what only streams do.
     pub fn stream(&mut self) -> Option<&mut StreamState<P>> {
         match self {
-            Self::Work(_) => None,
+            Self::Work(_) | Self::Delays(_) => None,
             Self::Stream(state) => Some(state),
         }
     }
@@ -328,4 +384,8 @@ fn publish_to_stream<P: Clone>(
     let size_bytes = incoming.view.size_bytes() as u32;
     state.append((id, size_bytes), incoming.stamp.published_at_ms, courier.store())?;
     Ok(true)
+}
+
+fn by_id(moved: Vec<(Settling, Place)>) -> BTreeMap<MessageId, Place> {
+    moved.into_iter().map(|(settling, place)| (settling.id, place)).collect()
 }

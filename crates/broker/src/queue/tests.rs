@@ -6,6 +6,7 @@ use leveret_store::{MemDisk, Options, Store};
 use leveret_wire::{FieldTable, Properties, RawProperties};
 
 use super::*;
+use crate::message::ResidentBytes;
 use crate::settings::{DeadLetters, Overflow, Retried, Retry, Settings};
 use crate::stamp::Stamp;
 
@@ -50,6 +51,10 @@ impl Courier<()> for Recorder {
         let id = self.store.publish(&[queue], true, &attributes, &incoming.view.parts(&head)).unwrap();
         let place = Place::Log { id, len: incoming.view.size_bytes() as u32 };
         Content::Stored(Stored { id, place, durable: false, cached: None })
+    }
+
+    fn put_aside(&mut self, _incoming: &Incoming<'_>) -> Option<Stored> {
+        None
     }
 
     fn read(&self, _level: Level, place: Place) -> Result<Vec<u8>, ReadError> {

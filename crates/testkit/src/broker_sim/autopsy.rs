@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use leveret_broker::queue::{
-    Aftermath, Consumer, ConsumerKey, Content, Courier, Handed, Incoming, Level, Pos,
+    Aftermath, Consumer, ConsumerKey, Content, Courier, Handed, Incoming, Level, Pos, Stored,
 };
 use leveret_broker::vhost::Queue;
 use leveret_broker::{Message, MessageView, ResidentBytes};
@@ -54,6 +54,10 @@ impl<P> Courier<P> for Reader {
 
     fn keep(&mut self, incoming: &mut Incoming<'_>, _waits: bool) -> Content {
         Content::Memory(Arc::new(Message::copy_of(&incoming.view, &self.resident)))
+    }
+
+    fn put_aside(&mut self, _incoming: &Incoming<'_>) -> Option<Stored> {
+        None
     }
 
     fn read(&self, level: Level, place: Place) -> Result<Vec<u8>, ReadError> {

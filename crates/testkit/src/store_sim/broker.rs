@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use leveret_store::{
     CommitError, LogSpan, MessageId, MetaChange, Place, Position, QueueId, ReadError, Recovery, Segments,
-    Store, StoreFailed, TxPublish,
+    Store, StoreFailed, TxPublish, Urgency,
 };
 
 use super::check::{attributes_of, checked, message_number};
@@ -346,7 +346,8 @@ impl Simulation {
         let ids = entries.iter().map(|entry| entry.id).collect();
         let (note, value) = (vec![self.random.below(4) as u8], one.to_le_bytes().to_vec());
         let changes = [MetaChange::Put(note.clone(), value.clone())];
-        let (published, position) = broker.store.transaction(&publishes, &[(acked, ids)], &changes)?;
+        let (published, position) =
+            broker.store.transaction(&publishes, &[(acked, ids)], &changes, Urgency::Now)?;
         let gone: Vec<_> = entries.iter().map(|entry| entry.message).collect();
         self.say(|| format!("tx publish {one} to {first:?}, {two} to {second:?}, ack {gone:?} of {acked:?}"));
         let added = first.iter().map(|queue| Effect::Add(*queue, one));
