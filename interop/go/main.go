@@ -354,6 +354,68 @@ func transactions() {
 	equal(state.Messages, 1, "messages")
 }
 
+// poisonMessages plays a consumer that gives the bad message back again and again: the quorum queue ends it.
+func poisonMessages() {
+	connection := dial()
+	defer connection.Close()
+	channel := open(connection)
+	check(channel.Qos(1, 0, false))
+	dead := exclusiveQueue(channel, nil)
+	work := fmt.Sprintf("work-%d", time.Now().UnixNano())
+	_, err := channel.QueueDeclare(work, true, false, false, false, amqp.Table{
+		amqp.QueueTypeArg: amqp.QueueTypeQuorum, "x-delivery-limit": 2,
+		"x-dead-letter-exchange": "", "x-dead-letter-routing-key": dead,
+	})
+	check(err)
+	publish(channel, "", work, amqp.Publishing{DeliveryMode: amqp.Persistent, Body: []byte("poison")})
+	deliveries, err := channel.Consume(work, "", false, false, false, false, nil)
+	check(err)
+	for failures := range 3 {
+		delivery := receive(deliveries, "delivery")
+		counted, _ := delivery.Headers["x-delivery-count"].(int64)
+		equal(counted, int64(failures), "x-delivery-count")
+		check(delivery.Reject(true))
+	}
+	letters, err := channel.Consume(dead, "", true, false, false, false, nil)
+	check(err)
+	letter := receive(letters, "dead letter")
+	death := letter.Headers["x-death"].([]any)[0].(amqp.Table)
+	equal([]any{string(letter.Body), death["reason"], death["queue"]}, []any{"poison", "delivery_limit", work}, "death")
+	_, err = channel.QueueDelete(work, false, false, false)
+	check(err)
+}
+
+// streamOffsets reads a stream twice: all of it, and from an offset on.
+func streamOffsets() {
+	connection := dial()
+	defer connection.Close()
+	channel := open(connection)
+	check(channel.Qos(10, 0, false))
+	check(channel.Confirm(false))
+	stream := fmt.Sprintf("stream-%d", time.Now().UnixNano())
+	_, err := channel.QueueDeclare(stream, true, false, false, false, amqp.Table{amqp.QueueTypeArg: amqp.QueueTypeStream})
+	check(err)
+	for n := range 50 {
+		confirm, err := channel.PublishWithDeferredConfirmWithContext(context.Background(), "", stream, false, false,
+			amqp.Publishing{Body: []byte(strconv.Itoa(n))})
+		check(err)
+		equal(confirm.Wait(), true, "confirm")
+	}
+	for tag, first := range map[string]int{"all": 0, "some": 42} {
+		deliveries, err := channel.Consume(stream, tag, false, false, false, false, amqp.Table{"x-stream-offset": int64(first)})
+		check(err)
+		for offset := first; offset < 50; offset++ {
+			delivery := receive(deliveries, "delivery")
+			equal([]any{delivery.Headers["x-stream-offset"], string(delivery.Body)},
+				[]any{int64(offset), strconv.Itoa(offset)}, tag)
+			check(delivery.Ack(false))
+		}
+		check(channel.Cancel(tag, false))
+	}
+	_, err = channel.QueueDelete(stream, false, false, false)
+	check(err)
+}
+
 func run(title string, step func()) (ok bool) {
 	done := make(chan any, 1)
 	go func() {
@@ -393,6 +455,8 @@ func main() {
 		{"large bodies arrive whole", largeBodies},
 		{"twenty channels publish at once", manyPublishers},
 		{"transactions commit and roll back", transactions},
+		{"a quorum queue ends a poison message", poisonMessages},
+		{"a stream is read from an offset", streamOffsets},
 	} {
 		if run(step.title, step.run) {
 			passed++

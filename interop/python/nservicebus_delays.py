@@ -168,6 +168,19 @@ def a_delay_survives_a_crash_of_the_broker():
         equal(len(endpoint.arrived), 1, "messages")
 
 
+@limit(120)
+def a_crash_between_two_levels_loses_nothing():
+    # 3 s is 2 s on one level and 1 s on the next: the crash comes while messages go from queue to queue.
+    connection, channel = open_channel()
+    first = time.time()
+    for n in range(300):
+        send_later(channel, 3, ADDRESS, b"%d" % n)
+    time.sleep(max(0.0, first + 2.1 - time.time()))
+    crash()
+    with Endpoint(ADDRESS) as endpoint:
+        eventually(lambda: {int(body) for _, body, _ in endpoint.arrived} == set(range(300)), "every message", 60)
+
+
 def nothing_is_left_behind():
     connection, channel = open_channel()
     channel.queue_delete(ADDRESS)
@@ -183,5 +196,6 @@ if __name__ == "__main__":
     run("nservicebus", [
         the_transport_accepts_the_broker_at_start, twenty_eight_levels_are_declared_by_every_endpoint_that_starts,
         a_delay_of_nothing_passes_all_levels_at_once, delays_are_kept_to_the_second_and_in_order,
-        a_hundred_delays_at_once_come_once_each, a_delay_survives_a_crash_of_the_broker, nothing_is_left_behind,
+        a_hundred_delays_at_once_come_once_each, a_delay_survives_a_crash_of_the_broker,
+        a_crash_between_two_levels_loses_nothing, nothing_is_left_behind,
     ])

@@ -4,6 +4,7 @@ import com.rabbitmq.client.AuthenticationFailureException;
 import com.rabbitmq.client.Channel;
 import com.rabbitmq.client.Connection;
 import com.rabbitmq.client.ConnectionFactory;
+import com.rabbitmq.client.Delivery;
 import com.rabbitmq.client.GetResponse;
 import com.rabbitmq.client.MessageProperties;
 import com.rabbitmq.client.RpcClient;
@@ -309,6 +310,42 @@ public final class JavaClient {
         }
     }
 
+    /** Two consumers of a quorum queue, of which one is served; it goes with a message in hand. */
+    static void singleActiveConsumer() throws Exception {
+        String queue = unique("work");
+        try (Connection standing = factory().newConnection()) {
+            Channel channel = standing.createChannel();
+            channel.queueDeclare(queue, true, false, false, Map.of(
+                "x-queue-type", "quorum", "x-single-active-consumer", true));
+            Connection falling = factory().newConnection();
+            Channel doomed = falling.createChannel();
+            doomed.basicQos(1);
+            BlockingQueue<String> first = new LinkedBlockingQueue<>();
+            BlockingQueue<String> second = new LinkedBlockingQueue<>();
+            doomed.basicConsume(queue, false, (t, delivery) -> first.add(text(delivery)), t -> { });
+            channel.basicConsume(queue, false, (t, delivery) -> {
+                second.add(text(delivery) + " " + delivery.getEnvelope().isRedeliver());
+                channel.basicAck(delivery.getEnvelope().getDeliveryTag(), false);
+            }, t -> { });
+            Channel publisher = standing.createChannel();
+            publisher.confirmSelect();
+            for (String body : List.of("one", "two")) {
+                publisher.basicPublish("", queue, MessageProperties.PERSISTENT_BASIC, bytes(body));
+            }
+            publisher.waitForConfirmsOrDie(5000);
+            Checks.equal(first.poll(5, TimeUnit.SECONDS), "one", "the first consumer's");
+            Checks.equal(second.poll(300, TimeUnit.MILLISECONDS), null, "the second consumer's");
+            falling.abort();
+            Checks.equal(second.poll(5, TimeUnit.SECONDS), "one true", "taken over");
+            Checks.equal(second.poll(5, TimeUnit.SECONDS), "two false", "and on");
+            publisher.queueDelete(queue);
+        }
+    }
+
+    static String text(Delivery delivery) {
+        return new String(delivery.getBody(), StandardCharsets.UTF_8);
+    }
+
     public static void main(String[] arguments) {
         new Checks("java_client")
             .step("the server introduces itself", JavaClient::serverProperties)
@@ -323,6 +360,7 @@ public final class JavaClient {
             .step("a bad password is told", JavaClient::authentication)
             .step("a deleted queue cancels its consumer", JavaClient::cancelNotification)
             .step("two hundred channels on four threads", JavaClient::manyChannels)
+            .step("a single active consumer of a quorum queue is succeeded", JavaClient::singleActiveConsumer)
             .run();
     }
 }
