@@ -11,6 +11,7 @@ use crate::records::{Key, SeenKey, encode_seen};
 /// What keeps duplicates from one exchange or queue.
 #[derive(Debug)]
 pub struct Deduplicator {
+    settings: Deduplication,
     window: Mutex<Window>,
     /// The keys of its notes; `None`: it ends with the process, or what it belongs to has been deleted.
     notes: Mutex<Option<SeenKey>>,
@@ -20,7 +21,7 @@ impl Deduplicator {
     /// A window that has seen nothing. `place` names its notes if what it belongs to is durable.
     pub(crate) fn new(settings: Deduplication, place: Option<SeenKey>) -> Self {
         let notes = Mutex::new(place.filter(|_| settings.persistent));
-        Self { window: Mutex::new(Window::new(settings)), notes }
+        Self { window: Mutex::new(Window::new(settings.cache_size)), notes, settings }
     }
 
     /// Takes what a restart found in the store.
@@ -33,11 +34,14 @@ impl Deduplicator {
         self.window.lock().dropped()
     }
 
-    /// Judges a message; `None`: it has no key.
-    pub(crate) fn judge(&self, properties: RawProperties<'_>, now_ms: u64) -> Option<Verdict> {
-        let mut window = self.window.lock();
-        let (key, expires_at_ms) = window.settings().key_of(properties, now_ms)?;
-        Some(window.admit(&key, expires_at_ms, now_ms))
+    /// The key of a message, and until when it is remembered; `None`: it is no duplicate of anything.
+    pub(crate) fn key_of(&self, properties: RawProperties<'_>, now_ms: u64) -> Option<(Vec<u8>, u64)> {
+        self.settings.key_of(properties, now_ms)
+    }
+
+    /// Judges a message with that key, to be remembered until `expires_at_ms`.
+    pub(crate) fn judge(&self, key: &[u8], expires_at_ms: u64, now_ms: u64) -> Verdict {
+        self.window.lock().admit(key, expires_at_ms, now_ms)
     }
 
     /// See [`Window::kept`].

@@ -15,12 +15,10 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
-use super::Deduplication;
-
 /// The keys that one exchange or queue remembers.
 #[derive(Debug)]
 pub struct Window {
-    settings: Deduplication,
+    cache_size: usize,
     /// Sorted by number.
     entries: VecDeque<Entry>,
     /// The newest entry of each key.
@@ -74,10 +72,10 @@ pub struct Noted {
 }
 
 impl Window {
-    /// A window that has seen nothing.
-    pub fn new(settings: Deduplication) -> Self {
+    /// A window of that many keys that has seen nothing.
+    pub fn new(cache_size: u32) -> Self {
         Self {
-            settings,
+            cache_size: cache_size as usize,
             entries: VecDeque::new(),
             numbers: HashMap::new(),
             next_number: 1,
@@ -85,11 +83,6 @@ impl Window {
             slots: 0,
             dropped: 0,
         }
-    }
-
-    /// How it deduplicates.
-    pub fn settings(&self) -> &Deduplication {
-        &self.settings
     }
 
     /// Takes what a restart found in the store.
@@ -185,7 +178,7 @@ impl Window {
     }
 
     fn make_room(&mut self) {
-        while self.entries.len() > self.settings.cache_size as usize {
+        while self.entries.len() > self.cache_size {
             let slot = self.drop_oldest();
             self.free_slots.extend(slot);
         }
@@ -212,11 +205,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    fn window(cache_size: u32) -> Window {
-        let header = "h".to_owned();
-        Window::new(Deduplication { header, cache_size, ttl_ms: None, persistent: true })
-    }
 
     /// The plainest window: a list of keys and ends, oldest first.
     #[derive(Default)]
@@ -262,13 +250,13 @@ mod tests {
             cache_size in 1..6u32,
             steps in prop::collection::vec(any_step(), 0..80),
         ) {
-            let (mut window, mut model, mut now_ms) = (window(cache_size), Model::default(), 1000);
+            let (mut window, mut model, mut now_ms) = (Window::new(cache_size), Model::default(), 1000);
             let mut notes: BTreeMap<u32, Noted> = BTreeMap::new();
             for step in steps {
                 match step {
                     Step::Wait(ms) => now_ms += ms,
                     Step::Restart => {
-                        window = super::tests::window(cache_size);
+                        window = Window::new(cache_size);
                         window.recover(notes.values().cloned().collect());
                         let found: Vec<_> =
                             window.entries.iter().map(|entry| (entry.key[0], entry.expires_at_ms)).collect();
@@ -305,7 +293,7 @@ mod tests {
 
     #[test]
     fn a_duplicate_waits_for_the_first() {
-        let mut window = window(2);
+        let mut window = Window::new(2);
         let Verdict::New(admission) = window.admit(b"k", u64::MAX, 0) else { panic!("nothing was there") };
         window.kept(&admission, 42);
         assert!(matches!(window.admit(b"k", u64::MAX, 0), Verdict::Duplicate(42)));
@@ -314,7 +302,7 @@ mod tests {
 
     #[test]
     fn several_may_be_let_in_before_their_fate_is_known() {
-        let mut window = window(1);
+        let mut window = Window::new(1);
         let admit = |window: &mut Window, key: &[u8]| match window.admit(key, u64::MAX, 0) {
             Verdict::New(admission) => admission,
             Verdict::Duplicate(_) => panic!("{key:?} is new"),

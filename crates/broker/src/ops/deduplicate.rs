@@ -116,10 +116,10 @@ impl<'a> Gate<'a> {
         properties: RawProperties<'_>,
     ) -> bool {
         let (Some(by), Some(_)) = (by, self.judging) else { return true };
+        let Some((key, expires_at_ms)) = by.key_of(properties, self.now_ms) else { return true };
         self.enter();
-        match by.judge(properties, self.now_ms) {
-            None => true,
-            Some(Verdict::New(admission)) => {
+        match by.judge(&key, expires_at_ms, self.now_ms) {
+            Verdict::New(admission) => {
                 self.admitted.push(Admitted {
                     by: by.clone(),
                     admission: Some(admission),
@@ -127,7 +127,7 @@ impl<'a> Gate<'a> {
                 });
                 true
             }
-            Some(Verdict::Duplicate(position)) => {
+            Verdict::Duplicate(position) => {
                 self.found_duplicate = true;
                 self.first_position = self.first_position.max(position);
                 false
