@@ -60,6 +60,7 @@ pub(crate) fn programs() -> Vec<Program> {
         shared("toolkit-rabbitmq", Runner::Shell("rust/toolkit_rabbitmq.sh"), 600),
         own("toolkit", Runner::Shell("rust/toolkit.sh"), 600),
         shared("outbox-postgres", Runner::Shell("rust/outbox_postgres.sh"), 600),
+        shared("masstransit", Runner::Python("python/masstransit_redelivery.py"), 90),
         shared("retry-patterns", Runner::Python("python/retry_patterns.py"), 90),
         own("pika-streams", Runner::Python("python/pika_streams.py"), 150),
         own("nservicebus", Runner::Python("python/nservicebus_delays.py"), 180),
