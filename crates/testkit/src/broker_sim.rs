@@ -3,7 +3,7 @@
 //!
 //! `store_sim` checks what the log holds; this checks what clients see. One seed is one program over several queues of
 //! different make (limits, time to live, dead letters to one another and in circles, priorities, a single active
-//! consumer, an end when unused): publishes with and without mandatory and expiration, consumers of all kinds, get, ack, requeue, refuse,
+//! consumer, an end when unused; quorum queues, delivery limits, delayed retry): publishes with and without mandatory and expiration, consumers of all kinds, get, ack, requeue, refuse,
 //! transactions, purge, time that passes, connections that stop reading, commits, settling with tiny log files and
 //! next to no memory, clean stops, and crashes at any operation of the disk.
 //!
@@ -90,16 +90,20 @@ pub struct Coverage {
     pub expired: u64,
     /// Messages that were too many.
     pub too_many: u64,
+    /// Messages whose delivery failed too often.
+    pub too_often: u64,
 }
 
 impl Coverage {
     /// Whether everything happened that a program may do.
     pub fn is_complete(&self) -> bool {
         let Self { crashes, clean_stops, settled, deliveries, recovered, .. } = *self;
-        let Self { confirmed, refused, returned, transactions, rejected, expired, too_many, .. } = *self;
+        let Self {
+            confirmed, refused, returned, transactions, rejected, expired, too_many, too_often, ..
+        } = *self;
         [crashes, clean_stops, settled, deliveries, recovered, confirmed, refused, returned, transactions]
             .into_iter()
-            .chain([rejected, expired, too_many])
+            .chain([rejected, expired, too_many, too_often])
             .all(|count| count > 0)
     }
 }
@@ -118,5 +122,6 @@ impl std::ops::AddAssign for Coverage {
         self.rejected += other.rejected;
         self.expired += other.expired;
         self.too_many += other.too_many;
+        self.too_often += other.too_often;
     }
 }

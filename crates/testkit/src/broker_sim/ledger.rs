@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::letter::Letter;
+use super::letter::{Attempts, Letter};
 use super::queue::{Copy, CopyId, Rank};
 
 /// How a life ended.
@@ -36,6 +36,8 @@ struct Fate {
     delivered: bool,
     /// A commit has made its beginning durable.
     synced: bool,
+    /// How often its delivery came to nothing, as far as a commit has made that durable.
+    synced_attempts: Attempts,
     /// It is over, and what it became.
     heirs: Option<Vec<CopyId>>,
     /// The transaction that it began in.
@@ -51,13 +53,28 @@ pub(super) struct Ledger {
 impl Ledger {
     pub(super) fn begun(&mut self, queue: usize, copy: &Copy, transaction: Option<u64>) {
         let copy = copy.clone();
-        let fate = Fate { queue, copy, delivered: false, synced: false, heirs: None, transaction };
+        let fate = Fate {
+            queue,
+            copy,
+            delivered: false,
+            synced: false,
+            synced_attempts: Attempts::default(),
+            heirs: None,
+            transaction,
+        };
         self.fates.insert(fate.copy.id, fate);
     }
 
     pub(super) fn delivered(&mut self, id: CopyId) {
         if let Some(fate) = self.fates.get_mut(&id) {
             fate.delivered = true;
+        }
+    }
+
+    /// Its delivery came to nothing.
+    pub(super) fn counted(&mut self, id: CopyId, attempts: Attempts) {
+        if let Some(fate) = self.fates.get_mut(&id) {
+            fate.copy.letter.attempts = attempts;
         }
     }
 
@@ -82,6 +99,7 @@ impl Ledger {
         self.fates.retain(|_, fate| fate.heirs.is_none());
         for fate in self.fates.values_mut() {
             fate.synced = true;
+            fate.synced_attempts = fate.copy.letter.attempts;
         }
     }
 
@@ -110,13 +128,13 @@ impl Ledger {
         queue: usize,
         found: &[Found],
         stop: Stop,
-        here: &mut BTreeMap<CopyId, bool>,
+        here: &mut BTreeMap<CopyId, (bool, Attempts)>,
     ) -> Result<(), String> {
         let mut last: Option<Rank> = None;
         for Found { letter, redelivered } in found {
             let number = letter.number;
             let twins = || {
-                let same = |fate: &&Fate| fate.queue == queue && fate.copy.letter == *letter;
+                let same = |fate: &&Fate| fate.queue == queue && fate.copy.letter.is_twin(letter);
                 self.fates.values().filter(same).filter(|fate| !here.contains_key(&fate.copy.id))
             };
             let next = twins().filter(|fate| Some(fate.copy.rank) > last).min_by_key(|fate| fate.copy.rank);
@@ -127,6 +145,13 @@ impl Ledger {
                 };
                 return Err(format!("message {number} of q{queue} {why}: {letter:?}"));
             };
+            let (least, most) = (fate.synced_attempts, fate.copy.letter.attempts);
+            let is_between = |least, count, most| least <= count && count <= most;
+            if !is_between(least.failed, letter.attempts.failed, most.failed)
+                || !is_between(least.acquired, letter.attempts.acquired, most.acquired)
+            {
+                return Err(format!("message {number} of q{queue} forgot {least:?} to {most:?}: {letter:?}"));
+            }
             let must_say_so = fate.delivered || fate.copy.redelivered || stop == Stop::Unclean;
             if must_say_so && !redelivered {
                 return Err(format!("P4: message {number} of q{queue} came again without the flag"));
@@ -135,7 +160,7 @@ impl Ledger {
                 return Err(format!("message {number} of q{queue} is flagged and was never handed out"));
             }
             last = Some(fate.copy.rank);
-            here.insert(fate.copy.id, *redelivered);
+            here.insert(fate.copy.id, (*redelivered, letter.attempts));
         }
         Ok(())
     }
@@ -165,18 +190,19 @@ impl Ledger {
     fn has_twin(&self, fate: &Fate, here: &BTreeSet<CopyId>) -> bool {
         let is_twin = |other: &Fate| {
             other.queue == fate.queue
-                && other.copy.letter == fate.copy.letter
+                && other.copy.letter.is_twin(&fate.copy.letter)
                 && (other.heirs.is_some() || !other.synced)
         };
         here.iter().filter_map(|id| self.fates.get(id)).any(is_twin)
     }
 
     /// Forgets everything but what is here, and answers that, by queue.
-    fn adopt(&mut self, here: &BTreeMap<CopyId, bool>, queues: usize) -> Vec<Vec<Copy>> {
+    fn adopt(&mut self, here: &BTreeMap<CopyId, (bool, Attempts)>, queues: usize) -> Vec<Vec<Copy>> {
         let mut copies = vec![Vec::new(); queues];
         self.fates.retain(|id, fate| {
-            let Some(redelivered) = here.get(id) else { return false };
+            let Some((redelivered, attempts)) = here.get(id) else { return false };
             fate.copy.redelivered = *redelivered;
+            fate.copy.letter.attempts = *attempts;
             fate.delivered |= *redelivered;
             (fate.heirs, fate.transaction) = (None, None);
             copies[fate.queue].push(fate.copy.clone());

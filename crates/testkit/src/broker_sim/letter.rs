@@ -10,19 +10,23 @@ pub(super) enum Reason {
     Rejected,
     Expired,
     MaxLen,
+    DeliveryLimit,
 }
 
 impl Reason {
+    pub(super) const ALL: [Self; 4] = [Self::Rejected, Self::Expired, Self::MaxLen, Self::DeliveryLimit];
+
     fn name(self) -> &'static str {
         match self {
             Self::Rejected => "rejected",
             Self::Expired => "expired",
             Self::MaxLen => "maxlen",
+            Self::DeliveryLimit => "delivery_limit",
         }
     }
 
     fn of_name(name: &str) -> Option<Self> {
-        [Self::Rejected, Self::Expired, Self::MaxLen].into_iter().find(|reason| reason.name() == name)
+        Self::ALL.into_iter().find(|reason| reason.name() == name)
     }
 }
 
@@ -62,6 +66,15 @@ pub(super) struct Letter {
     pub(super) deaths: Vec<Death>,
     pub(super) first: Option<Ending>,
     pub(super) last: Option<Ending>,
+    /// How often its delivery came to nothing, where that is counted; a dead letter starts anew.
+    pub(super) attempts: Attempts,
+}
+
+/// What `x-delivery-count` and `x-acquired-count` say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Attempts {
+    pub(super) failed: i64,
+    pub(super) acquired: i64,
 }
 
 impl Letter {
@@ -95,6 +108,11 @@ impl Letter {
         properties.encode().expect("short texts and small numbers have a form")
     }
 
+    /// Whether both are the same but for how often their delivery came to nothing.
+    pub(super) fn is_twin(&self, other: &Self) -> bool {
+        self.number == other.number && Self { attempts: other.attempts, ..self.clone() } == *other
+    }
+
     /// What the limits of a queue count, in octets: everything that is kept of a message.
     pub(super) fn size_bytes(&self) -> u64 {
         (6 + self.exchange.len() + self.key.len() + self.properties().len() + self.body_len) as u64
@@ -112,6 +130,7 @@ impl Letter {
             Some(_) => None,
             None => Some(Vec::new()),
         };
+        let count = |name| headers.get(name).and_then(FieldValue::as_i64).unwrap_or_default();
         let expiration = properties.expiration.map(|octets| String::from_utf8_lossy(&octets).parse());
         let letter = Self {
             number,
@@ -124,6 +143,7 @@ impl Letter {
             deaths: deaths.ok_or_else(|| format!("x-death of {number} is {:?}", headers.get("x-death")))?,
             first: ending(&headers, "first"),
             last: ending(&headers, "last"),
+            attempts: Attempts { failed: count("x-delivery-count"), acquired: count("x-acquired-count") },
         };
         if letter.body() == body { Ok(letter) } else { Err(format!("P7: message {number} has another body")) }
     }
@@ -151,6 +171,7 @@ impl Letter {
         let ending = Ending { reason, queue: queue.to_owned(), exchange: self.exchange.clone() };
         dead.first.get_or_insert_with(|| ending.clone());
         dead.last = Some(ending);
+        dead.attempts = Attempts::default();
         dead.expiration_ms = None;
         dead.exchange = to.0.to_owned();
         dead.key = to.1.unwrap_or(&self.key).to_owned();
@@ -171,6 +192,9 @@ impl fmt::Debug for Letter {
         write!(f, "#{number} '{exchange}'/{key} priority {priority}{mode} {body_len} B")?;
         if let Some(ms) = self.expiration_ms {
             write!(f, " expiration {ms}")?;
+        }
+        if self.attempts != Attempts::default() {
+            write!(f, " {:?}", self.attempts)?;
         }
         for Death { queue, reason, count, time_s, exchange, key, original_expiration } in &self.deaths {
             write!(f, " †{queue} {reason:?} ×{count} {time_s} s '{exchange}'/{key} {original_expiration:?}")?;
@@ -248,6 +272,7 @@ mod tests {
             deaths: Vec::new(),
             first: None,
             last: None,
+            attempts: Attempts::default(),
         }
     }
 

@@ -11,7 +11,7 @@ use super::client::Delivered;
 pub(super) use super::consumers::ChannelId;
 use super::consumers::{ChannelModel, Clients, ConsumerModel, Held};
 use super::ledger::{Found, Ledger, Stop};
-use super::letter::{Letter, Reason};
+use super::letter::{Attempts, Letter, Reason};
 use super::make::{FAN, KEYS, Make, Overflow};
 use super::queue::{Copy, CopyId, QueueModel};
 
@@ -29,7 +29,10 @@ pub(super) struct Published {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     Ack,
+    /// It comes back; that counts as a failure.
     Requeue,
+    /// It comes back, unprocessed.
+    Return,
     Discard,
 }
 
@@ -132,6 +135,7 @@ impl Model {
         got: Option<Fetched>,
     ) -> Result<(), String> {
         self.queues[at].used_at_ms = self.now_ms;
+        self.queues[at].bring_back(self.now_ms);
         self.expire(at);
         match (self.queues[at].ready.pop_first(), got) {
             (None, None) => {}
@@ -156,9 +160,10 @@ impl Model {
 
     /// Everything that waits is dropped; answers how many messages that are.
     pub(super) fn purge(&mut self, at: usize) -> u64 {
-        let ready = std::mem::take(&mut self.queues[at].ready);
-        ready.values().for_each(|copy| self.ledger.ended(copy.id, Vec::new()));
-        ready.len() as u64
+        let ready = std::mem::take(&mut self.queues[at].ready).into_values();
+        let waiting = std::mem::take(&mut self.queues[at].waiting).into_values();
+        let purged = ready.chain(waiting).map(|copy| self.ledger.ended(copy.id, Vec::new()));
+        purged.count() as u64
     }
 
     pub(super) fn add_consumer(&mut self, tag: &str, consumer: ConsumerModel) {
@@ -282,6 +287,7 @@ impl Model {
         for (queue, copies) in self.queues.iter_mut().zip(copies) {
             queue.ready = copies.into_iter().map(|copy| (copy.rank, copy)).collect();
             queue.unacked.clear();
+            queue.waiting.clear();
             queue.consumers.clear();
             queue.active = None;
         }
@@ -289,10 +295,9 @@ impl Model {
         Ok(())
     }
 
-    /// How many messages were rejected, expired and too many.
-    pub(super) fn deaths(&self) -> [u64; 3] {
-        [Reason::Rejected, Reason::Expired, Reason::MaxLen]
-            .map(|reason| self.deaths.get(&reason).copied().unwrap_or_default())
+    /// How many messages were rejected, expired, too many and failed too often.
+    pub(super) fn deaths(&self) -> [u64; 4] {
+        Reason::ALL.map(|reason| self.deaths.get(&reason).copied().unwrap_or_default())
     }
 
     /// A commit has made everything durable.
@@ -344,7 +349,7 @@ impl Model {
         self.next_copy += 1;
         let id = self.next_copy;
         let copy = queue.copy(id, letter.clone(), self.now_ms);
-        if queue.make.durable && letter.persistent {
+        if queue.make.durable && (letter.persistent || queue.make.quorum) {
             self.ledger.begun(at, &copy, transaction);
         }
         let Some(copy) = self.hand(at, copy)? else { return Ok(Some(id)) };
@@ -406,6 +411,7 @@ impl Model {
 
     /// Hands out what waits to those that can take it.
     fn pump(&mut self, at: usize) -> Result<(), String> {
+        self.queues[at].bring_back(self.now_ms);
         self.drop_excess(at);
         self.expire(at);
         while let Some((rank, copy)) = self.queues[at].ready.pop_first() {
@@ -489,8 +495,8 @@ impl Model {
 
     /// Settles deliveries, those of one queue at a time.
     fn apply(&mut self, mut held: Vec<Held>, verdict: Verdict) -> Result<(), String> {
-        if verdict == Verdict::Requeue {
-            held.sort_by_key(|held| held.born);
+        if matches!(verdict, Verdict::Requeue | Verdict::Return) {
+            held.sort_by_key(|held| (held.born, held.rank.0.0, held.rank.1));
         }
         for run in held.chunk_by(|a, b| (a.queue, a.born) == (b.queue, b.born)) {
             let at = run[0].queue;
@@ -510,8 +516,34 @@ impl Model {
         match verdict {
             Verdict::Ack => self.ledger.ended(copy.id, Vec::new()),
             Verdict::Discard => self.die(held.queue, copy, Reason::Rejected),
-            Verdict::Requeue => {
-                queue.ready.insert(copy.rank, Copy { redelivered: true, ..copy });
+            Verdict::Requeue => self.comes_back(held.queue, copy, true),
+            Verdict::Return => self.comes_back(held.queue, copy, false),
+        }
+    }
+
+    /// A delivery came to nothing: the message is ready again, has to wait, or has failed too often.
+    fn comes_back(&mut self, at: usize, mut copy: Copy, failed: bool) {
+        let queue = &mut self.queues[at];
+        copy.redelivered = true;
+        if !queue.make.counts() {
+            queue.ready.insert(copy.rank, copy);
+            return;
+        }
+        let Attempts { failed: failures, acquired } = &mut copy.letter.attempts;
+        *acquired += 1;
+        *failures += i64::from(failed);
+        let failures = *failures;
+        if queue.make.failures_max().is_some_and(|max| failures > max) {
+            return self.die(at, copy, Reason::DeliveryLimit);
+        }
+        self.ledger.counted(copy.id, copy.letter.attempts);
+        match queue.make.retry.and_then(|retry| retry.delay_ms(failures, failed)) {
+            None => {
+                queue.ready.insert(copy.rank, copy);
+            }
+            Some(delay_ms) => {
+                let due_ms = (self.now_ms + delay_ms).min(copy.expires_at_ms.unwrap_or(u64::MAX));
+                queue.waiting.insert((due_ms, copy.rank), copy);
             }
         }
     }
@@ -519,8 +551,9 @@ impl Model {
     /// A queue goes with all it holds.
     fn delete(&mut self, at: usize) {
         let queue = &mut self.queues[at];
-        let gone = std::mem::take(&mut queue.ready).into_values();
-        for copy in gone.chain(std::mem::take(&mut queue.unacked).into_values()) {
+        let ready = std::mem::take(&mut queue.ready).into_values();
+        let waiting = std::mem::take(&mut queue.waiting).into_values();
+        for copy in ready.chain(waiting).chain(std::mem::take(&mut queue.unacked).into_values()) {
             self.ledger.ended(copy.id, Vec::new());
         }
         if queue.born.take().is_some() {

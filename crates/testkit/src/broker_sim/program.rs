@@ -9,7 +9,7 @@ use leveret_wire::RawProperties;
 
 use super::autopsy::contents;
 use super::ledger::Stop;
-use super::letter::Letter;
+use super::letter::{Attempts, Letter};
 use super::life::{CHANNELS, CONSUMERS, Life, PUBLISHER, bind, declare, exchange, open};
 use super::make::{FAN, KEYS, Make, QUEUES, draw_key, queue_name};
 use super::model::{ChannelId, Model};
@@ -91,8 +91,8 @@ impl Program {
     }
 
     fn coverage(&self) -> Coverage {
-        let [rejected, expired, too_many] = self.model.deaths();
-        Coverage { rejected, expired, too_many, ..self.coverage }
+        let [rejected, expired, too_many, too_often] = self.model.deaths();
+        Coverage { rejected, expired, too_many, too_often, ..self.coverage }
     }
 
     /// Takes down what happens.
@@ -305,6 +305,7 @@ impl Program {
             deaths: Vec::new(),
             first: None,
             last: None,
+            attempts: Attempts::default(),
         }
     }
 

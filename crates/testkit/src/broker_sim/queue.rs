@@ -34,6 +34,8 @@ pub(super) struct QueueModel {
     pub(super) synced: bool,
     pub(super) ready: BTreeMap<Rank, Copy>,
     pub(super) unacked: BTreeMap<Rank, Copy>,
+    /// What came back and waits, by the time when it is due.
+    pub(super) waiting: BTreeMap<(u64, Rank), Copy>,
     /// Tags, in the order in which they came.
     pub(super) consumers: Vec<String>,
     /// Of a queue with a single active consumer.
@@ -50,6 +52,7 @@ impl QueueModel {
             synced: true,
             ready: BTreeMap::new(),
             unacked: BTreeMap::new(),
+            waiting: BTreeMap::new(),
             consumers: Vec::new(),
             active: None,
             used_at_ms: 0,
@@ -97,10 +100,19 @@ impl QueueModel {
         self.ready.remove(&rank)
     }
 
+    /// What has waited long enough is ready again, at its old place.
+    pub(super) fn bring_back(&mut self, now_ms: u64) {
+        while let Some(first) = self.waiting.first_entry().filter(|first| first.key().0 <= now_ms) {
+            let copy = first.remove();
+            self.ready.insert(copy.rank, copy);
+        }
+    }
+
     /// When it has to be looked at although nobody uses it.
     pub(super) fn deadline_ms(&self) -> Option<u64> {
         self.born?;
-        self.heads().filter_map(|copy| copy.expires_at_ms).chain(self.unused_at_ms()).min()
+        let due_ms = self.waiting.keys().next().map(|(due_ms, _)| *due_ms);
+        self.heads().filter_map(|copy| copy.expires_at_ms).chain(self.unused_at_ms()).chain(due_ms).min()
     }
 
     /// When it goes, if nobody uses it.

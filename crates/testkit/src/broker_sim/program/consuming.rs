@@ -59,6 +59,7 @@ impl Program {
 
     fn any_verdict(&mut self) -> Verdict {
         match self.random.below(5) {
+            0 if self.random.chance(1, 3) => Verdict::Return,
             0 => Verdict::Requeue,
             1 => Verdict::Discard,
             _ => Verdict::Ack,
@@ -90,7 +91,7 @@ impl Program {
         life.broker.finish(&mut batch);
         self.after(life, recovered, |model, _| {
             let held = model.clients.take(id, 0, true);
-            model.settle(held, Verdict::Requeue)
+            model.settle(held, Verdict::Return)
         })
     }
 
@@ -228,6 +229,7 @@ impl From<Verdict> for Settlement {
         match verdict {
             Verdict::Ack => Self::Ack,
             Verdict::Requeue => Self::Requeue { failed: true },
+            Verdict::Return => Self::Requeue { failed: false },
             Verdict::Discard => Self::Discard,
         }
     }
