@@ -1,8 +1,8 @@
-//! `cargo xtask mutants`: does the simulation notice when durability is broken?
+//! `cargo xtask mutants`: do the simulations notice when durability or a rule is broken?
 //!
-//! Lines that end in `// mutation: NAME` are what a promise rests on: a sync, a checksum. In a copy of the workspace each
-//! is commented out in turn, and the store's simulation must fail, not in compiling but in a test. A suite that stays
-//! green without an `fdatasync` proves nothing about the others. The unchanged copy must pass, else a failure means
+//! Lines that end in `// mutation: NAME` are what a promise rests on: a sync, a checksum, a refusal that is said. In a
+//! copy of the workspace each is commented out in turn, and the simulation of the store or of the broker must fail, not in
+//! compiling but in a test. A suite that stays green without an `fdatasync` proves nothing about the others. The unchanged copy must pass, else a failure means
 //! nothing either.
 
 use crate::{target_directory, workspace_root};
@@ -13,13 +13,15 @@ use std::time::Instant;
 
 const MARK: &str = "// mutation: ";
 /// A mark that gets lost in a change must not go unnoticed.
-const REQUIRED: [&str; 3] = ["log-sync", "dir-sync", "crc-check"];
+const REQUIRED: [&str; 7] =
+    ["log-sync", "dir-sync", "crc-check", "expire-next", "redelivered", "nack", "x-death"];
 const TEST_PACKAGE: &str = "leveret-testkit";
-const TEST_FILTER: &str = "store_sim";
+/// Of both, `store_sim` and `broker_sim`.
+const TEST_FILTER: &str = "_sim";
 /// The same for all runs: as many crashes as find every mutation with room to spare.
 const SEEDS: &str = "300";
 
-/// Prints for each mutation whether the simulation caught it.
+/// Prints for each mutation whether a simulation caught it.
 ///
 /// # Errors
 /// When one survives, a mark is missing, or a copy does not compile.
@@ -51,7 +53,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
             survivors.push(mutation.name.as_str());
         }
     }
-    ensure!(survivors.is_empty(), "the simulation does not notice: {}", survivors.join(", "));
+    ensure!(survivors.is_empty(), "the simulations do not notice: {}", survivors.join(", "));
     Ok(())
 }
 

@@ -206,7 +206,7 @@ impl Death<'_> {
             }
             _ => self.entry(expiration),
         };
-        deaths.insert(0, FieldValue::Table(entry));
+        deaths.insert(0, FieldValue::Table(entry)); // mutation: x-death
         headers.push("x-death", FieldValue::Array(deaths));
     }
 

@@ -83,7 +83,7 @@ impl Channel {
             Err(Undone::Refused(refusal)) => return Err(refusal),
             Err(Undone::NotTaken) => {
                 if let Mode::Confirm = self.mode {
-                    self.port.refuse_publish(batch);
+                    self.port.refuse_publish(batch); // mutation: nack
                 }
                 return Ok(());
             }

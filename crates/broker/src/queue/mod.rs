@@ -284,7 +284,7 @@ impl<P> QueueState<P> {
                 None => self.ready.put_back(entry),
             }
             // What was behind it may have waited too long; RabbitMQ looks after every message, too.
-            self.expire(courier, aftermath)?;
+            self.expire(courier, aftermath)?; // mutation: expire-next
         }
         Ok(())
     }
@@ -401,7 +401,7 @@ impl<P> QueueState<P> {
         aftermath: &mut Aftermath,
     ) -> Result<(), ReadError> {
         let Some(Unacked { mut entry, holder }) = self.unacked.remove(&pos) else { return Ok(()) };
-        entry.redelivered = true;
+        entry.redelivered = true; // mutation: redelivered
         if let Some(key) = holder {
             self.consumers.released(key);
         }
