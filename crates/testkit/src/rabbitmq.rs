@@ -1,6 +1,8 @@
 //! A private RabbitMQ node for tests: started by `interop/rabbitmq.sh` (which installs Debian's package where
 //! it is missing), with the users and vhosts of `conformance/fixture.json`, stopped by its pid when dropped.
 
+mod operator;
+
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};

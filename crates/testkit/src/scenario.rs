@@ -13,16 +13,19 @@
 //!   | 1< …                               neighbouring lines with a bar may come in any order
 //!   1~ queue.declare … => queue.declare-ok …   ask again until the answer fits (5 s)
 //!   1 acked 1..3                         basic.ack, coalesced in whatever way, of exactly these
-//!   a connect user=limited vhost=other   open with options (password, frame-max, heartbeat, channels=manual …)
+//!   a connect user=limited vhost=other   open with options (password, frame-max, heartbeat, channels=manual …);
+//!                                        with open=manual connection.open is the scenario's
 //!   a socket                             a bare socket: no header sent
 //!   a> bytes "AMQP" hex(00 00 09 01)     raw bytes;  1> frame 3 "x" a raw frame;  1> header 60 size=5
 //!   a< bytes "AMQP" hex(00 00 09 01)     expect raw bytes;  a< closed  a< refused  1< nothing 100ms
 //!   a close   1 close   a disconnect     orderly close of connection, of channel; end of the socket
 //!   wait 100ms
+//!   policy %p ^%q queues {max-length=2}  what an operator does beside the protocol: see `scenario/order.rs`
 //! ```
 //!
 //! A line that starts with `#` is a comment. In an expectation `...` at the end allows further fields.
 
+mod order;
 mod parse;
 mod peer;
 mod play;
@@ -30,6 +33,7 @@ pub mod term;
 
 use std::time::Duration;
 
+pub use order::{Operator, Order, OrderTerm};
 pub use parse::{ParseError, parse};
 pub use play::{Failure, Target, check, check_and_leave};
 
@@ -145,4 +149,6 @@ pub enum Action {
     Disconnect(Place),
     /// Lets time pass.
     Wait(Duration),
+    /// Has the operator do something; with a text: expects to be refused so.
+    Order(OrderTerm, Option<Term>),
 }

@@ -5,11 +5,14 @@
 //! conformance --broker rabbitmq-3.10        starts a private node of the installed RabbitMQ
 //! ```
 //!
+//! With `--addr` nobody can set policies and limits: the scenarios that need it fail.
+//!
 //! Prints each failing scenario with what was expected and what came, then `N passed, M failed`. Exit code 0
 //! when nothing failed, 1 otherwise, 2 when the suite could not run.
 
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use leveret_testkit::conformance::{Report, Suite, Verdict};
 use leveret_testkit::rabbitmq::RabbitMq;
@@ -61,15 +64,15 @@ impl Options {
 fn run(options: &Options) -> Result<bool, String> {
     let suite = Suite::load().map_err(|error| error.to_string())?.filtered(&options.filter);
     let is_rabbitmq = options.broker.starts_with("rabbitmq");
-    let (addr, _node) = match &options.addr {
-        Some(addr) => (resolve(addr)?, None),
+    let target = match &options.addr {
+        Some(addr) => Target::new(resolve(addr)?, is_rabbitmq),
         None if is_rabbitmq => {
             let node = RabbitMq::start().map_err(|error| format!("RabbitMQ does not start: {error}"))?;
-            (node.addr(), Some(node))
+            Target::new(node.addr(), true).operated_by(Arc::new(node))
         }
         None => return Err("--addr HOST:PORT is missing".into()),
     };
-    let report = suite.run(&Target::new(addr, is_rabbitmq), &options.broker, options.jobs);
+    let report = suite.run(&target, &options.broker, options.jobs);
     if options.shows_passed {
         print_passed(&report);
     }

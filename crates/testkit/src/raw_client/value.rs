@@ -247,7 +247,8 @@ fn encode_array(items: &[Value]) -> Vec<u8> {
     out
 }
 
-fn encode_table(entries: &[(Vec<u8>, Value)]) -> Vec<u8> {
+/// The inside of a table, without its length.
+pub fn encode_table(entries: &[(Vec<u8>, Value)]) -> Vec<u8> {
     let mut out = Vec::new();
     for (key, value) in entries {
         out.push(key.len() as u8);

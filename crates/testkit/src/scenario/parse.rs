@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::term::{Part, Term};
-use super::{Action, MessageTerm, Place, Scenario, Step};
+use super::{Action, MessageTerm, Place, Scenario, Step, order};
 use crate::raw_client::spec;
 
 /// What is wrong with a scenario file, and where.
@@ -61,6 +61,12 @@ fn parse_step(text: &str) -> Result<Action, String> {
     if head == "wait" {
         return Ok(Action::Wait(parse_duration(rest)?));
     }
+    if let Some(order) = order::parse(head, rest) {
+        return Ok(Action::Order(order?, None));
+    }
+    if head == "refused" {
+        return parse_refused(rest);
+    }
     match head.chars().last() {
         Some('>') => parse_send(parse_place(&head[..head.len() - 1])?, rest),
         Some(':') => Ok(Action::Ask(parse_place(&head[..head.len() - 1])?, parse_message(rest)?)),
@@ -76,6 +82,14 @@ fn parse_step(text: &str) -> Result<Action, String> {
         }
         _ => parse_verb(parse_place(head)?, rest),
     }
+}
+
+fn parse_refused(text: &str) -> Result<Action, String> {
+    let mut lexer = Lexer::new(text);
+    let refusal = lexer.word_term()?;
+    let (head, rest) = split_word(lexer.rest);
+    let order = order::parse(head, rest).ok_or("nothing an operator does")?;
+    Ok(Action::Order(order?, Some(refusal)))
 }
 
 fn parse_place(text: &str) -> Result<Place, String> {
@@ -216,22 +230,28 @@ fn split_word(text: &str) -> (&str, &str) {
 
 /// What follows the first words of a line.
 #[derive(Debug, Default)]
-struct Arguments {
-    named: Vec<(String, Term)>,
-    positional: Vec<Term>,
+pub(super) struct Arguments {
+    pub(super) named: Vec<(String, Term)>,
+    pub(super) positional: Vec<Term>,
     is_open: bool,
 }
 
-struct Lexer<'a> {
+pub(super) struct Lexer<'a> {
     rest: &'a str,
 }
 
 impl<'a> Lexer<'a> {
-    fn new(text: &'a str) -> Self {
+    pub(super) fn new(text: &'a str) -> Self {
         Lexer { rest: text }
     }
 
-    fn arguments(mut self) -> Result<Arguments, String> {
+    /// The next word, which is no field name.
+    pub(super) fn word_term(&mut self) -> Result<Term, String> {
+        self.skip_space();
+        self.term()
+    }
+
+    pub(super) fn arguments(mut self) -> Result<Arguments, String> {
         let mut arguments = Arguments::default();
         loop {
             self.skip_space();

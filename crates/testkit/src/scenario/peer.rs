@@ -21,6 +21,8 @@ pub(super) struct ConnectOptions {
     pub(super) channel_max: Option<u32>,
     pub(super) heartbeat_s: u32,
     pub(super) capabilities: Value,
+    /// Whether it says `connection.open`.
+    pub(super) opens: bool,
     /// Whether the first use of a channel opens it.
     pub(super) opens_channels: bool,
 }
@@ -43,6 +45,7 @@ impl Default for ConnectOptions {
             channel_max: None,
             heartbeat_s: 0,
             capabilities: Value::Table(capabilities),
+            opens: true,
             opens_channels: true,
         }
     }
@@ -125,6 +128,9 @@ impl Peer {
         let tune = peer.answer("connection.tune", target.answer_timeout)?;
         peer.send_message(0, &tune_ok(&tune, options)?)?;
         peer.frame_max = options.frame_max.map_or(DEFAULT_FRAME_MAX, |size| size as usize);
+        if !options.opens {
+            return Ok(peer);
+        }
         let open = Message::new("connection.open").ok_or("connection.open is in the table")?;
         peer.send_message(0, &open.with("virtual-host", Value::text(&options.vhost)))?;
         peer.answer("connection.open-ok", target.answer_timeout)?;

@@ -11,17 +11,18 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::peer::{ConnectOptions, Event, Peer};
 use super::term::{Environment, Term, TermError};
-use super::{Action, MessageTerm, Place, Scenario, Step};
+use super::{Action, MessageTerm, Operator, OrderTerm, Place, Scenario, Step};
 use crate::raw_client::message::{self, Content, Message, Properties};
 use crate::raw_client::spec::{self, BASIC_PROPERTIES, FieldType};
 use crate::raw_client::value::{FIELD_INT, Value, quoted};
 
 /// A broker to play against.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Target {
     /// Where it listens.
     pub addr: SocketAddr,
@@ -29,6 +30,8 @@ pub struct Target {
     pub answer_timeout: Duration,
     /// How long it may take to close a socket it has given up.
     pub close_timeout: Duration,
+    /// Who sets its policies and limits; `None`: nobody can.
+    pub operator: Option<Arc<dyn Operator>>,
 }
 
 impl Target {
@@ -36,7 +39,13 @@ impl Target {
     /// for three seconds, so that guessing is slow.
     pub fn new(addr: SocketAddr, is_rabbitmq: bool) -> Target {
         let close_timeout = Duration::from_secs(if is_rabbitmq { 8 } else { 1 });
-        Target { addr, answer_timeout: Duration::from_secs(5), close_timeout }
+        Target { addr, answer_timeout: Duration::from_secs(5), close_timeout, operator: None }
+    }
+
+    /// The same broker, with somebody who sets its policies and limits.
+    #[must_use]
+    pub fn operated_by(self, operator: Arc<dyn Operator>) -> Target {
+        Target { operator: Some(operator), ..self }
     }
 }
 
@@ -174,6 +183,22 @@ impl<'a> Player<'a> {
                 std::thread::sleep(*duration);
                 Ok(())
             }
+            Action::Order(order, refusal) => self.order(order, refusal.as_ref()),
+        }
+    }
+
+    fn order(&mut self, order: &OrderTerm, refusal: Option<&Term>) -> Outcome {
+        let order = order.to_order(&self.environment).map_err(|error| error.0)?;
+        let operator = self.target.operator.as_ref().ok_or("nobody operates this broker")?;
+        let refused = operator.carry_out(&order).err();
+        self.transcript.push(format!("{order:?}: {}", refused.as_deref().unwrap_or("done")));
+        match (refused, refusal) {
+            (None, None) => Ok(()),
+            (Some(said), Some(Term::Word { parts, .. })) => {
+                let glob = self.environment.glob(parts).map_err(|error| error.0)?;
+                if super::term::glob_matches(&glob, said.as_bytes()) { Ok(()) } else { Err(said) }
+            }
+            (said, _) => Err(said.unwrap_or_else(|| "done".into())),
         }
     }
 
@@ -196,6 +221,7 @@ impl<'a> Player<'a> {
             "password" => chosen.password = text()?,
             "vhost" => chosen.vhost = text()?,
             "channels" => chosen.opens_channels = text()? != "manual",
+            "open" => chosen.opens = text()? != "manual",
             "frame-max" => chosen.frame_max = Some(number()?),
             "channel-max" => chosen.channel_max = Some(number()?),
             "heartbeat" => chosen.heartbeat_s = number()?,
