@@ -5,19 +5,23 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use hashbrown::HashMap;
 use leveret_store::{MessageId, MetaChange, Place, QueueId, ReadError, Store, StoreFailed};
+use leveret_wire::FieldTable;
 use parking_lot::{Mutex, RwLock};
 
 use crate::deadlines::Deadlines;
 use crate::error::Refusal;
 use crate::message::{Message, MessageView, ResidentBytes};
+use crate::policies::InForce;
 use crate::port::{Batch, ChannelPort, ConnectionId};
 use crate::queue::{
     Aftermath, Consumer, ConsumerKey, Content, Courier, Ended, Handed, Incoming, Level, Note, Pos, Rule,
     Stored, StreamState,
 };
+use crate::quotas::{AllUserQuotas, UserLimits};
 use crate::records::Key;
 use crate::reply_token::ReplyTokens;
 use crate::services::Services;
+use crate::settings::{QueueKind, Settings};
 use crate::users::Users;
 use crate::vhost::{Life, Queue, VHost};
 
@@ -32,6 +36,17 @@ pub struct Limits {
     pub consumers_per_channel: usize,
     /// Whether requests and their answers are counted (see [`services`](crate::services)).
     pub request_statistics: bool,
+    /// How long a delivery may stay unacknowledged where nothing else is said; `None`: for ever.
+    pub consumer_timeout_ms: Option<u64>,
+}
+
+impl Limits {
+    /// The settings in force of a queue that was declared with `arguments`.
+    pub(crate) fn settings(&self, kind: QueueKind, arguments: &FieldTable, policies: &InForce) -> Settings {
+        let mut settings = Settings::of_arguments(kind, &policies.queue_arguments(kind, arguments));
+        settings.consumer_timeout_ms = settings.consumer_timeout_ms.or(self.consumer_timeout_ms);
+        settings
+    }
 }
 
 impl Default for Limits {
@@ -41,6 +56,7 @@ impl Default for Limits {
             resident_bytes: 8 << 20,
             consumers_per_channel: 10_000,
             request_statistics: true,
+            consumer_timeout_ms: None,
         }
     }
 }
@@ -67,6 +83,7 @@ pub struct Broker {
     pub(crate) resident: ResidentBytes,
     pub(crate) reply_tokens: ReplyTokens<ReplyTarget>,
     pub(crate) statistics: Services,
+    pub(crate) user_quotas: AllUserQuotas,
     /// Read by whoever logs a message until it is in its queues; written by whoever must see every logged
     /// message in its queue (settling, purging).
     pub(crate) in_flight: RwLock<()>,
@@ -95,7 +112,7 @@ impl Broker {
     /// A broker over what [`crate::recover`] found.
     pub(crate) fn assemble(
         store: Arc<Store>,
-        users: Users,
+        (users, user_quotas): (Users, AllUserQuotas),
         limits: Limits,
         resident: ResidentBytes,
         vhosts: HashMap<String, Arc<VHost>>,
@@ -108,6 +125,7 @@ impl Broker {
             store,
             resident,
             reply_tokens: ReplyTokens::new(),
+            user_quotas,
             in_flight: RwLock::new(()),
             vhosts: RwLock::new(vhosts),
             next_queue_id: AtomicU64::new(next_queue_id),
@@ -145,11 +163,14 @@ impl Broker {
     /// Keeps a user as it is now, or forgets it when it was deleted.
     pub fn save_user(&self, name: &str) -> Result<(), Refusal> {
         let key = Key::User(name.into()).encode();
-        let change = match self.users.encode(name) {
-            Some(value) => MetaChange::Put(key, value),
-            None => MetaChange::Delete(key),
+        let changes = match self.users.encode(name) {
+            Some(value) => vec![MetaChange::Put(key, value)],
+            None => {
+                self.user_quotas.of(name).set(UserLimits::default());
+                vec![MetaChange::Delete(key), MetaChange::Delete(Key::UserLimits(name.into()).encode())]
+            }
         };
-        Ok(self.log_meta(&[change])?)
+        Ok(self.log_meta(&changes)?)
     }
 
     /// An id for a new connection.

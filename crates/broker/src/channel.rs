@@ -12,6 +12,7 @@ use crate::ops::publish::Route;
 use crate::ops::tx::Transaction;
 use crate::port::{Batch, ChannelPort};
 use crate::queue::ConsumerKey;
+use crate::quotas::Seat;
 use crate::vhost::Queue;
 
 /// An open channel.
@@ -30,6 +31,7 @@ pub struct Channel {
     pub(crate) direct_reply: Option<DirectReply>,
     /// Where the last publish went; the next one usually goes there too.
     pub(crate) last_route: Option<Route>,
+    _seat: Seat,
 }
 
 /// How publishes of a channel are answered.
@@ -63,10 +65,11 @@ pub(crate) struct DirectReply {
 }
 
 impl Channel {
-    /// Opens a channel.
-    pub fn open(connection: Arc<Connection>, number: u16) -> Self {
+    /// Opens a channel. Refused with 530 when the user has as many as allowed.
+    pub fn open(connection: Arc<Connection>, number: u16) -> Result<Self, Refusal> {
+        let seat = connection.channel_seat()?;
         let port = ChannelPort::new(number, connection.port.clone());
-        Self {
+        Ok(Self {
             connection,
             port,
             mode: Mode::Plain,
@@ -75,7 +78,8 @@ impl Channel {
             last_queue: None,
             direct_reply: None,
             last_route: None,
-        }
+            _seat: seat,
+        })
     }
 
     /// Closes the channel: what it has not settled goes back, in order, and its consumers end (RabbitMQ does

@@ -8,6 +8,7 @@ use crate::broker::Broker;
 use crate::error::{Refusal, exchange_in, queue_in};
 use crate::exchange::ExchangeKind;
 use crate::port::{Batch, ConnectionPort};
+use crate::quotas::{Seat, UserQuotas};
 use crate::users::{Operation, User};
 use crate::vhost::{Exchange, Queue, VHost};
 
@@ -34,11 +35,15 @@ pub struct Connection {
     pub cancel_notify: bool,
     user: RwLock<(u64, Arc<User>)>,
     exclusive: Mutex<Vec<Arc<Queue>>>,
+    /// In the virtual host and with the user, until the connection is gone.
+    _seats: [Seat; 2],
+    user_quotas: Arc<UserQuotas>,
 }
 
 impl Connection {
     /// Opens a virtual host for an authenticated user (`connection.open`). Refused with 530 when there is no
-    /// such virtual host or the user has no permissions in it.
+    /// such virtual host, when it or the user has as many connections as allowed, or when the user has no
+    /// permissions in it (in this order, as RabbitMQ has it).
     pub fn open(
         broker: Arc<Broker>,
         port: Arc<ConnectionPort>,
@@ -46,12 +51,13 @@ impl Connection {
         vhost: &str,
         cancel_notify: bool,
     ) -> Result<Arc<Self>, Refusal> {
-        let refused =
-            || Refusal::not_allowed(format!("access to vhost '{vhost}' refused for user '{}'", user.name));
+        let refused = format!("access to vhost '{vhost}' refused for user '{}'", user.name);
         let found =
             broker.vhost(vhost).ok_or_else(|| Refusal::not_allowed(format!("vhost {vhost} not found")))?;
+        let user_quotas = broker.user_quotas.of(&user.name);
+        let seats = take_seats(&found, &user_quotas, &user.name, &refused)?;
         if user.permissions(vhost).is_none() {
-            return Err(refused());
+            return Err(Refusal::not_allowed(refused));
         }
         let version = broker.users.version();
         Ok(Arc::new(Self {
@@ -61,7 +67,19 @@ impl Connection {
             cancel_notify,
             user: RwLock::new((version, user)),
             exclusive: Mutex::default(),
+            _seats: seats,
+            user_quotas,
         }))
+    }
+
+    /// A seat for one more channel of this connection's user, or 530.
+    pub(crate) fn channel_seat(&self) -> Result<Seat, Refusal> {
+        self.user_quotas.channels.take().map_err(|limit| {
+            Refusal::not_allowed(format!(
+                "number of channels opened for user '{}' has reached the maximum allowed user limit of ({limit})",
+                self.user.read().1.name
+            ))
+        })
     }
 
     /// The user as it is now. Refused when it was deleted meanwhile.
@@ -146,4 +164,23 @@ impl Connection {
     pub(crate) fn disowns(&self, queue: &Arc<Queue>) {
         self.exclusive.lock().retain(|other| !Arc::ptr_eq(other, queue));
     }
+}
+
+/// Seats for one more connection, or the refusal that RabbitMQ gives.
+fn take_seats(
+    vhost: &VHost,
+    user_quotas: &UserQuotas,
+    user: &str,
+    refused: &str,
+) -> Result<[Seat; 2], Refusal> {
+    let in_vhost = vhost
+        .connections
+        .take()
+        .map_err(|limit| Refusal::not_allowed(format!("{refused}: connection limit ({limit}) is reached")))?;
+    let of_user = user_quotas.connections.take().map_err(|limit| {
+        Refusal::not_allowed(format!(
+            "connection refused for user '{user}': user connection limit ({limit}) is reached"
+        ))
+    })?;
+    Ok([in_vhost, of_user])
 }

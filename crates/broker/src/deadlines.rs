@@ -63,6 +63,7 @@ impl Broker {
                 self.send_on_due(&queue, batch);
                 continue;
             }
+            self.end_late_consumers(&queue, batch);
             let now_ms = batch.now_ms;
             let unused = self.with_queue(&queue, batch, |state, _, _| Ok(state.deadline_came(now_ms)));
             // A queue that is gone has no deadlines.

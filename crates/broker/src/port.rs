@@ -9,16 +9,21 @@
 //! client has not received. Nothing here flushes: a [`Batch`] remembers whom it touched and lets their bytes
 //! leave once, at its end.
 
-use std::collections::VecDeque;
-use std::sync::Arc;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 
+use hashbrown::HashSet;
 use leveret_wire::ReplyCode;
 use parking_lot::Mutex;
 
+use crate::error::Refusal;
 use crate::message::MessageView;
 use crate::queue::{Consumer, ConsumerKey, Dead, Handed, Pos};
 use crate::vhost::Queue;
+
+/// Tags of late deliveries that a channel remembers; those before them are forgotten, and then unknown.
+const LATE_TAGS_MAX: usize = 1 << 16;
 
 /// Names a connection for the life of the process.
 pub type ConnectionId = u64;
@@ -61,7 +66,10 @@ pub trait Outlet: Send + Sync {
     fn has_room(&self) -> bool;
     /// Lets what was appended leave.
     fn flush(&self);
-    /// Has the connection's own task resume the consumers that [`ConnectionPort::take_stalled`] answers.
+    /// Whether the client understands `basic.cancel` from the broker.
+    fn takes_cancel(&self) -> bool;
+    /// Has the connection's own task resume the consumers that [`ConnectionPort::take_stalled`] answers, and close the
+    /// channels that [`ConnectionPort::take_doomed`] does.
     fn wake(&self);
 }
 
@@ -72,7 +80,11 @@ pub struct ConnectionPort {
     outlet: Box<dyn Outlet>,
     touched: AtomicBool,
     stalled: Mutex<Vec<Stalled>>,
+    doomed: Mutex<Vec<Doomed>>,
 }
+
+/// A channel that its connection has to close, and why.
+pub type Doomed = (Weak<ChannelPort>, Refusal);
 
 /// A consumer that could not take a message.
 type Stalled = (Arc<Queue>, ConsumerKey);
@@ -86,7 +98,13 @@ impl std::fmt::Debug for ConnectionPort {
 impl ConnectionPort {
     /// The port of a new connection.
     pub fn new(id: ConnectionId, outlet: Box<dyn Outlet>) -> Arc<Self> {
-        Arc::new(Self { id, outlet, touched: AtomicBool::new(false), stalled: Mutex::default() })
+        let (touched, stalled, doomed) = (AtomicBool::new(false), Mutex::default(), Mutex::default());
+        Arc::new(Self { id, outlet, touched, stalled, doomed })
+    }
+
+    /// Channels that the connection has to close for what did not happen on them.
+    pub fn take_doomed(&self) -> Vec<Doomed> {
+        std::mem::take(&mut *self.doomed.lock())
     }
 
     /// Consumers to be resumed because the connection has written out what it had.
@@ -223,6 +241,8 @@ struct Deliveries {
     /// `basic.qos global=true`: 0 = unlimited.
     limit: u32,
     starved: Vec<Stalled>,
+    /// Tags of deliveries that took too long and are no longer the client's: it may still settle them, in vain.
+    late: BTreeSet<u64>,
 }
 
 impl ChannelPort {
@@ -295,7 +315,7 @@ impl ChannelPort {
     /// is no such delivery on this channel.
     pub fn settle(&self, tag: u64, multiple: bool) -> Option<Vec<Outstanding>> {
         let mut deliveries = self.deliveries.lock();
-        if multiple { deliveries.take_up_to(tag) } else { deliveries.take_one(tag).map(|one| vec![one]) }
+        if multiple { deliveries.take_up_to(tag) } else { deliveries.take_alone(tag) }
     }
 
     /// Makes deliveries outstanding again whose settlement was rolled back.
@@ -347,6 +367,27 @@ impl ChannelPort {
     pub fn returned(&self, code: ReplyCode, message: &MessageView<'_>, batch: &mut Batch) {
         self.connection.outlet.returned(self.number, code, message);
         self.connection.touch(batch);
+    }
+
+    /// Takes away what this channel has outstanding at these positions of a queue, because it took too long; answers
+    /// which positions that were. Settling them later means nothing.
+    pub(crate) fn time_out(&self, queue: &Arc<Queue>, positions: &HashSet<Pos>) -> Vec<Pos> {
+        self.deliveries.lock().time_out(queue, positions)
+    }
+
+    /// Whether the client can be told that a consumer is gone.
+    pub(crate) fn takes_cancel(&self) -> bool {
+        self.connection.outlet.takes_cancel()
+    }
+
+    /// Has the connection close this channel.
+    pub(crate) fn doom(self: &Arc<Self>, refusal: Refusal) {
+        let mut doomed = self.connection.doomed.lock();
+        if !doomed.iter().any(|(port, _)| std::ptr::eq(port.as_ptr(), Arc::as_ptr(self))) {
+            doomed.push((Arc::downgrade(self), refusal));
+        }
+        drop(doomed);
+        self.connection.outlet.wake();
     }
 
     /// Tells the client that a consumer is gone.
@@ -425,6 +466,13 @@ impl Deliveries {
         self.outstanding[at].1.is_some().then_some(at)
     }
 
+    fn take_alone(&mut self, tag: u64) -> Option<Vec<Outstanding>> {
+        match self.take_one(tag) {
+            Some(one) => Some(vec![one]),
+            None => self.late.remove(&tag).then(Vec::new),
+        }
+    }
+
     fn take_one(&mut self, tag: u64) -> Option<Outstanding> {
         let at = self.find(tag)?;
         let taken = self.outstanding[at].1.take();
@@ -437,13 +485,37 @@ impl Deliveries {
 
     /// RabbitMQ: tag 0 with multiple means all; any other tag must be outstanding itself.
     fn take_up_to(&mut self, tag: u64) -> Option<Vec<Outstanding>> {
-        let end = if tag == 0 { self.outstanding.len() } else { self.find(tag)? + 1 };
+        let end = match tag {
+            0 => self.outstanding.len(),
+            tag if self.late.contains(&tag) => self.outstanding.partition_point(|(other, _)| *other <= tag),
+            tag => self.find(tag)? + 1,
+        };
+        self.late.retain(|late| tag > 0 && *late > tag);
         let taken: Vec<Outstanding> = self.outstanding.drain(..end).filter_map(|(_, one)| one).collect();
         self.live -= taken.len() as u32;
         while let Some((_, None)) = self.outstanding.front() {
             self.outstanding.pop_front();
         }
         Some(taken)
+    }
+
+    fn time_out(&mut self, queue: &Arc<Queue>, positions: &HashSet<Pos>) -> Vec<Pos> {
+        let is_meant = |one: &Outstanding| Arc::ptr_eq(&one.queue, queue) && positions.contains(&one.pos);
+        let mut taken = Vec::new();
+        for (tag, slot) in &mut self.outstanding {
+            if let Some(one) = slot.take_if(|one| is_meant(one)) {
+                taken.push(one.pos);
+                self.late.insert(*tag);
+            }
+        }
+        self.live -= taken.len() as u32;
+        while let Some((_, None)) = self.outstanding.front() {
+            self.outstanding.pop_front();
+        }
+        while self.late.len() > LATE_TAGS_MAX {
+            self.late.pop_first();
+        }
+        taken
     }
 
     fn take_starved(&mut self) -> Vec<Stalled> {

@@ -9,6 +9,8 @@
 //!   u ␀ user                                    see `users`
 //!   a ␀ queue id ␀ message id                   how often its delivery came to nothing, see `queue::Attempts`
 //!   d ␀ vhost ␀ x or q ␀ name ␀ slot            a key that a window against duplicates remembers
+//!   p | o ␀ vhost ␀ policy                      see `policies`; p a user's, o the operator's
+//!   l ␀ vhost, m ␀ user                         see `quotas`
 //! ```
 //!
 //! Names are length-prefixed, so no name can imitate a separator. Arguments are AMQP field tables by nature
@@ -18,6 +20,7 @@ use leveret_store::{MessageId, QueueId};
 use leveret_wire::{EncodeError, FieldTable, RawTable};
 
 use crate::dedup::Noted;
+use crate::policies::Author;
 use crate::vhost::{ExchangeSpec, QueueSpec};
 
 const VERSION: u8 = 1;
@@ -42,6 +45,12 @@ pub(crate) enum Key {
     Attempts(QueueId, MessageId),
     /// A key that a window against duplicates remembers.
     Seen(SeenKey),
+    /// A policy in a virtual host.
+    Policy(Author, String, String),
+    /// What a virtual host may have.
+    VHostLimits(String),
+    /// What a user may have.
+    UserLimits(String),
 }
 
 /// Where a window against duplicates has one of its notes.
@@ -100,6 +109,11 @@ impl Key {
                 let slot = key.slot.to_le_bytes();
                 encode_names(b'd', &[key.vhost.as_bytes(), kind, key.name.as_bytes(), &slot])
             }
+            Self::Policy(author, vhost, name) => {
+                encode_names(author_kind(*author), &[vhost.as_bytes(), name.as_bytes()])
+            }
+            Self::VHostLimits(vhost) => encode_names(b'l', &[vhost.as_bytes()]),
+            Self::UserLimits(user) => encode_names(b'm', &[user.as_bytes()]),
             Self::Binding(key) => encode_names(
                 if key.to_queue { b'b' } else { b'e' },
                 &[
@@ -137,6 +151,10 @@ impl Key {
                 name: text(2)?,
                 slot: u32::from_le_bytes(names[3].try_into().ok()?),
             }),
+            (b'p', 2) => Self::Policy(Author::User, text(0)?, text(1)?),
+            (b'o', 2) => Self::Policy(Author::Operator, text(0)?, text(1)?),
+            (b'l', 1) => Self::VHostLimits(text(0)?),
+            (b'm', 1) => Self::UserLimits(text(0)?),
             (b'b' | b'e', 5) => Self::Binding(BindingKey {
                 vhost: text(0)?,
                 source: text(1)?,
@@ -153,6 +171,13 @@ impl Key {
 /// What the keys of all messages begin with that came back to one queue.
 pub(crate) fn attempts_of(queue: QueueId) -> Vec<u8> {
     encode_names(b'a', &[&queue.0.to_le_bytes()])
+}
+
+fn author_kind(author: Author) -> u8 {
+    match author {
+        Author::User => b'p',
+        Author::Operator => b'o',
+    }
 }
 
 fn encode_names(kind: u8, names: &[&[u8]]) -> Vec<u8> {
@@ -274,6 +299,10 @@ mod tests {
             let key = SeenKey::first("/", of_queue, "q");
             check(Key::Seen(SeenKey { slot: 7, ..key }));
         }
+        check(Key::Policy(Author::User, "/".into(), "p".into()));
+        check(Key::Policy(Author::Operator, "/".into(), String::new()));
+        check(Key::VHostLimits("/".into()));
+        check(Key::UserLimits("guest".into()));
         let binding = BindingKey {
             vhost: "/".into(),
             source: "amq.topic".into(),

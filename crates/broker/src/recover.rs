@@ -15,10 +15,12 @@ use crate::broker::{Broker, Limits};
 use crate::dedup::Deduplicator;
 use crate::error::Refusal;
 use crate::message::ResidentBytes;
+use crate::policies;
 use crate::queue::{
     Attempts, Content, DelayState, Entry, Level, Levels, QueueState, Ready, Rule, SeenBefore, Stored,
     StreamState, number_of, pos_at,
 };
+use crate::quotas::{AllUserQuotas, UserLimits, VHostLimits};
 use crate::records::{
     BindingKey, Key, SeenKey, attempts_of, decode_arguments, decode_exchange, decode_queue, decode_seen,
 };
@@ -73,7 +75,7 @@ impl Broker {
         let is_new = recovery.meta.is_empty() && recovery.damage.is_empty();
         let clean = recovery.clean.is_some();
         let (damage, torn_bytes) = (recovery.damage.clone(), recovery.torn_bytes);
-        let broker = Arc::new(Rebuild::new(Arc::new(store), recovery)?.finish(limits));
+        let broker = Arc::new(Rebuild::new(Arc::new(store), recovery, limits)?.finish());
         if is_new {
             broker.set_up().map_err(OpenFailed::Setup)?;
         }
@@ -127,7 +129,9 @@ fn logged(
 /// A topology half read.
 struct Rebuild {
     store: Arc<Store>,
+    limits: Limits,
     users: Users,
+    user_quotas: AllUserQuotas,
     vhosts: HashMap<String, Arc<VHost>>,
     content: HashMap<QueueId, RecoveredQueue>,
     notes: Option<HashMap<QueueId, SeenBefore>>,
@@ -138,7 +142,7 @@ struct Rebuild {
 }
 
 impl Rebuild {
-    fn new(store: Arc<Store>, recovery: Recovery) -> Result<Self, OpenFailed> {
+    fn new(store: Arc<Store>, recovery: Recovery, limits: Limits) -> Result<Self, OpenFailed> {
         let mut damaged = HashMap::new();
         for damage in &recovery.damage {
             let what = format!("{} at {}: {}", damage.file, damage.offset, damage.what);
@@ -150,7 +154,9 @@ impl Rebuild {
         });
         let mut rebuild = Self {
             store,
+            limits,
             users: Users::default(),
+            user_quotas: AllUserQuotas::default(),
             vhosts: HashMap::new(),
             content: recovery.queues.into_iter().map(|queue| (queue.id, queue)).collect(),
             notes,
@@ -180,6 +186,9 @@ impl Rebuild {
                 _ => {}
             }
             keys.push((key, bytes, value));
+        }
+        for (key, bytes, value) in &keys {
+            self.read_policy(key, value).ok_or_else(|| unknown(bytes))?;
         }
         for (key, bytes, value) in &keys {
             self.read_one(key, value).ok_or_else(|| unknown(bytes))?;
@@ -216,9 +225,20 @@ impl Rebuild {
         }
     }
 
+    /// Before the queues and exchanges that it may be in force for.
+    fn read_policy(&self, key: &Key, value: &[u8]) -> Option<()> {
+        if let Key::Policy(author, vhost, name) = key {
+            let policy = policies::decode(*author, name, value)?;
+            self.vhosts.get(vhost)?.policies.write().put(*author, Arc::new(policy));
+        }
+        Some(())
+    }
+
     fn read_one(&mut self, key: &Key, value: &[u8]) -> Option<()> {
         match key {
-            Key::VHost(_) | Key::Binding(_) | Key::Attempts(..) | Key::Seen(_) => {}
+            Key::VHost(_) | Key::Binding(_) | Key::Attempts(..) | Key::Seen(_) | Key::Policy(..) => {}
+            Key::VHostLimits(vhost) => self.vhosts.get(vhost)?.set_limits(VHostLimits::decode(value)?),
+            Key::UserLimits(user) => self.user_quotas.of(user).set(UserLimits::decode(value)?),
             Key::User(name) => self.users.restore(name, value)?,
             Key::Exchange(vhost, name) => {
                 self.vhosts.get(vhost)?.add_exchange(name, decode_exchange(value)?);
@@ -228,16 +248,19 @@ impl Rebuild {
                 let kind = QueueKind::of(&spec.arguments);
                 let ids = id.0..=id.0 + u64::from(kind.max_level(&spec.arguments));
                 self.next_queue_id = self.next_queue_id.max(ids.end() + 1);
-                let settings = Settings::of_arguments(kind, &spec.arguments);
+                let vhost = self.vhosts.get(vhost)?.clone();
+                let policies = vhost.policies_for(name, &spec);
+                let settings = Arc::new(self.limits.settings(kind, &spec.arguments, &policies));
                 let life = match kind {
-                    QueueKind::Stream => self.stream(id, settings.into()),
+                    QueueKind::Stream => self.stream(id, settings.clone()),
                     QueueKind::Delays => self.delays(id),
                     QueueKind::Classic | QueueKind::Quorum | QueueKind::Delayed => {
-                        self.life(ids, settings.into())
+                        self.life(ids, settings.clone())
                     }
                 };
-                let vhost = self.vhosts.get(vhost)?;
-                vhost.add_queue(Queue::new(id, name.as_str().into(), vhost.name.clone(), spec, life));
+                let queue = Queue::new(id, name.as_str().into(), vhost.name.clone(), spec, life);
+                queue.put_in_force(policies, settings);
+                vhost.add_queue(queue);
             }
         }
         Some(())
@@ -334,10 +357,11 @@ impl Rebuild {
         }
     }
 
-    fn finish(self, limits: Limits) -> Broker {
+    fn finish(self) -> Broker {
         let resident = ResidentBytes::default();
+        let users = (self.users, self.user_quotas);
         let broker =
-            Broker::assemble(self.store, self.users, limits, resident, self.vhosts, self.next_queue_id);
+            Broker::assemble(self.store, users, self.limits, resident, self.vhosts, self.next_queue_id);
         for queue in broker.vhosts().iter().flat_map(|vhost| vhost.queues()) {
             broker.deadlines.add(0, &queue); // what expired meanwhile
         }

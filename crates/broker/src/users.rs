@@ -25,8 +25,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use hashbrown::HashMap;
 use parking_lot::RwLock;
 
+pub use crate::pattern::BadPattern;
 pub use password::{BadPassword, PasswordHash};
-pub use permissions::{BadPattern, Operation, Permissions, TopicPermissions};
+pub use permissions::{Operation, Permissions, TopicPermissions};
 pub use user::User;
 
 use credential::Credential;

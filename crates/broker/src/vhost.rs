@@ -16,8 +16,10 @@ use parking_lot::{Mutex, MutexGuard, RwLock};
 use crate::dedup::{Deduplication, Deduplicator};
 use crate::error::{Refusal, exchange_in, queue_in};
 use crate::exchange::{Bindings, ExchangeKind, Member};
+use crate::policies::{InForce, PolicySet, Subject};
 use crate::port::{ChannelPort, ConnectionId};
 use crate::queue::{Level, Rule};
+use crate::quotas::{Quota, VHostLimits};
 use crate::records::SeenKey;
 use crate::services::ServiceSlot;
 use crate::settings::{QueueKind, Settings};
@@ -36,6 +38,12 @@ pub struct VHost {
     deduplicates: AtomicBool,
     /// Held while the topology is changed, so that changes are logged in the order they happen.
     changes: Mutex<()>,
+    /// Changed by [`crate::ops::policy`] only.
+    pub(crate) policies: RwLock<PolicySet>,
+    /// How many connections may be open, and are.
+    pub(crate) connections: Arc<Quota>,
+    /// How many queues there may be.
+    pub(crate) queues_max: Quota,
 }
 
 /// What an exchange is declared as.
@@ -84,12 +92,6 @@ impl ExchangeSpec {
         if self.delays { DELAYED_TYPE } else { self.kind.name() }
     }
 
-    /// Where messages go that this exchange cannot route.
-    pub fn alternate(&self) -> Option<String> {
-        let value = self.arguments.get("alternate-exchange")?;
-        value.as_str().map(str::to_owned)
-    }
-
     /// How it keeps duplicates out, if it does.
     pub fn deduplication(&self) -> Option<Deduplication> {
         Deduplication::of_arguments(&self.arguments, self.kind.deduplicates())
@@ -103,14 +105,41 @@ pub struct Exchange {
     pub name: Arc<str>,
     /// What it was declared as.
     pub spec: ExchangeSpec,
-    /// The exchange for what it cannot route.
-    pub alternate: Option<String>,
     /// The queue that it keeps messages in.
     pub internal_queue: Option<Arc<str>>,
     /// Keeps duplicates out.
     pub deduplicator: Option<Arc<Deduplicator>>,
     /// Where it routes to.
     pub bindings: RwLock<Bindings<Destination>>,
+    in_force: RwLock<ExchangeInForce>,
+}
+
+/// What of the policies concerns an exchange.
+#[derive(Debug, Default)]
+struct ExchangeInForce {
+    policies: InForce,
+    alternate: Option<Arc<str>>,
+}
+
+impl Exchange {
+    /// The name of the exchange for what it cannot route, which need not exist.
+    pub fn alternate(&self) -> Option<Arc<str>> {
+        self.in_force.read().alternate.clone()
+    }
+
+    /// The policies in force for it.
+    pub fn policies(&self) -> InForce {
+        self.in_force.read().policies.clone()
+    }
+
+    /// Puts policies in force; whether that changes anything. Routes have to be looked up again then.
+    pub(crate) fn put_in_force(&self, policies: InForce) -> bool {
+        let alternate = policies.alternate_exchange(&self.spec.arguments).map(Arc::from);
+        let mut in_force = self.in_force.write();
+        let changes = in_force.policies != policies;
+        *in_force = ExchangeInForce { policies, alternate };
+        changes
+    }
 }
 
 /// Where a binding leads.
@@ -202,11 +231,17 @@ pub struct Queue {
     /// Keeps duplicates out.
     pub deduplicator: Option<Arc<Deduplicator>>,
     max_level: Level,
-    settings: RwLock<Arc<Settings>>,
+    in_force: RwLock<QueueInForce>,
     order: Mutex<()>,
     /// What is known of the requests that come to it.
     pub(crate) service: ServiceSlot,
     state: Mutex<Life>,
+}
+
+/// The policies of a queue, and what they and its arguments come to.
+struct QueueInForce {
+    policies: InForce,
+    settings: Arc<Settings>,
 }
 
 /// Whether a queue still works.
@@ -228,11 +263,12 @@ impl std::fmt::Debug for Queue {
 }
 
 impl Queue {
-    /// A queue with the given content.
+    /// A queue with the given content, and no policies.
     pub fn new(id: QueueId, name: Arc<str>, vhost: Arc<str>, spec: QueueSpec, life: Life) -> Arc<Self> {
         let kind = QueueKind::of(&spec.arguments);
         let max_level = kind.max_level(&spec.arguments);
-        let settings = RwLock::new(Settings::of_arguments(kind, &spec.arguments).into());
+        let settings = Arc::new(Settings::of_arguments(kind, &spec.arguments));
+        let in_force = RwLock::new(QueueInForce { policies: InForce::default(), settings });
         let place = spec.durable.then(|| SeenKey::first(&vhost, true, &name));
         let deduplicator = Deduplication::of_arguments(&spec.arguments, false)
             .map(|settings| Deduplicator::new(settings, place).into());
@@ -244,7 +280,7 @@ impl Queue {
             kind,
             deduplicator,
             max_level,
-            settings,
+            in_force,
             order: Mutex::default(),
             service: ServiceSlot::new(),
             state: Mutex::new(life),
@@ -258,7 +294,17 @@ impl Queue {
 
     /// Its settings at this moment.
     pub fn settings(&self) -> Arc<Settings> {
-        self.settings.read().clone()
+        self.in_force.read().settings.clone()
+    }
+
+    /// The policies in force for it.
+    pub fn policies(&self) -> InForce {
+        self.in_force.read().policies.clone()
+    }
+
+    /// Puts policies in force, and what they come to. Its rule has to be told too.
+    pub(crate) fn put_in_force(&self, policies: InForce, settings: Arc<Settings>) {
+        *self.in_force.write() = QueueInForce { policies, settings };
     }
 
     /// Held by whoever logs a message for a stream until it is there, so that the log and the stream have one order.
@@ -368,6 +414,9 @@ impl VHost {
             judging: Mutex::default(),
             deduplicates: AtomicBool::new(false),
             changes: Mutex::default(),
+            policies: RwLock::default(),
+            connections: Arc::default(),
+            queues_max: Quota::default(),
         };
         for (name, kind) in [
             ("", ExchangeKind::Direct),
@@ -412,6 +461,36 @@ impl VHost {
         deduplicator.close()
     }
 
+    /// What it may have.
+    pub fn limits(&self) -> VHostLimits {
+        VHostLimits { max_connections: self.connections.limit(), max_queues: self.queues_max.limit() }
+    }
+
+    pub(crate) fn set_limits(&self, limits: VHostLimits) {
+        self.connections.set_limit(limits.max_connections);
+        self.queues_max.set_limit(limits.max_queues);
+    }
+
+    /// Refuses one more queue with 406 when there are as many as allowed. The caller holds [`VHost::change`].
+    pub(crate) fn check_queue_limit(&self, name: &str) -> Result<(), Refusal> {
+        match self.queues_max.limit() {
+            Some(limit) if self.queues.read().len() as u64 >= limit => Err(Refusal::precondition(format!(
+                "cannot declare queue '{name}': queue limit in vhost '{}' ({limit}) is reached",
+                self.name
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    /// The policies for a queue. What an exchange keeps for itself has none: it is not the exchange's users' to limit.
+    pub(crate) fn policies_for(&self, name: &str, spec: &QueueSpec) -> InForce {
+        if spec.internal {
+            return InForce::default();
+        }
+        let kind = QueueKind::of(&spec.arguments);
+        self.policies.read().in_force(Subject::Queue(kind), name)
+    }
+
     /// Finds an exchange.
     pub fn exchange(&self, name: &str) -> Option<Arc<Exchange>> {
         self.exchanges.read().get(name).cloned()
@@ -426,7 +505,6 @@ impl VHost {
     /// Adds an exchange.
     pub fn add_exchange(&self, name: &str, spec: ExchangeSpec) -> Arc<Exchange> {
         let name: Arc<str> = name.into();
-        let alternate = spec.alternate();
         let bindings = RwLock::new(Bindings::declared(spec.kind, &spec.arguments, &name));
         let internal_queue = spec.kind.internal_queue(&name).map(Arc::from);
         let place = spec.durable.then(|| SeenKey::first(&self.name, false, &name));
@@ -437,11 +515,12 @@ impl VHost {
         let exchange = Arc::new(Exchange {
             name: name.clone(),
             spec,
-            alternate,
             internal_queue,
             deduplicator,
             bindings,
+            in_force: RwLock::default(),
         });
+        exchange.put_in_force(self.policies.read().in_force(Subject::Exchange, &name));
         self.exchanges.write().insert(name, exchange.clone());
         self.changed();
         exchange

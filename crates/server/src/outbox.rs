@@ -45,7 +45,7 @@ pub(crate) struct Outbox {
     cancel_notify: AtomicBool,
     /// Written to directly; `None`: a task of its own writes (TLS, in memory).
     socket: Option<Arc<TcpStream>>,
-    /// The connection's task has something to do here: a stuck write, or room for stalled consumers.
+    /// The connection's task has something to do here: a stuck write, room for stalled consumers, channels to close.
     pub(crate) wake: Notify,
     /// There is something to write for a task that writes by itself.
     pub(crate) filled: Notify,
@@ -324,7 +324,7 @@ impl Outlet for SocketOutlet {
     }
 
     fn consumer_cancelled(&self, channel: u16, consumer_tag: &str) {
-        if self.0.cancel_notify.load(Ordering::Relaxed) {
+        if self.takes_cancel() {
             self.0.send(channel, &Method::BasicCancel(BasicCancel { consumer_tag, nowait: true }));
         }
     }
@@ -335,6 +335,10 @@ impl Outlet for SocketOutlet {
 
     fn flush(&self) {
         self.0.flush();
+    }
+
+    fn takes_cancel(&self) -> bool {
+        self.0.cancel_notify.load(Ordering::Relaxed)
     }
 
     fn wake(&self) {

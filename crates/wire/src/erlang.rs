@@ -18,7 +18,7 @@ pub(crate) fn write_term(octets: &[u8]) -> String {
 }
 
 /// `<<"abc">>` if all of it is printable, else `<<1,2,3>>`: Erlang's `~p`.
-pub(crate) fn print_term(octets: &[u8]) -> String {
+pub fn print_term(octets: &[u8]) -> String {
     if octets.is_empty() || !octets.iter().all(|&octet| is_printable(octet)) {
         return write_term(octets);
     }

@@ -57,6 +57,7 @@ mod writer;
 
 pub use constants::*;
 pub use content::{Assembler, Content, ContentHeader, Progress, parse_header, whole_content};
+pub use erlang::print_term;
 pub use error::{EncodeError, WireError};
 pub use frame::{
     DEFAULT_FRAME_MAX, FRAME_OVERHEAD, FrameKind, INITIAL_FRAME_MAX, PROTOCOL_HEADER, RawFrame, split_frame,

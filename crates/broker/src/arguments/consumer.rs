@@ -2,32 +2,42 @@
 
 use leveret_wire::{FieldTable, FieldValue};
 
-use super::values::integer;
+use super::values::{integer, natural};
 use super::{bare, invalid, refuse_foreign};
 use crate::error::Refusal;
 use crate::queue::stream::{Filter, Reading, StartAt};
 use crate::settings::QueueKind;
 
 /// What only consumers of another kind of queue know.
-const FOREIGN_TO_WORK: &[&str] =
-    &["x-consumer-timeout", "x-stream-filter", "x-stream-match-unfiltered", "x-stream-offset"];
+const FOREIGN_TO_WORK: &[&str] = &["x-stream-filter", "x-stream-match-unfiltered", "x-stream-offset"];
 
 /// What only consumers of other queues know: a stream's readers do not compete, and may take their time.
 const FOREIGN_TO_STREAM: &[&str] = &["x-consumer-timeout", "x-priority"];
 
-/// Checks the arguments of a consumer of `described` and answers its priority.
-pub(crate) fn consumer_priority(
+/// What the arguments of a consumer say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ConsumerArguments {
+    /// Higher ones are served first (`x-priority`).
+    pub(crate) priority: i64,
+    /// How long it may keep a delivery, ms (`x-consumer-timeout`).
+    pub(crate) timeout_ms: Option<u64>,
+}
+
+/// Checks the arguments of a consumer of `described`.
+pub(crate) fn check_consumer(
     arguments: &FieldTable,
     described: &str,
     kind: QueueKind,
-) -> Result<i64, Refusal> {
-    let priority = match arguments.get("x-priority") {
-        Some(value) => integer(value).map_err(|term| invalid("x-priority", described, &term))?,
-        None => 0,
+) -> Result<ConsumerArguments, Refusal> {
+    let number = |key: &str, check: fn(&FieldValue) -> Result<i64, String>| {
+        let checked = arguments.get(key).map(check).transpose();
+        checked.map_err(|term| invalid(key, described, &term))
     };
+    let priority = number("x-priority", integer)?.unwrap_or(0);
+    let timeout_ms = number("x-consumer-timeout", natural)?.map(i64::unsigned_abs);
     let foreign = if kind == QueueKind::Stream { FOREIGN_TO_STREAM } else { FOREIGN_TO_WORK };
     refuse_foreign(|key| foreign.contains(&key), arguments, described, kind)?;
-    Ok(priority)
+    Ok(ConsumerArguments { priority, timeout_ms })
 }
 
 /// Where a consumer of a stream starts, and what it wants.
@@ -60,8 +70,6 @@ fn erlang_term(value: &FieldValue) -> String {
 
 #[cfg(test)]
 mod tests {
-    use leveret_wire::FieldValue;
-
     use super::*;
 
     fn table(pairs: &[(&str, FieldValue)]) -> FieldTable {
@@ -75,7 +83,8 @@ mod tests {
     #[test]
     fn a_consumer_has_a_priority() {
         let check = |key: &str, value: FieldValue, expected: Result<i64, &str>| {
-            let priority = consumer_priority(&table(&[(key, value)]), "Q", QueueKind::Classic)
+            let priority = check_consumer(&table(&[(key, value)]), "Q", QueueKind::Classic)
+                .map(|checked| checked.priority)
                 .map_err(|r| r.explanation);
             assert_eq!(priority, expected.map_err(str::to_owned));
         };

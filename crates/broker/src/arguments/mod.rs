@@ -12,7 +12,7 @@ use leveret_wire::{FieldTable, FieldValue};
 use crate::error::Refusal;
 use crate::settings::QueueKind;
 
-pub(crate) use consumer::{consumer_priority, stream_reading};
+pub(crate) use consumer::{ConsumerArguments, check_consumer, stream_reading};
 pub(crate) use queue::{check_queue, same_for_queue};
 pub(crate) use values::{age_ms, expiry};
 

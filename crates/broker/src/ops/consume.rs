@@ -7,7 +7,7 @@ use leveret_wire::FieldTable;
 use super::queue::generated_name;
 use super::reply_to::is_reply_to;
 use super::settle::ignore_gone;
-use crate::arguments::consumer_priority;
+use crate::arguments::{ConsumerArguments, check_consumer};
 use crate::channel::{Channel, Subscription, clean_name};
 use crate::connection::Resource;
 use crate::error::Refusal;
@@ -27,7 +27,7 @@ pub struct Consume<'a> {
     pub no_ack: bool,
     /// Nobody else may consume.
     pub exclusive: bool,
-    /// Arguments; `x-priority` is known.
+    /// Arguments; `x-priority` and `x-consumer-timeout` are known.
     pub arguments: FieldTable,
 }
 
@@ -46,14 +46,16 @@ impl Channel {
         queue.check_not_internal()?;
         let mut life = queue.lock();
         let state = life.alive(&queue)?;
-        let priority = consumer_priority(&consume.arguments, &queue.described(), queue.kind)?;
+        let ConsumerArguments { priority, timeout_ms } =
+            check_consumer(&consume.arguments, &queue.described(), queue.kind)?;
         let reading = self.reading(&queue, consume.no_ack, &consume.arguments, now_ms)?;
         if state.refuses_consumer(consume.exclusive) {
             return Err(Refusal::access(format!("{} in exclusive use", queue.described())));
         }
         let consumer =
             Consumer::new(tag.clone(), consume.no_ack, consume.exclusive, self.prefetch, self.port.clone());
-        let key = state.add_consumer(consumer.with_priority(priority).with_reading(reading));
+        let consumer = consumer.with_priority(priority).with_timeout(timeout_ms).with_reading(reading);
+        let key = state.add_consumer(consumer);
         drop(life);
         self.consumers.insert(tag.clone(), Subscription { queue, key });
         Ok(tag)

@@ -5,6 +5,7 @@
 
 pub mod bind;
 pub mod consume;
+mod consumer_timeout;
 mod dead_letter;
 mod deduplicate;
 mod delayed;
@@ -12,7 +13,9 @@ pub mod exchange;
 pub mod get;
 mod history;
 mod internal_queue;
+mod limits;
 mod orphans;
+pub mod policy;
 pub mod publish;
 pub mod queue;
 pub mod reply_to;

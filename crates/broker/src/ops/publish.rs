@@ -394,9 +394,7 @@ impl VHost {
                 found |= self.route_one(&exchange, key, message.properties, &mut queues, &mut todo);
             }
             queues.extend(self.remembering_queue(&exchange, message.properties));
-            if !found
-                && let Some(alternate) = exchange.alternate.as_ref().and_then(|name| self.exchange(name))
-            {
+            if !found && let Some(alternate) = exchange.alternate().and_then(|name| self.exchange(&name)) {
                 todo.push(alternate);
             }
         }
@@ -444,7 +442,7 @@ impl Exchange {
         self.spec.kind.varies()
             || self.deduplicator.is_some()
             || self.spec.delays
-            || self.alternate.is_some()
+            || self.alternate().is_some()
             || !self.name.is_empty()
                 && self.bindings.read().iter().any(|(destination, ..)| leads_on(destination))
     }

@@ -18,7 +18,7 @@ use crate::error::{Refusal, queue_in};
 use crate::port::Batch;
 use crate::queue::{Courier, Rule};
 use crate::records::{Key, attempts_of, encode_queue};
-use crate::settings::{QueueKind, Settings};
+use crate::settings::QueueKind;
 use crate::users::Operation;
 use crate::vhost::{Destination, Life, Queue, QueueSpec, VHost};
 
@@ -128,6 +128,7 @@ impl Connection {
             same_queue(&existing, &spec, self.port.id)?;
             return Ok(existing);
         }
+        self.vhost.check_queue_limit(name)?;
         self.check_dead_letters(name, &spec)?;
         let described = queue_in(name, &self.vhost.name);
         let kind = check_queue(&spec.arguments, &described)?;
@@ -180,9 +181,12 @@ impl Broker {
             let key = Key::Queue(vhost.name.to_string(), name.to_owned()).encode();
             changes.push(MetaChange::Put(key, encode_queue(id, &spec)?));
         }
-        let settings = Settings::of_arguments(kind, &spec.arguments);
-        let life = Life::Alive(Rule::new(kind, settings.into()));
-        Ok(Queue::new(id, name.into(), vhost.name.clone(), spec, life))
+        let policies = vhost.policies_for(name, &spec);
+        let settings = Arc::new(self.limits.settings(kind, &spec.arguments, &policies));
+        let life = Life::Alive(Rule::new(kind, settings.clone()));
+        let queue = Queue::new(id, name.into(), vhost.name.clone(), spec, life);
+        queue.put_in_force(policies, settings);
+        Ok(queue)
     }
 
     /// Drops what waits in a queue.

@@ -40,6 +40,8 @@ pub struct Consumer<P> {
     pub priority: i64,
     /// How it reads, where the queue is a stream.
     pub reading: Option<Arc<Reading>>,
+    /// How long it may keep a delivery unacknowledged, ms; 0: for ever, `None`: as its queue says.
+    pub timeout_ms: Option<u64>,
     /// How messages reach it.
     pub port: P,
     in_flight: u32,
@@ -50,8 +52,21 @@ pub struct Consumer<P> {
 impl<P> Consumer<P> {
     /// A consumer of priority 0 that has nothing in flight.
     pub fn new(tag: Arc<str>, no_ack: bool, exclusive: bool, prefetch: u32, port: P) -> Self {
-        let (priority, reading, in_flight, in_ring, stalled) = (0, None, 0, false, false);
-        Self { tag, no_ack, exclusive, prefetch, priority, reading, port, in_flight, in_ring, stalled }
+        let (priority, timeout_ms, reading) = (0, None, None);
+        let (in_flight, in_ring, stalled) = (0, false, false);
+        Self {
+            tag,
+            no_ack,
+            exclusive,
+            prefetch,
+            priority,
+            reading,
+            timeout_ms,
+            port,
+            in_flight,
+            in_ring,
+            stalled,
+        }
     }
 
     /// The same consumer, of a stream.
@@ -64,6 +79,12 @@ impl<P> Consumer<P> {
     #[must_use]
     pub fn with_priority(self, priority: i64) -> Self {
         Self { priority, ..self }
+    }
+
+    /// The same consumer with a time limit of its own.
+    #[must_use]
+    pub fn with_timeout(self, timeout_ms: Option<u64>) -> Self {
+        Self { timeout_ms, ..self }
     }
 
     fn has_credit(&self) -> bool {

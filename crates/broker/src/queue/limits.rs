@@ -1,4 +1,4 @@
-//! What gives way when a queue is full: its head, or what arrives.
+//! What gives way when a queue is full, or when its limits change: its head, or what arrives.
 
 use std::sync::Arc;
 
@@ -10,6 +10,16 @@ use crate::message::Message;
 use crate::settings::{Overflow, Settings};
 
 impl<P> QueueState<P> {
+    /// Other settings are in force from now on; [`Self::drop_excess`] afterwards. What waits keeps the TTL it came
+    /// with, as in RabbitMQ; `x-expires` counts from now when it changes.
+    pub fn apply(&mut self, settings: Arc<Settings>, now_ms: u64) {
+        if settings.expires_ms != self.settings.expires_ms {
+            self.used(now_ms);
+        }
+        self.settings = settings;
+        self.expect_late(now_ms);
+    }
+
     /// Whether a message that arrives would be too much and has to give way itself.
     pub(super) fn refuses(&self, incoming: &Incoming<'_>) -> bool {
         self.settings.overflow != Overflow::DropHead && self.is_beyond(1, incoming.view.size_bytes() as u64)
@@ -38,7 +48,7 @@ impl<P> QueueState<P> {
     }
 
     /// Drops from the head what is more than the limits allow (`x-overflow: drop-head`).
-    pub(super) fn drop_excess(
+    pub fn drop_excess(
         &mut self,
         courier: &mut impl Courier<P>,
         aftermath: &mut Aftermath,
@@ -56,4 +66,15 @@ impl<P> QueueState<P> {
         messages.is_some_and(|max| self.ready.len() + more > max)
             || size_bytes.is_some_and(|max| self.ready.size_bytes() + more_bytes > max)
     }
+}
+
+/// How many of so many messages would be too much; where octets are limited, an estimate from the average size.
+pub(super) fn excess(messages: u64, size_bytes: u64, settings: &Settings) -> u64 {
+    if settings.overflow != Overflow::DropHead {
+        return 0;
+    }
+    let of_messages = settings.messages.map_or(0, |max| messages.saturating_sub(max));
+    let excess_bytes = settings.size_bytes.map_or(0, |max| size_bytes.saturating_sub(max));
+    let average_bytes = size_bytes.checked_div(messages).unwrap_or(0).max(1);
+    of_messages.max(excess_bytes.div_ceil(average_bytes).min(messages))
 }

@@ -16,6 +16,7 @@ mod courier;
 mod delays;
 mod dying;
 mod entry;
+mod late;
 mod levels;
 mod limits;
 mod ready;
@@ -38,6 +39,7 @@ pub use courier::{Courier, Handed};
 pub use delays::{DelayState, Due, Leaving};
 use dying::Dying;
 pub use entry::{Aftermath, Content, Dead, DeathReason, Ended, Entry, Incoming, Note, Pos, Stored};
+pub use late::LateConsumer;
 pub use levels::{Level, Levels, level_of, number_of, pos_at};
 use ready::Taken;
 pub use ready::{Ready, SeenBefore};
@@ -67,6 +69,7 @@ pub struct Fetched {
 struct Unacked {
     entry: Entry,
     holder: Option<ConsumerKey>,
+    delivered_at_ms: u64,
 }
 
 /// The rule of one queue. `P` is how messages reach a consumer.
@@ -86,6 +89,8 @@ pub struct QueueState<P> {
     expires: bool,
     deadline_ms: u64,
     used_at_ms: u64,
+    /// No delivery is late before.
+    late_from_ms: u64,
 }
 
 impl<P> Default for QueueState<P> {
@@ -115,6 +120,7 @@ impl<P> QueueState<P> {
             expires,
             deadline_ms: NEVER_MS,
             used_at_ms: NEVER_MS,
+            late_from_ms: NEVER_MS,
         }
     }
 
@@ -150,7 +156,7 @@ impl<P> QueueState<P> {
                 }
                 Some(false) => {
                     let entry = self.new_entry(pos, incoming, false, courier);
-                    self.unacked.insert(pos, Unacked { entry, holder: Some(key) });
+                    self.delivered(pos, entry, Some(key), courier.now_ms());
                     return Ok(true);
                 }
                 None => {}
@@ -188,6 +194,13 @@ impl<P> QueueState<P> {
         }
     }
 
+    fn delivered(&mut self, pos: Pos, entry: Entry, holder: Option<ConsumerKey>, now_ms: u64) {
+        self.unacked.insert(pos, Unacked { entry, holder, delivered_at_ms: now_ms });
+        if let Some(key) = holder {
+            self.expect_settlement(key, now_ms);
+        }
+    }
+
     /// Gives up what has waited too long, from the head of each level: what is behind a message without a limit
     /// waits with it, as in RabbitMQ.
     fn expire(&mut self, courier: &mut impl Courier<P>, aftermath: &mut Aftermath) -> Result<(), ReadError> {
@@ -203,9 +216,9 @@ impl<P> QueueState<P> {
     /// When this queue has to be looked at although nobody uses it; `None`: never. Answered once for each time.
     pub fn new_deadline_ms(&mut self, store: &Store) -> Option<u64> {
         let head = if self.expires { self.ready.next_expiry_ms(store).ok().flatten() } else { None };
-        let retries = [self.returned.next_due_ms(), self.dying.next_due_ms()];
-        let retry = retries.into_iter().flatten().min().unwrap_or(NEVER_MS);
-        let deadline = head.unwrap_or(NEVER_MS).min(retry).min(self.unused_until_ms());
+        let times = [head, self.returned.next_due_ms(), self.dying.next_due_ms()];
+        let head = times.into_iter().flatten().min().unwrap_or(NEVER_MS);
+        let deadline = head.min(self.unused_until_ms()).min(self.late_from_ms);
         if deadline >= self.deadline_ms {
             return None;
         }
@@ -279,7 +292,7 @@ impl<P> QueueState<P> {
             match self.hand(key, entry.pos, entry.redelivered, message.view(), courier) {
                 Some(true) => aftermath.ended.extend(self.end(&entry)),
                 Some(false) => {
-                    self.unacked.insert(entry.pos, Unacked { entry: uncached(entry), holder: Some(key) });
+                    self.delivered(entry.pos, uncached(entry), Some(key), courier.now_ms());
                 }
                 None => self.ready.put_back(entry),
             }
@@ -361,7 +374,7 @@ impl<P> QueueState<P> {
         if no_ack {
             aftermath.ended.extend(self.end(&entry));
         } else {
-            self.unacked.insert(pos, Unacked { entry: uncached(entry), holder: None });
+            self.delivered(pos, uncached(entry), None, courier.now_ms());
         }
         Ok(Some(Fetched { pos, redelivered, message, remaining: self.ready.len() }))
     }
@@ -369,7 +382,7 @@ impl<P> QueueState<P> {
     /// A delivered message is done with. Unknown positions (the queue was purged of them by its deletion) are
     /// nothing to do.
     pub fn ack(&mut self, pos: Pos) -> Option<Ended> {
-        let Unacked { entry, holder } = self.unacked.remove(&pos)?;
+        let Unacked { entry, holder, .. } = self.unacked.remove(&pos)?;
         if let Some(key) = holder {
             self.consumers.released(key);
         }
@@ -383,7 +396,7 @@ impl<P> QueueState<P> {
         courier: &impl Courier<P>,
         aftermath: &mut Aftermath,
     ) -> Result<(), ReadError> {
-        let Some(Unacked { entry, holder }) = self.unacked.remove(&pos) else { return Ok(()) };
+        let Some(Unacked { entry, holder, .. }) = self.unacked.remove(&pos) else { return Ok(()) };
         if let Some(key) = holder {
             self.consumers.released(key);
         }
@@ -400,7 +413,7 @@ impl<P> QueueState<P> {
         courier: &impl Courier<P>,
         aftermath: &mut Aftermath,
     ) -> Result<(), ReadError> {
-        let Some(Unacked { mut entry, holder }) = self.unacked.remove(&pos) else { return Ok(()) };
+        let Some(Unacked { mut entry, holder, .. }) = self.unacked.remove(&pos) else { return Ok(()) };
         entry.redelivered = true; // mutation: redelivered
         if let Some(key) = holder {
             self.consumers.released(key);

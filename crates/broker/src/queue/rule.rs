@@ -10,7 +10,9 @@ use leveret_store::{LogSpan, MessageId, Place, ReadError, Segments, Store};
 use super::consumers::{Consumer, ConsumerKey};
 use super::delays::DelayState;
 use super::entry::{Aftermath, Ended, Incoming, Pos};
+use super::late::LateConsumer;
 use super::levels::Level;
+use super::limits::excess;
 use super::ready::SeenBefore;
 use super::stream::StreamState;
 use super::{Courier, Fetched, QueueState, Settling};
@@ -258,6 +260,50 @@ impl<P: Clone> Rule<P> {
             Self::Work(state) => state.ready_bytes(),
             Self::Stream(state) => state.size_bytes(),
             Self::Delays(state) => state.size_bytes(),
+        }
+    }
+
+    /// Other settings are in force from now on; [`Self::drop_excess`] afterwards.
+    pub fn apply(&mut self, settings: Arc<Settings>, now_ms: u64) {
+        match self {
+            Self::Work(state) => state.apply(settings, now_ms),
+            Self::Stream(state) => state.apply(settings),
+            Self::Delays(_) => {}
+        }
+    }
+
+    /// Gives up what is more than the limits allow.
+    pub fn drop_excess(
+        &mut self,
+        courier: &mut impl Courier<P>,
+        aftermath: &mut Aftermath,
+    ) -> Result<(), ReadError> {
+        match self {
+            Self::Work(state) => state.drop_excess(courier, aftermath),
+            Self::Stream(state) => state.trim(courier.now_ms(), courier.store()),
+            Self::Delays(_) => Ok(()),
+        }
+    }
+
+    /// How many messages [`Self::drop_excess`] would give up under other settings; where octets are limited, an
+    /// estimate. What would be too old in a stream does not count.
+    pub fn excess(&self, settings: &Settings) -> u64 {
+        excess(self.ready_len(), self.ready_bytes(), settings)
+    }
+
+    /// The consumers that have kept a delivery for too long.
+    pub fn late_consumers(&mut self, now_ms: u64) -> Vec<LateConsumer> {
+        match self {
+            Self::Work(state) => state.late_consumers(now_ms),
+            Self::Stream(_) | Self::Delays(_) => Vec::new(),
+        }
+    }
+
+    /// The consumer behind a key of [`Self::late_consumers`].
+    pub fn consumer(&self, key: ConsumerKey) -> Option<&Consumer<P>> {
+        match self {
+            Self::Work(state) => state.consumers().by_key(key),
+            Self::Stream(_) | Self::Delays(_) => None,
         }
     }
 

@@ -117,7 +117,8 @@ impl Story {
     /// `limit MESSAGES drop|reject`, `purge`, `ttl MS`, `wait MS`, `p BODY EXPIRATION`, `reject POS`,
     /// `urgent BODY LEVEL`, `ack-urgent LEVEL NUMBER`, `requeue-urgent LEVEL NUMBER`, `ask BODY EXPIRATION` (a message
     /// with headers), `plain` (no dead-letter exchange), `bounces`, `count LIMIT RETRY_MS`, `return POS` (unprocessed),
-    /// `on-disk` (no message is in memory), `orphans keep|drop|dead-letter` (a body that begins with `orphan` is one).
+    /// `on-disk` (no message is in memory), `orphans keep|drop|dead-letter` (a body that begins with `orphan` is one),
+    /// `timeout MS` (for consumers), `late` (which are).
     fn step(&mut self, step: &str) {
         let words: Vec<&str> = step.split(' ').collect();
         match words[..] {
@@ -167,9 +168,6 @@ impl Story {
                 let settings = Arc::make_mut(&mut self.queue.settings);
                 (settings.size_bytes, settings.overflow) = (max.parse().ok(), Overflow::RejectPublish);
             }
-            ["ttl", ms] => {
-                Arc::make_mut(&mut self.queue.settings).message_ttl_ms = ms.parse().ok();
-            }
             ["wait", ms] => self.courier.now_ms += ms.parse::<u64>().unwrap(),
             ["reject", pos] => {
                 let pos = pos.parse().unwrap();
@@ -179,12 +177,26 @@ impl Story {
                 let purged = self.queue.purge();
                 self.courier.log.push(format!("purged:{purged}"));
             }
-            _ => panic!("unknown step {step}"),
+            _ => self.step_of_time(&words),
         }
         self.queue.pump(&mut self.courier, &mut self.aftermath).unwrap();
         self.bury();
         let waits = self.queue.ready_len() > 0;
         assert!(!(waits && self.queue.has_taker()), "a message waits beside a consumer that can take it");
+    }
+
+    fn step_of_time(&mut self, words: &[&str]) {
+        let settings = Arc::make_mut(&mut self.queue.settings);
+        match *words {
+            ["ttl", ms] => settings.message_ttl_ms = ms.parse().ok(),
+            ["timeout", ms] => settings.consumer_timeout_ms = ms.parse().ok(),
+            ["late"] => {
+                let late = self.queue.late_consumers(self.courier.now_ms);
+                let told = late.iter().map(|late| format!("late:{} {:?}", late.key, late.positions));
+                self.courier.log.extend(told);
+            }
+            _ => panic!("unknown step {words:?}"),
+        }
     }
 
     fn bury(&mut self) {
@@ -400,4 +412,21 @@ fn what_failed_waits_before_it_is_tried_again() {
     check(&["count - 10", "p 1", "get", "requeue 1", "purge"], &["get:1", "purged:1"]);
     check(&["count - 10", "p 1 5", "get", "requeue 1", "wait 5", "get"], &["get:1", "expired:1", "get:"]);
     check(&["count - 10", "p 1", "get", "return 1", "get"], &["get:1", "get:1"]);
+}
+
+#[test]
+fn a_consumer_is_late_with_all_it_has() {
+    check(&["timeout 100", "c a 0", "p 1", "wait 60", "p 2", "late"], &["a:1", "a:2"]);
+    let steps = ["timeout 100", "c a 0", "p 1", "wait 60", "p 2", "wait 60", "late", "late"];
+    check(&steps, &["a:1", "a:2", "late:1 [1, 2]"]);
+    check(&["timeout 100", "c a 0", "p 1", "ack 1", "wait 200", "late"], &["a:1"]);
+    check(&["timeout 100", "c a no-ack", "p 1", "wait 200", "late"], &["a:1"]);
+    check(&["timeout 0", "c a 0", "p 1", "wait 200", "late"], &["a:1"]);
+    check(&["timeout 100", "p 1", "get", "wait 200", "late"], &["get:1"]);
+}
+
+#[test]
+fn late_deliveries_are_looked_for_once_a_second() {
+    let steps = ["timeout 100", "c a 0", "p 1", "wait 100", "late", "wait 999", "late", "wait 1", "late"];
+    check(&steps, &["a:1", "late:1 [1]", "late:1 [1]"]);
 }

@@ -1,17 +1,11 @@
 //! What a user may do in a virtual host: patterns over the names of queues and exchanges.
 //!
 //! As in RabbitMQ, a pattern matches anywhere in the name unless it is anchored, and the empty pattern means
-//! `^$`, which no name matches. Patterns are octet-wise and know no look-around or back-references: they match
-//! in linear time, so neither a pattern nor a name can stall the broker.
+//! `^$`, which no name matches. See [`crate::pattern`].
 
-use std::fmt;
+use regex::bytes::Regex;
 
-use regex::bytes::{Regex, RegexBuilder};
-
-/// The longest pattern that is accepted.
-const PATTERN_MAX_BYTES: usize = 4096;
-/// The most memory that a compiled pattern may take.
-const COMPILED_MAX_BYTES: usize = 256 * 1024;
+use crate::pattern::{BadPattern, compile};
 
 /// The three kinds of access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -131,23 +125,6 @@ fn expand(source: &str, user: &str, vhost: &str) -> String {
         .replace("{vhost}", &regex::escape(vhost))
 }
 
-/// A text that is no usable pattern.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BadPattern {
-    /// The text.
-    pub pattern: String,
-    /// What is wrong with it.
-    pub reason: String,
-}
-
-impl fmt::Display for BadPattern {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "invalid regular expression '{}': {}", self.pattern, self.reason)
-    }
-}
-
-impl std::error::Error for BadPattern {}
-
 #[derive(Clone, Debug)]
 struct Pattern {
     source: Box<str>,
@@ -186,27 +163,12 @@ impl Eq for Pattern {}
 
 impl Matcher {
     fn new(pattern: &str) -> Result<Self, BadPattern> {
-        let bad = |reason: String| BadPattern { pattern: pattern.chars().take(100).collect(), reason };
         match pattern {
-            "" | "^$" => return Ok(Self::OnlyEmpty),
-            ".*" | "^.*" | "^.*$" => return Ok(Self::Everything),
-            long if long.len() > PATTERN_MAX_BYTES => {
-                return Err(bad(format!("longer than {PATTERN_MAX_BYTES} octets")));
-            }
-            _ => {}
+            "" | "^$" => Ok(Self::OnlyEmpty),
+            ".*" | "^.*" | "^.*$" => Ok(Self::Everything),
+            other => compile(other).map(Self::Regex),
         }
-        // Octet-wise as in RabbitMQ, unless the pattern has characters that need more.
-        let compile =
-            |unicode| RegexBuilder::new(pattern).unicode(unicode).size_limit(COMPILED_MAX_BYTES).build();
-        compile(false).or_else(|_| compile(true)).map(Self::Regex).map_err(|error| bad(reason(&error)))
     }
-}
-
-/// The last line of the error; those before it draw the pattern again.
-fn reason(error: &regex::Error) -> String {
-    let text = error.to_string();
-    let last = text.lines().last().unwrap_or_default();
-    last.trim_start_matches("error: ").to_string()
 }
 
 #[cfg(test)]

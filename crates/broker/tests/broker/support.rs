@@ -32,6 +32,9 @@ impl Outlet for Heard {
         true
     }
     fn flush(&self) {}
+    fn takes_cancel(&self) -> bool {
+        true
+    }
     fn wake(&self) {}
 }
 
@@ -60,7 +63,7 @@ impl Life {
         let port = ConnectionPort::new(broker.next_connection_id(), Box::new(heard.clone()));
         let user = broker.users.find("guest").unwrap();
         let connection = Connection::open(broker.clone(), port, user, "/", true).unwrap();
-        let channel = Channel::open(connection.clone(), 1);
+        let channel = Channel::open(connection.clone(), 1).unwrap();
         Self { broker, connection, channel, heard, now_ms: 1_000_000 }
     }
 

@@ -31,6 +31,7 @@ enum Kind {
 const MIB: u64 = 1 << 20;
 const TIB: u64 = 1 << 40;
 const HOUR_MS: u64 = 3_600_000;
+const DAY_MS: u64 = 24 * HOUR_MS;
 
 /// All settings, in the order in which they are explained.
 pub(super) const KEYS: &[Key] = &[
@@ -102,6 +103,13 @@ pub(super) const KEYS: &[Key] = &[
         name: "drain_timeout_ms",
         kind: milliseconds(|s, n| s.broker.drain_timeout = Duration::from_millis(n)),
         show: |s| s.broker.drain_timeout.as_millis().to_string(),
+    },
+    Key {
+        name: "consumer_timeout_ms",
+        kind: number(0..=DAY_MS, "milliseconds", |s, n| {
+            s.broker.limits.consumer_timeout_ms = (n > 0).then_some(n);
+        }),
+        show: |s| s.broker.limits.consumer_timeout_ms.unwrap_or(0).to_string(),
     },
     Key {
         name: "resident_bytes",

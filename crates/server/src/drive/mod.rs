@@ -181,7 +181,7 @@ impl Driver {
                 if self.outbox.resume() == Flushed::Closed {
                     return Flow::Gone;
                 }
-                self.session.has_room();
+                self.session.wake_up();
                 Flow::Continue
             }
             Disturbance::Durable => {

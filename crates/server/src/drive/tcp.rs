@@ -54,7 +54,7 @@ async fn drive(driver: &mut Driver, socket: &TcpStream) -> Flow {
                 Ok(ready) => {
                     if ready.is_writable() && stuck {
                         driver.outbox.resume();
-                        driver.session.has_room();
+                        driver.session.wake_up();
                     }
                     if ready.is_readable() && driver.may_read() { read(driver, socket).await } else { Flow::Continue }
                 }

@@ -162,11 +162,12 @@ impl Session {
         self.outbox.flush();
     }
 
-    /// The outbox has room: consumers that were held back go on.
-    pub(crate) fn has_room(&mut self) {
+    /// The outbox has room: consumers that were held back go on. Or there are channels to be closed.
+    pub(crate) fn wake_up(&mut self) {
         let Phase::Running(running) = &mut self.phase else { return };
         let mut batch = Batch::at_us(now_us());
         running.resume_consumers(&mut batch);
+        running.close_doomed(&mut batch);
         self.finish(&mut batch);
     }
 

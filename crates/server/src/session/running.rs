@@ -179,7 +179,8 @@ impl Running {
                 format!("number of channels opened ({open}) has reached the negotiated channel_max ({max})");
             return Err(WireError::new(ReplyCode::NOT_ALLOWED, text));
         }
-        let channel = Channel::open(self.connection.clone(), number);
+        let opened = Channel::open(self.connection.clone(), number);
+        let channel = opened.map_err(|refusal| WireError::new(refusal.code, refusal.explanation))?;
         self.channels.insert(number, Slot::Open(channel, Expects::Method));
         self.outbox.send(number, &Method::ChannelOpenOk(ChannelOpenOk { channel_id: b"" }));
         Ok(())
@@ -376,6 +377,17 @@ impl Running {
     pub(super) fn resume_consumers(&self, batch: &mut Batch) {
         let stalled = self.connection.port.take_stalled();
         self.connection.broker.resume(stalled, batch);
+    }
+
+    /// Closes channels for what did not happen on them.
+    pub(super) fn close_doomed(&mut self, batch: &mut Batch) {
+        for (port, refusal) in self.connection.port.take_doomed() {
+            let Some(port) = port.upgrade() else { continue };
+            let is_open = self.channel(port.number).is_some_and(|channel| Arc::ptr_eq(&channel.port, &port));
+            if is_open && let Err(error) = self.failed(port.number, (refusal, super::NO_METHOD), batch) {
+                tracing::error!(%error, "only a channel can be doomed");
+            }
+        }
     }
 
     /// Ends everything the connection had, in the order of its channels.

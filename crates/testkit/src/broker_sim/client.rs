@@ -108,6 +108,10 @@ impl Outlet for Inbox {
 
     fn flush(&self) {}
 
+    fn takes_cancel(&self) -> bool {
+        true
+    }
+
     /// Stalled consumers are resumed at random moments.
     fn wake(&self) {}
 }
@@ -133,7 +137,8 @@ impl Client {
 
     /// Opens a channel.
     pub(super) fn open(&mut self, channel: u16) -> ChannelId {
-        self.channels.insert(channel, Channel::open(self.connection.clone(), channel));
+        let opened = Channel::open(self.connection.clone(), channel);
+        self.channels.insert(channel, opened.expect("no program limits how many channels guest has"));
         (self.number, channel)
     }
 }
