@@ -17,8 +17,17 @@ impl Program {
         (client, self.random.pick(&numbers).copied().unwrap_or(1))
     }
 
-    pub(super) fn start_consumer(&mut self, life: &mut Life) -> Outcome<()> {
-        let (id, Some(at)) = (self.some_channel(life), self.some_queue()) else { return Ok(()) };
+    /// Often several at the same queue, which then have to take turns.
+    pub(super) fn start_consumers(&mut self, life: &mut Life) -> Outcome<()> {
+        let Some(at) = self.some_queue() else { return Ok(()) };
+        for _ in 0..1 + self.random.below(4) {
+            self.start_consumer(life, at)?;
+        }
+        Ok(())
+    }
+
+    fn start_consumer(&mut self, life: &mut Life, at: usize) -> Outcome<()> {
+        let id = self.some_channel(life);
         let tag = format!("c{}", life.next_consumer);
         life.next_consumer += 1;
         let consumer = ConsumerModel {
