@@ -13,6 +13,7 @@ mod relay;
 mod report;
 mod rpc;
 mod server;
+mod stream;
 mod toolkit;
 mod workloads;
 

@@ -87,10 +87,15 @@ impl Connection {
             write_short_string(out, name.as_bytes());
             out.push(match kind {
                 QueueKind::Transient => 0,
-                QueueKind::Durable => 0b10,
+                QueueKind::Durable | QueueKind::Stream => 0b10,
                 QueueKind::Exclusive => 0b100,
             });
-            out.extend([0; 4]);
+            write_table(out, |out| {
+                if kind == QueueKind::Stream {
+                    write_short_string(out, b"x-queue-type");
+                    out.extend(b"S\x00\x00\x00\x06stream");
+                }
+            });
         })?;
         Ok(short_string(&answer)?.0.to_vec())
     }
@@ -110,19 +115,42 @@ impl Connection {
 
     pub(super) fn consume(&mut self, queue: &[u8], acks: Acks) -> Result<()> {
         if let Acks::Manual { prefetch } = acks {
-            let args = |out: &mut Vec<u8>| {
-                out.extend([0; 4]);
-                out.extend(prefetch.to_be_bytes());
-                out.push(0);
-            };
-            self.call(id::BASIC_QOS, id::BASIC_QOS_OK, args)?;
+            self.limit_prefetch(prefetch)?;
         }
+        self.start_consumer(queue, acks, |_| {})
+    }
+
+    /// Reads a stream from an offset on.
+    pub(super) fn consume_stream(&mut self, stream: &str, first: u64, prefetch: u16) -> Result<()> {
+        self.limit_prefetch(prefetch)?;
+        self.start_consumer(stream.as_bytes(), Acks::Manual { prefetch }, |out| {
+            write_short_string(out, b"x-stream-offset");
+            out.push(b'l');
+            out.extend(first.to_be_bytes());
+        })
+    }
+
+    fn limit_prefetch(&mut self, prefetch: u16) -> Result<()> {
+        let args = |out: &mut Vec<u8>| {
+            out.extend([0; 4]);
+            out.extend(prefetch.to_be_bytes());
+            out.push(0);
+        };
+        self.call(id::BASIC_QOS, id::BASIC_QOS_OK, args).map(drop)
+    }
+
+    fn start_consumer(
+        &mut self,
+        queue: &[u8],
+        acks: Acks,
+        arguments: impl FnOnce(&mut Vec<u8>),
+    ) -> Result<()> {
         let args = |out: &mut Vec<u8>| {
             out.extend([0, 0]);
             write_short_string(out, queue);
             write_short_string(out, b"bench");
             out.push(if acks == Acks::None { 0b10 } else { 0 });
-            out.extend([0; 4]);
+            write_table(out, arguments);
         };
         self.call(id::BASIC_CONSUME, id::BASIC_CONSUME_OK, args).map(drop)
     }
@@ -166,12 +194,21 @@ pub(super) enum QueueKind {
     Transient,
     Durable,
     Exclusive,
+    Stream,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Acks {
     None,
     Manual { prefetch: u16 },
+}
+
+fn write_table(out: &mut Vec<u8>, entries: impl FnOnce(&mut Vec<u8>)) {
+    let start = out.len();
+    out.extend([0; 4]);
+    entries(out);
+    let size_bytes = (out.len() - start - 4) as u32;
+    out[start..start + 4].copy_from_slice(&size_bytes.to_be_bytes());
 }
 
 /// An error if the server closes the channel or the connection, with its reason.

@@ -145,12 +145,23 @@ impl Unconfirmed {
 /// Consumes until stopped or `limit` messages came, acknowledging after each `ack_every`. Any gap in the numbers
 /// is an error.
 pub(super) fn consume(
-    mut connection: Connection,
+    connection: Connection,
     ack_every: Option<u64>,
     limit: u64,
     counters: &Counters,
 ) -> Result<()> {
-    let mut flow = Flow::default();
+    consume_from(connection, 0, ack_every, limit, counters)
+}
+
+/// The same for numbers that begin with `first`.
+pub(super) fn consume_from(
+    mut connection: Connection,
+    first: u64,
+    ack_every: Option<u64>,
+    limit: u64,
+    counters: &Counters,
+) -> Result<()> {
+    let mut flow = Flow { first, ..Flow::default() };
     let mut out = Vec::new();
     let mut acked = 0;
     while flow.count < limit && !counters.stopped() {
@@ -173,7 +184,9 @@ pub(super) fn consume(
 /// What came so far.
 #[derive(Default)]
 struct Flow {
-    /// Whole messages; also the number that must come next.
+    /// The number that came, or must come, first.
+    first: u64,
+    /// Whole messages.
     count: u64,
     /// Of the last whole message.
     last_tag: u64,
@@ -185,7 +198,8 @@ impl Flow {
         if frame.kind == BODY {
             let number = frame.payload.first_chunk::<NUMBER_BYTES>().context("a body is too short")?;
             let number = u64::from_be_bytes(*number);
-            ensure!(number == self.count, "message {number} came instead of {}", self.count);
+            let wanted = self.first + self.count;
+            ensure!(number == wanted, "message {number} came instead of {wanted}");
             self.count += 1;
             self.last_tag = self.coming_tag;
         } else if let Some((id::BASIC_DELIVER, args)) = frame.method() {

@@ -5,6 +5,7 @@ use super::flows::{consume, publish, publish_confirmed};
 use super::load::{Batch, Counters, Histogram, Observation, Persistence, Window, observe};
 use super::rpc;
 use super::server::{Peer, Server};
+use super::stream;
 use super::toolkit;
 use anyhow::{Context, Result, anyhow, bail};
 use std::path::Path;
@@ -38,11 +39,12 @@ pub(super) enum Workload {
     Worker,
     Recipe,
     Backlog,
+    Stream,
     Idle,
 }
 
 impl Workload {
-    pub(super) const ALL: [Workload; 10] = [
+    pub(super) const ALL: [Workload; 11] = [
         Workload::Throughput,
         Workload::Durable,
         Workload::Rpc64,
@@ -52,6 +54,7 @@ impl Workload {
         Workload::Worker,
         Workload::Recipe,
         Workload::Backlog,
+        Workload::Stream,
         Workload::Idle,
     ];
 
@@ -72,6 +75,7 @@ impl Workload {
             Workload::Worker => "worker",
             Workload::Recipe => "recipe",
             Workload::Backlog => "backlog",
+            Workload::Stream => "stream",
             Workload::Idle => "idle",
         }
     }
@@ -105,13 +109,21 @@ impl Workload {
                 "{BACKLOG_MESSAGES} persistent {BODY_BYTES}-byte messages confirmed and left waiting, then drained \
                  (--quick: {BACKLOG_MESSAGES_QUICK})"
             ),
+            Workload::Stream => format!(
+                "{} {}-byte messages in a stream, {} readers at once from different offsets, alone and beside a \
+                 queue at full speed (--quick: {})",
+                stream::MESSAGES,
+                stream::BODY_BYTES,
+                stream::READERS,
+                stream::MESSAGES_QUICK
+            ),
             Workload::Idle => "a fresh server that nobody uses".to_owned(),
         }
     }
 
     /// Memory is that of a process that has done nothing else.
     pub(super) fn needs_fresh_server(self) -> bool {
-        matches!(self, Workload::Backlog | Workload::Idle)
+        matches!(self, Workload::Backlog | Workload::Stream | Workload::Idle)
     }
 
     /// A relay keeps nothing that could wait, and declares nothing.
@@ -119,6 +131,7 @@ impl Workload {
         let needs_a_broker = matches!(
             self,
             Workload::Backlog
+                | Workload::Stream
                 | Workload::Toolkit64
                 | Workload::Toolkit1
                 | Workload::Worker
@@ -142,6 +155,7 @@ impl Workload {
             Workload::Worker => worker(server, pace.window()),
             Workload::Recipe => recipe(server, pace.window()),
             Workload::Backlog => backlog(server, pace),
+            Workload::Stream => stream::run(server, pace),
             Workload::Idle => idle(server),
         }
     }
@@ -182,12 +196,14 @@ pub(super) enum Better {
     Lower,
 }
 
-fn higher(name: &'static str, unit: &'static str, value: f64) -> Metric {
-    Metric { name, unit, better: Better::Higher, value }
-}
+impl Metric {
+    pub(super) fn higher(name: &'static str, unit: &'static str, value: f64) -> Metric {
+        Metric { name, unit, better: Better::Higher, value }
+    }
 
-fn lower(name: &'static str, unit: &'static str, value: f64) -> Metric {
-    Metric { name, unit, better: Better::Lower, value }
+    pub(super) fn lower(name: &'static str, unit: &'static str, value: f64) -> Metric {
+        Metric { name, unit, better: Better::Lower, value }
+    }
 }
 
 fn throughput(server: &Server, window: Window) -> Result<Vec<Metric>> {
@@ -208,9 +224,9 @@ fn throughput(server: &Server, window: Window) -> Result<Vec<Metric>> {
     control.delete_queue(QUEUE)?;
     control.close()?;
     Ok(vec![
-        higher("delivered", "msg/s", seen.received / seen.seconds),
-        higher("published", "msg/s", seen.sent / seen.seconds),
-        lower("server CPU", "us/msg", seen.server_cpu_seconds * 1e6 / seen.received),
+        Metric::higher("delivered", "msg/s", seen.received / seen.seconds),
+        Metric::higher("published", "msg/s", seen.sent / seen.seconds),
+        Metric::lower("server CPU", "us/msg", seen.server_cpu_seconds * 1e6 / seen.received),
     ])
 }
 
@@ -235,11 +251,11 @@ fn durable(server: &Server, window: Window) -> Result<Vec<Metric>> {
     control.delete_queue(QUEUE)?;
     control.close()?;
     let mut metrics = vec![
-        higher("confirmed", "msg/s", seen.sent / seen.seconds),
-        higher("delivered", "msg/s", seen.received / seen.seconds),
+        Metric::higher("confirmed", "msg/s", seen.sent / seen.seconds),
+        Metric::higher("delivered", "msg/s", seen.received / seen.seconds),
     ];
     metrics.extend(latencies(&confirms, ["confirm p50", "confirm p99"]));
-    metrics.push(lower("server CPU", "us/msg", seen.server_cpu_seconds * 1e6 / seen.sent));
+    metrics.push(Metric::lower("server CPU", "us/msg", seen.server_cpu_seconds * 1e6 / seen.sent));
     Ok(metrics)
 }
 
@@ -304,9 +320,9 @@ fn toolkit_load(
 }
 
 fn call_metrics(seen: &Observation, answers: &Histogram) -> Vec<Metric> {
-    let mut metrics = vec![higher("calls", "call/s", seen.received / seen.seconds)];
+    let mut metrics = vec![Metric::higher("calls", "call/s", seen.received / seen.seconds)];
     metrics.extend(latencies(answers, ["p50", "p99"]));
-    metrics.push(lower("server CPU", "us/call", seen.server_cpu_seconds * 1e6 / seen.received));
+    metrics.push(Metric::lower("server CPU", "us/call", seen.server_cpu_seconds * 1e6 / seen.received));
     metrics
 }
 
@@ -336,10 +352,10 @@ fn backlog(server: &Server, pace: Pace) -> Result<Vec<Metric>> {
     control.close()?;
     thread::sleep(SETTLE);
     Ok(vec![
-        higher("confirmed", "msg/s", messages as f64 / publishing),
-        lower("RSS, all waiting", "MiB", waiting_mib),
-        higher("drained", "msg/s", messages as f64 / draining),
-        lower("RSS, drained", "MiB", server.process.resident_mib()?),
+        Metric::higher("confirmed", "msg/s", messages as f64 / publishing),
+        Metric::lower("RSS, all waiting", "MiB", waiting_mib),
+        Metric::higher("drained", "msg/s", messages as f64 / draining),
+        Metric::lower("RSS, drained", "MiB", server.process.resident_mib()?),
     ])
 }
 
@@ -349,18 +365,21 @@ fn idle(server: &Server) -> Result<Vec<Metric>> {
     let wakeups = server.process.wakeups_per_second(WAKEUPS_OBSERVED)?;
     let cpu_seconds = server.process.cpu_seconds()? - cpu_before;
     Ok(vec![
-        lower("start to first connection", "ms", server.start_time.as_secs_f64() * 1e3),
-        lower("RSS", "MiB", server.process.resident_mib()?),
-        lower("wake-ups", "1/s", wakeups),
-        lower("CPU", "ms/s", cpu_seconds * 1e3 / WAKEUPS_OBSERVED.as_secs_f64()),
+        Metric::lower("start to first connection", "ms", server.start_time.as_secs_f64() * 1e3),
+        Metric::lower("RSS", "MiB", server.process.resident_mib()?),
+        Metric::lower("wake-ups", "1/s", wakeups),
+        Metric::lower("CPU", "ms/s", cpu_seconds * 1e3 / WAKEUPS_OBSERVED.as_secs_f64()),
     ])
 }
 
 fn latencies(histogram: &Histogram, names: [&'static str; 2]) -> [Metric; 2] {
     let [p50, p99] = names;
-    [lower(p50, "us", histogram.quantile_us(0.5)), lower(p99, "us", histogram.quantile_us(0.99))]
+    [
+        Metric::lower(p50, "us", histogram.quantile_us(0.5)),
+        Metric::lower(p99, "us", histogram.quantile_us(0.99)),
+    ]
 }
 
-fn joined<T>(thread: thread::ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
+pub(super) fn joined<T>(thread: thread::ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
     thread.join().map_err(|_| anyhow!("a load thread panicked"))?
 }

@@ -8,4 +8,5 @@ mod http;
 mod messages;
 mod program;
 mod serve;
+mod streams;
 mod work;
