@@ -109,6 +109,14 @@ const KEYS: &[Key] = &[
     ),
     word("delayed-retry-min", WORK, natural, "delayed retry minimum"),
     word("delayed-retry-max", WORK, natural, "delayed retry maximum"),
+    // Requests that nobody waits for any more.
+    word(
+        "rpc-orphans",
+        WORK,
+        |value| is_one_of(value, &["keep", "drop", "dead-letter"]),
+        "treatment of orphaned requests",
+    ),
+    word("rpc-deadline", WORK, |value| value.as_bool().is_some(), "switch for request deadlines"),
     // Kept for those that read them back: federation links.
     word("federation-upstream", ANY, is_text, "federation upstream name"),
     word("federation-upstream-set", ANY, is_text, "federation upstream set name"),
