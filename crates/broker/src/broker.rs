@@ -314,10 +314,13 @@ impl Broker {
         deadline_ms: Option<u64>,
         batch: &mut Batch,
     ) -> Result<(), StoreFailed> {
-        batch.bury(queue, aftermath.dead);
         if let Some(at_ms) = deadline_ms {
             self.deadlines.add(at_ms, queue);
         }
+        if aftermath.is_nothing() {
+            return Ok(());
+        }
+        batch.bury(queue, aftermath.dead);
         self.note(queue, aftermath.notes)?;
         self.log_ended(queue, &aftermath.ended, batch)
     }

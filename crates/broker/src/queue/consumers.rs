@@ -99,6 +99,8 @@ pub struct Consumers<P> {
     /// Highest priority first; one for each priority that was seen.
     rings: Vec<Ring>,
     serving: Serving,
+    /// One that was ever here has a time of its own to acknowledge in.
+    have_timeouts: bool,
     next_key: ConsumerKey,
 }
 
@@ -120,7 +122,7 @@ impl<P> Consumers<P> {
     /// No consumer yet; with `single_active` only one of those to come is served at a time.
     pub fn new(single_active: bool) -> Self {
         let serving = if single_active { Serving::Single(None) } else { Serving::All };
-        Self { all: HashMap::new(), rings: Vec::new(), serving, next_key: 1 }
+        Self { all: HashMap::new(), rings: Vec::new(), serving, have_timeouts: false, next_key: 1 }
     }
 
     /// Adds a consumer at the end of its ring.
@@ -130,6 +132,7 @@ impl<P> Consumers<P> {
         if let Err(at) = self.ring_at(consumer.priority) {
             self.rings.insert(at, Ring { priority: consumer.priority, turns: VecDeque::new() });
         }
+        self.have_timeouts |= consumer.timeout_ms.is_some();
         self.all.insert(key, consumer);
         if self.serving == Serving::Single(None) {
             self.serving = Serving::Single(Some(key));
@@ -162,6 +165,11 @@ impl<P> Consumers<P> {
             *active = None;
         }
         self.all.drain().map(|(_, consumer)| consumer).collect()
+    }
+
+    /// Whether any consumer may have a time of its own to acknowledge in (`x-consumer-timeout`).
+    pub fn have_timeouts(&self) -> bool {
+        self.have_timeouts
     }
 
     /// How many there are.

@@ -154,6 +154,13 @@ pub struct Aftermath {
     pub notes: Vec<Note>,
 }
 
+impl Aftermath {
+    /// Whether nothing has to be done.
+    pub fn is_nothing(&self) -> bool {
+        self.ended.is_empty() && self.dead.is_empty() && self.notes.is_empty()
+    }
+}
+
 /// A message that arrives at a queue: borrowed, and copied at most once however many queues keep it.
 #[derive(Debug)]
 pub struct Incoming<'a> {

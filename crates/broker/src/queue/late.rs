@@ -59,7 +59,11 @@ impl<P> QueueState<P> {
 
     /// A consumer has got a delivery.
     pub(super) fn expect_settlement(&mut self, key: ConsumerKey, now_ms: u64) {
+        if self.settings.consumer_timeout_ms.is_none() && !self.consumers.have_timeouts() {
+            return;
+        }
         if let Some(timeout_ms) = self.timeout_ms(key) {
+            self.is_timed = true;
             self.late_from_ms = self.late_from_ms.min(now_ms.saturating_add(timeout_ms));
         }
     }
@@ -67,6 +71,7 @@ impl<P> QueueState<P> {
     /// The timeout has changed: what is with a consumer may be late now.
     pub(super) fn expect_late(&mut self, now_ms: u64) {
         if self.settings.consumer_timeout_ms.is_some() && !self.unacked.is_empty() {
+            self.is_timed = true;
             self.late_from_ms = now_ms;
         }
     }

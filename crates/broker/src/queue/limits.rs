@@ -17,6 +17,7 @@ impl<P> QueueState<P> {
             self.used(now_ms);
         }
         self.settings = settings;
+        self.is_timed |= self.settings.expires_ms.is_some();
         self.expect_late(now_ms);
     }
 

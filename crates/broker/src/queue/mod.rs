@@ -91,6 +91,8 @@ pub struct QueueState<P> {
     used_at_ms: u64,
     /// No delivery is late before.
     late_from_ms: u64,
+    /// Something else than a message's own time may make this queue be looked at: its own, a retry, a late consumer.
+    is_timed: bool,
 }
 
 impl<P> Default for QueueState<P> {
@@ -108,6 +110,7 @@ impl<P> QueueState<P> {
     /// A queue as a restart found it; new messages are numbered from `next_number` on.
     pub fn recovered(settings: Arc<Settings>, ready: Levels, next_number: u64) -> Self {
         let expires = settings.message_ttl_ms.is_some() || !ready.is_empty();
+        let is_timed = settings.expires_ms.is_some();
         Self {
             ready,
             unacked: HashMap::new(),
@@ -121,6 +124,7 @@ impl<P> QueueState<P> {
             deadline_ms: NEVER_MS,
             used_at_ms: NEVER_MS,
             late_from_ms: NEVER_MS,
+            is_timed,
         }
     }
 
@@ -215,6 +219,9 @@ impl<P> QueueState<P> {
 
     /// When this queue has to be looked at although nobody uses it; `None`: never. Answered once for each time.
     pub fn new_deadline_ms(&mut self, store: &Store) -> Option<u64> {
+        if !self.expires && !self.is_timed {
+            return None;
+        }
         let head = if self.expires { self.ready.next_expiry_ms(store).ok().flatten() } else { None };
         let times = [head, self.returned.next_due_ms(), self.dying.next_due_ms()];
         let head = times.into_iter().flatten().min().unwrap_or(NEVER_MS);
@@ -268,6 +275,7 @@ impl<P> QueueState<P> {
             return Ok(Dead { message, is_wanted, ended, reason, redelivered, dying: None });
         }
         let dying = Some(entry.pos);
+        self.is_timed = true;
         self.dying.add(uncached(entry), reason);
         Ok(Dead { message, is_wanted, ended: None, reason, redelivered, dying })
     }
@@ -315,6 +323,7 @@ impl<P> QueueState<P> {
             let attempts = self.returned.attempts(&entry);
             // Only after a restart: whatever waited is ready then.
             if attempts.due_ms > courier.now_ms() {
+                self.is_timed = true;
                 self.returned.wait_until(attempts.due_ms.min(entry.expires_at_ms), uncached(entry));
                 continue;
             }
@@ -444,7 +453,10 @@ impl<P> QueueState<P> {
             aftermath.notes.push(Note { id, level: level_of(entry.pos), attempts: Some(*attempts) });
         }
         match due_ms {
-            Some(due_ms) => self.returned.wait_until(due_ms.min(entry.expires_at_ms), entry),
+            Some(due_ms) => {
+                self.is_timed = true;
+                self.returned.wait_until(due_ms.min(entry.expires_at_ms), entry);
+            }
             None => self.ready.put_back(entry),
         }
         Ok(())
