@@ -29,6 +29,8 @@ pub(super) struct Request {
     pub(super) started_us: u64,
     /// When nobody waits for the answer any more; [`u64::MAX`]: not said.
     pub(super) due_us: u64,
+    /// For how many requests it counts.
+    pub(super) weight: u64,
     /// It has been counted as unanswered. It is only kept in order to recognise a late answer.
     pub(super) is_overdue: bool,
 }
@@ -148,7 +150,7 @@ mod tests {
 
     fn request(key: u64, started_us: u64) -> Request {
         let service = Arc::new(Service::new("/", "q", 0));
-        Request { key, service, started_us, due_us: u64::MAX, is_overdue: false }
+        Request { key, service, started_us, due_us: u64::MAX, weight: 1, is_overdue: false }
     }
 
     fn started(request: Option<Request>) -> Option<u64> {

@@ -19,6 +19,7 @@ mod conversation;
 mod histogram;
 mod in_flight;
 mod rate;
+mod sampling;
 mod service;
 
 use std::hash::BuildHasher;
@@ -35,6 +36,7 @@ pub(crate) use service::{GivenUp, Service};
 
 use conversation::{Outcome, due_us, expected_answer, given_answer, outcome};
 use in_flight::{InFlight, Request};
+use sampling::Sampling;
 use service::Answer;
 
 use crate::message::MessageView;
@@ -60,6 +62,7 @@ pub(crate) type ServiceSlot = OnceLock<Arc<Service>>;
 #[derive(Debug)]
 pub(crate) struct Services {
     is_on: bool,
+    sampling: Sampling,
     hasher: DefaultHashBuilder,
     shards: [Mutex<InFlight>; SHARDS],
     /// Held once by each service with counters of its own.
@@ -79,6 +82,7 @@ impl Services {
         let shards = std::array::from_fn(|_| Mutex::new(InFlight::new(IN_FLIGHT_MAX / SHARDS)));
         Self {
             is_on,
+            sampling: Sampling::default(),
             hasher: DefaultHashBuilder::default(),
             shards,
             places: Arc::default(),
@@ -98,17 +102,24 @@ impl Services {
             return;
         }
         let Some(answer) = expected_answer(message.properties) else { return };
+        let Some(weight) = self.sampling.weight(answer.1, now_us) else { return };
         let key = self.hasher.hash_one((vhost, answer));
         let due_us = due_us(message.properties, now_us).unwrap_or(NEVER_US);
         let mut shard = self.shard(key).lock();
-        age(&mut shard, now_us);
+        self.age(&mut shard, now_us);
         for queue in queues {
             let service = self.service(vhost, queue, now_us);
-            service.asked(now_us);
-            let request =
-                Request { key, service: service.clone(), started_us: now_us, due_us, is_overdue: false };
-            if let Some(Request { service, is_overdue: false, .. }) = shard.insert(request) {
-                service.lost();
+            service.asked(weight, now_us);
+            let request = Request {
+                key,
+                service: service.clone(),
+                started_us: now_us,
+                due_us,
+                weight,
+                is_overdue: false,
+            };
+            if let Some(Request { service, weight, is_overdue: false, .. }) = shard.insert(request) {
+                service.lost(weight);
             }
         }
     }
@@ -119,6 +130,9 @@ impl Services {
             return;
         }
         let Some(answer) = given_answer(message.routing_key, message.properties) else { return };
+        if !self.sampling.may_be_watched(answer.1) {
+            return;
+        }
         let key = self.hasher.hash_one((vhost, answer));
         let mut shard = self.shard(key).lock();
         if !shard.contains(key) {
@@ -135,6 +149,7 @@ impl Services {
             is_in_time: is_there && !request.is_overdue && now_us <= request.due_us,
             was_overdue: request.is_overdue,
             is_error,
+            weight: request.weight,
         };
         request.service.answered(answer, now_us);
     }
@@ -151,11 +166,14 @@ impl Services {
             return;
         }
         let Some(answer) = expected_answer(message.properties) else { return };
+        if !self.sampling.may_be_watched(answer.1) {
+            return;
+        }
         let key = self.hasher.hash_one((vhost, answer));
         let request = self.shard(key).lock().take(key);
         match (request, slot.get()) {
-            (Some(request), _) => request.service.gave_up(why, request.is_overdue),
-            (None, Some(service)) => service.gave_up(why, true),
+            (Some(request), _) => request.service.gave_up(why, request.is_overdue, request.weight),
+            (None, Some(service)) => service.gave_up(why, true, 1),
             (None, None) => {}
         }
     }
@@ -164,10 +182,13 @@ impl Services {
     pub(crate) fn sweep(&self, now_us: u64) {
         for shard in &self.shards {
             let mut shard = shard.lock();
-            age(&mut shard, now_us);
+            self.age(&mut shard, now_us);
             for request in shard.iter_mut().filter(|request| !request.is_overdue && request.due_us < now_us) {
                 request.is_overdue = true;
-                request.service.overdue();
+                match self.sampling.has_given_up(request.weight) {
+                    true => request.service.lost(request.weight),
+                    false => request.service.overdue(request.weight),
+                }
             }
         }
     }
@@ -175,6 +196,20 @@ impl Services {
     /// What services without counters of their own have in common, if there are any.
     pub(crate) fn other(&self, now_us: u64) -> Option<ServiceSnapshot> {
         self.other.get().map(|service| service.snapshot(now_us))
+    }
+
+    /// Takes out requests that nobody expects an answer to any more, the oldest first. One with a distant deadline keeps
+    /// those behind it, which the capacity of the table bounds.
+    fn age(&self, shard: &mut InFlight, now_us: u64) {
+        while shard.oldest().is_some_and(|oldest| forgotten_at_us(oldest) < now_us) {
+            let Some(Request { service, weight, is_overdue: false, .. }) = shard.take_oldest() else {
+                continue;
+            };
+            match self.sampling.has_given_up(weight) {
+                true => service.lost(weight),
+                false => service.overdue(weight),
+            }
+        }
     }
 
     fn shard(&self, key: u64) -> &Mutex<InFlight> {
@@ -191,16 +226,6 @@ impl Services {
             let service = Service::new(vhost.clone(), queue.name.clone(), now_us);
             Arc::new(service.counted(self.places.clone()))
         })
-    }
-}
-
-/// Takes out requests that nobody expects an answer to any more, the oldest first. One with a distant deadline keeps
-/// those behind it, which the capacity of the table bounds.
-fn age(shard: &mut InFlight, now_us: u64) {
-    while shard.oldest().is_some_and(|oldest| forgotten_at_us(oldest) < now_us) {
-        if let Some(Request { service, is_overdue: false, .. }) = shard.take_oldest() {
-            service.overdue();
-        }
     }
 }
 

@@ -27,11 +27,11 @@ impl Rate {
         Self { counts: [0; SECONDS as usize], first_s: now_s, newest_s: now_s }
     }
 
-    /// One more. A clock that goes back counts for the newest second.
-    pub(super) fn count(&mut self, now_s: u64) {
+    /// So many more. A clock that goes back counts for the newest second.
+    pub(super) fn count(&mut self, events: u64, now_s: u64) {
         self.turn(now_s);
         let count = &mut self.counts[(self.newest_s % SECONDS) as usize];
-        *count = count.saturating_add(1);
+        *count = count.saturating_add(u32::try_from(events).unwrap_or(u32::MAX));
     }
 
     pub(super) fn per_second(&mut self, now_s: u64) -> PerSecond {
@@ -68,7 +68,7 @@ mod tests {
         let check = |events: &[(u64, u32)], now_s: u64, expected: [f64; 3]| {
             let mut rate = Rate::new(100);
             for (second, times) in events {
-                (0..*times).for_each(|_| rate.count(*second));
+                (0..*times).for_each(|_| rate.count(1, *second));
             }
             let told = rate.per_second(now_s);
             assert_eq!([told.last_second, told.last_ten_seconds, told.last_minute], expected, "{events:?}");

@@ -72,6 +72,8 @@ pub(super) struct Answer {
     /// The request was counted as unanswered already.
     pub(super) was_overdue: bool,
     pub(super) is_error: bool,
+    /// For how many answers it counts.
+    pub(super) weight: u64,
 }
 
 /// Why a queue gave a request up.
@@ -116,44 +118,45 @@ impl Service {
         Self { _place: Some(place), ..self }
     }
 
-    pub(super) fn asked(&self, now_us: u64) {
+    pub(super) fn asked(&self, weight: u64, now_us: u64) {
         let mut record = self.record.lock();
-        record.counts.requests += 1;
-        record.counts.in_flight += 1;
-        record.requests.count(seconds(now_us));
+        record.counts.requests += weight;
+        record.counts.in_flight += weight;
+        record.requests.count(weight, seconds(now_us));
     }
 
     pub(super) fn answered(&self, answer: Answer, now_us: u64) {
         let mut record = self.record.lock();
         let counts = &mut record.counts;
         if !answer.was_overdue {
-            counts.leave(if answer.is_in_time { Counts::replies_mut } else { Counts::unanswered_mut });
+            let outcome = if answer.is_in_time { Counts::replies_mut } else { Counts::unanswered_mut };
+            counts.leave(answer.weight, outcome);
         }
-        counts.late += u64::from(!answer.is_in_time);
-        counts.errors += u64::from(answer.is_in_time && answer.is_error);
+        counts.late += answer.weight * u64::from(!answer.is_in_time);
+        counts.errors += answer.weight * u64::from(answer.is_in_time && answer.is_error);
         record.latency.record(answer.took_us);
-        record.replies.count(seconds(now_us));
+        record.replies.count(answer.weight, seconds(now_us));
     }
 
     /// A request's time is over.
-    pub(super) fn overdue(&self) {
-        self.record.lock().counts.leave(Counts::unanswered_mut);
+    pub(super) fn overdue(&self, weight: u64) {
+        self.record.lock().counts.leave(weight, Counts::unanswered_mut);
     }
 
     /// A request in flight was forgotten.
-    pub(super) fn lost(&self) {
-        self.record.lock().counts.leave(Counts::untracked_mut);
+    pub(super) fn lost(&self, weight: u64) {
+        self.record.lock().counts.leave(weight, Counts::untracked_mut);
     }
 
     /// The queue gave a request up that `was_overdue` or in flight.
-    pub(super) fn gave_up(&self, why: GivenUp, was_overdue: bool) {
+    pub(super) fn gave_up(&self, why: GivenUp, was_overdue: bool, weight: u64) {
         let mut record = self.record.lock();
         if !was_overdue {
-            record.counts.leave(Counts::unanswered_mut);
+            record.counts.leave(weight, Counts::unanswered_mut);
         }
         match why {
-            GivenUp::Expired => record.counts.expired += 1,
-            GivenUp::Orphaned => record.counts.orphaned += 1,
+            GivenUp::Expired => record.counts.expired += weight,
+            GivenUp::Orphaned => record.counts.orphaned += weight,
             GivenUp::Refused => {}
         }
     }
@@ -181,9 +184,9 @@ impl Service {
 
 impl Counts {
     /// A request is in flight no longer and counted where it belongs.
-    fn leave(&mut self, outcome: fn(&mut Self) -> &mut u64) {
-        self.in_flight = self.in_flight.saturating_sub(1);
-        *outcome(self) += 1;
+    fn leave(&mut self, weight: u64, outcome: fn(&mut Self) -> &mut u64) {
+        self.in_flight = self.in_flight.saturating_sub(weight);
+        *outcome(self) += weight;
     }
 
     fn replies_mut(&mut self) -> &mut u64 {

@@ -222,12 +222,12 @@ fn services_are_bounded_and_forgotten_with_their_queues() {
     let (vhost, name): (Arc<str>, Arc<str>) = ("/".into(), "q".into());
     let mut slots: Vec<ServiceSlot> = (0..SERVICES_MAX + 5).map(|_| ServiceSlot::new()).collect();
     for slot in &slots {
-        services.service(&vhost, Asked { name: &name, slot }, 0).asked(0);
+        services.service(&vhost, Asked { name: &name, slot }, 0).asked(1, 0);
     }
     assert_eq!(services.other(0).unwrap().counts.requests, 5);
     slots.truncate(SERVICES_MAX - 1);
     let slot = ServiceSlot::new();
-    services.service(&vhost, Asked { name: &name, slot: &slot }, 0).asked(0);
+    services.service(&vhost, Asked { name: &name, slot: &slot }, 0).asked(1, 0);
     assert_eq!(services.other(0).unwrap().counts.requests, 5);
     assert_eq!(&*slot.get().unwrap().snapshot(0).name, "q");
 }
