@@ -29,9 +29,14 @@ pub(super) enum Outcome {
 /// The address and the id under which the answer to this request will come; `None`: it asks for none. Who sends only
 /// a message id gets that back as the correlation id.
 pub(super) fn expected_answer(properties: RawProperties<'_>) -> Option<(&[u8], &[u8])> {
+    let id = expected_id(properties)?;
     let reply_to = properties.reply_to().filter(|reply_to| !reply_to.is_empty())?;
-    let id = properties.correlation_id().or_else(|| properties.message_id())?;
     Some((last_part(reply_to), id))
+}
+
+/// The id under which the answer to a message comes, if it asks for one.
+pub(super) fn expected_id(properties: RawProperties<'_>) -> Option<&[u8]> {
+    properties.correlation_id().or_else(|| properties.message_id())
 }
 
 /// The same of what may be an answer; `None`: it is none.

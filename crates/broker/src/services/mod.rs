@@ -34,7 +34,7 @@ pub use rate::PerSecond;
 pub use service::{Counts, ServiceSnapshot};
 pub(crate) use service::{GivenUp, Service};
 
-use conversation::{Outcome, due_us, expected_answer, given_answer, outcome};
+use conversation::{Outcome, due_us, expected_answer, expected_id, given_answer, outcome};
 use in_flight::{InFlight, Request};
 use sampling::Sampling;
 use service::Answer;
@@ -101,8 +101,11 @@ impl Services {
         if !self.is_on {
             return;
         }
+        let Some(share) = expected_id(message.properties).and_then(|id| self.sampling.watches(id)) else {
+            return;
+        };
         let Some(answer) = expected_answer(message.properties) else { return };
-        let Some(weight) = self.sampling.weight(answer.1, now_us) else { return };
+        let weight = self.sampling.weight(share, now_us);
         let key = self.hasher.hash_one((vhost, answer));
         let due_us = due_us(message.properties, now_us).unwrap_or(NEVER_US);
         let mut shard = self.shard(key).lock();
@@ -129,10 +132,10 @@ impl Services {
         if !self.is_on {
             return;
         }
-        let Some(answer) = given_answer(message.routing_key, message.properties) else { return };
-        if !self.sampling.may_be_watched(answer.1) {
+        if !message.properties.correlation_id().is_some_and(|id| self.sampling.may_be_watched(id)) {
             return;
         }
+        let Some(answer) = given_answer(message.routing_key, message.properties) else { return };
         let key = self.hasher.hash_one((vhost, answer));
         let mut shard = self.shard(key).lock();
         if !shard.contains(key) {

@@ -38,18 +38,24 @@ pub(super) struct Sampling {
     history: Mutex<[u32; GRACE_S]>,
 }
 
+/// One in 2 to the power of this.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Share(u32);
+
 impl Sampling {
-    /// For how many requests this one counts; `None`: it is not watched.
-    pub(super) fn weight(&self, id: &[u8], now_us: u64) -> Option<u64> {
+    /// The share of requests that is watched, if this one belongs to it.
+    pub(super) fn watches(&self, id: &[u8]) -> Option<Share> {
         let level = self.level.load(Ordering::Relaxed);
-        if !is_watched(id, level) {
-            return None;
-        }
+        is_watched(id, level).then_some(Share(level))
+    }
+
+    /// For how many requests one of this share counts.
+    pub(super) fn weight(&self, share: Share, now_us: u64) -> u64 {
         self.watched.fetch_add(1, Ordering::Relaxed);
         if now_us / SECOND_US > self.second.load(Ordering::Relaxed) {
             self.adjust(now_us / SECOND_US);
         }
-        Some(1 << level)
+        1 << share.0
     }
 
     /// Whether the answer with this id may belong to a request that is watched.
@@ -104,8 +110,9 @@ mod tests {
     /// Watched requests of a second with so many requests.
     fn second(sampling: &Sampling, second: u64, requests: u64) -> (u64, u64) {
         let ids = (0..requests).map(|id| format!("{second}-{id}"));
-        let weights: Vec<u64> =
-            ids.filter_map(|id| sampling.weight(id.as_bytes(), second * SECOND_US)).collect();
+        let weights: Vec<u64> = ids
+            .filter_map(|id| Some(sampling.weight(sampling.watches(id.as_bytes())?, second * SECOND_US)))
+            .collect();
         (weights.len() as u64, weights.iter().sum())
     }
 
