@@ -216,6 +216,13 @@ pub struct QueueSpec {
     pub arguments: FieldTable,
 }
 
+impl QueueSpec {
+    /// What a queue is that the broker makes for itself.
+    pub(crate) fn internal(durable: bool, arguments: FieldTable) -> Self {
+        Self { durable, owner: None, auto_delete: false, internal: true, arguments }
+    }
+}
+
 /// A queue: its rule behind its lock.
 pub struct Queue {
     /// Names its lowest level in the store, and so the queue; never reused. Further levels have the ids behind.

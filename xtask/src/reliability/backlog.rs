@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::Plan;
 use super::client::{CALL_TIMEOUT, Client, Ended, Event};
-use super::load::Unconfirmed;
+use super::load::publish_all;
 use super::message::Message;
 use super::site::Site;
 use super::verdict::Verdict;
@@ -62,27 +62,11 @@ fn fill(address: SocketAddr, seed: u64) -> Result<(), Ended> {
     let mut client = Client::open(address)?;
     client.call(QueueDeclare { queue: QUEUE, durable: true, ..Default::default() })?;
     client.select_confirms()?;
-    let mut unconfirmed = Unconfirmed::default();
-    let mut next = 1;
-    while next <= MESSAGES || unconfirmed.len() > 0 {
-        while next <= MESSAGES && unconfirmed.len() < IN_FLIGHT_MAX {
-            let message = Message::new(seed, next);
-            let publish = BasicPublish { routing_key: QUEUE, ..Default::default() };
-            client.publish(publish, &message.properties(), &message.body_of(BODY_BYTES))?;
-            unconfirmed.push(next);
-            next += 1;
-        }
-        client.flush()?;
-        let mut event = Some(client.next(CALL_TIMEOUT)?.ok_or(Ended::Silent)?);
-        while let Some(arrived) = event {
-            match arrived {
-                Event::Confirm { tag, multiple, kept: true } => drop(unconfirmed.take(tag, multiple)),
-                other => return Err(Ended::Garbled(format!("{other:?} instead of a confirm"))),
-            }
-            event = client.next_buffered()?;
-        }
-    }
-    Ok(())
+    publish_all(&mut client, 1..MESSAGES + 1, IN_FLIGHT_MAX, |client, number| {
+        let message = Message::new(seed, number);
+        let publish = BasicPublish { routing_key: QUEUE, ..Default::default() };
+        client.publish(publish, &message.properties(), &message.body_of(BODY_BYTES))
+    })
 }
 
 fn empty(address: SocketAddr, seed: u64, verdict: &mut Verdict) -> Result<(), Ended> {

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::Plan;
 use super::client::{CALL_TIMEOUT, Client, Delivery, Ended, Event};
-use super::load::Unconfirmed;
+use super::load::{Unconfirmed, publish_all};
 use super::message::Message;
 use super::site::Site;
 use super::verdict::Verdict;
@@ -218,25 +218,7 @@ fn fill(address: SocketAddr, count: u64, mut due_ms: impl FnMut() -> u64) -> Res
     let mut client = Client::open(address)?;
     declare(&mut client)?;
     client.select_confirms()?;
-    let mut unconfirmed = Unconfirmed::default();
-    let mut next = 0;
-    while next < count || unconfirmed.len() > 0 {
-        while next < count && unconfirmed.len() < IN_FLIGHT_MAX {
-            publish(&mut client, next, due_ms())?;
-            unconfirmed.push(next);
-            next += 1;
-        }
-        client.flush()?;
-        let mut event = Some(client.next(CALL_TIMEOUT)?.ok_or(Ended::Silent)?);
-        while let Some(arrived) = event {
-            match arrived {
-                Event::Confirm { tag, multiple, kept: true } => drop(unconfirmed.take(tag, multiple)),
-                other => return Err(Ended::Garbled(format!("{other:?} instead of a confirm"))),
-            }
-            event = client.next_buffered()?;
-        }
-    }
-    Ok(())
+    publish_all(&mut client, 0..count, IN_FLIGHT_MAX, |client, number| publish(client, number, due_ms()))
 }
 
 /// Consumes all messages. How many were late by how many ms.

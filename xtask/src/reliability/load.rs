@@ -8,7 +8,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::client::{Client, Delivery, Ended, Event};
+use super::client::{CALL_TIMEOUT, Client, Delivery, Ended, Event};
 use super::ledger::Ledger;
 use super::message::{Message, QUEUES, queue_name, queue_number};
 use super::verdict::Verdict;
@@ -239,6 +239,35 @@ impl Unconfirmed {
         self.waiting.retain(|(found, _)| !is_meant(*found));
         meant
     }
+}
+
+/// Publishes messages on a confirming channel and waits until all are confirmed.
+pub(super) fn publish_all(
+    client: &mut Client,
+    numbers: std::ops::Range<u64>,
+    in_flight_max: usize,
+    mut publish: impl FnMut(&mut Client, u64) -> Result<(), Ended>,
+) -> Result<(), Ended> {
+    let mut unconfirmed = Unconfirmed::default();
+    let mut numbers = numbers.peekable();
+    while numbers.peek().is_some() || unconfirmed.len() > 0 {
+        while unconfirmed.len() < in_flight_max
+            && let Some(number) = numbers.next()
+        {
+            publish(client, number)?;
+            unconfirmed.push(number);
+        }
+        client.flush()?;
+        let mut event = Some(client.next(CALL_TIMEOUT)?.ok_or(Ended::Silent)?);
+        while let Some(arrived) = event {
+            match arrived {
+                Event::Confirm { tag, multiple, kept: true } => drop(unconfirmed.take(tag, multiple)),
+                other => return Err(Ended::Garbled(format!("{other:?} instead of a confirm"))),
+            }
+            event = client.next_buffered()?;
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

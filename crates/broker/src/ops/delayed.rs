@@ -11,7 +11,7 @@
 use std::sync::Arc;
 
 use leveret_store::{MessageId, MetaChange, QueueId, Urgency};
-use leveret_wire::{FieldTable, FieldValue, RawProperties};
+use leveret_wire::{FieldTable, RawProperties};
 
 use super::deduplicate::Gate;
 use super::publish::{Copies, Undone, in_order, without_bcc};
@@ -132,9 +132,8 @@ impl Broker {
         durable: bool,
         changes: &mut Vec<MetaChange>,
     ) -> Result<Arc<Queue>, Refusal> {
-        let kind = FieldValue::LongString(QueueKind::Delays.name().into());
-        let arguments = FieldTable(vec![("x-queue-type".into(), kind)]);
-        let spec = QueueSpec { durable, owner: None, auto_delete: false, internal: true, arguments };
+        let arguments = FieldTable::from([("x-queue-type", QueueKind::Delays.name())]);
+        let spec = QueueSpec::internal(durable, arguments);
         self.new_queue(vhost, &owner.delay_queue(), spec, changes)
     }
 

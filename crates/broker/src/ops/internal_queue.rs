@@ -30,13 +30,7 @@ impl Broker {
         let Some(name) = spec.kind.internal_queue(exchange) else { return Ok(None) };
         // The other overflow rules would keep the oldest messages.
         let length = FieldValue::I64(i64::try_from(history_length(&spec.arguments)).unwrap_or(i64::MAX));
-        let spec = QueueSpec {
-            durable: spec.durable,
-            owner: None,
-            auto_delete: false,
-            internal: true,
-            arguments: FieldTable::from([("x-max-length", length)]),
-        };
+        let spec = QueueSpec::internal(spec.durable, FieldTable::from([("x-max-length", length)]));
         self.new_queue(vhost, &name, spec, changes).map(Some)
     }
 

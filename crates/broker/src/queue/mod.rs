@@ -391,11 +391,17 @@ impl<P> QueueState<P> {
     /// A delivered message is done with. Unknown positions (the queue was purged of them by its deletion) are
     /// nothing to do.
     pub fn ack(&mut self, pos: Pos) -> Option<Ended> {
+        let entry = self.take_unacked(pos)?;
+        self.end(&entry)
+    }
+
+    /// A delivery is over, however it ended: its consumer has credit for another.
+    fn take_unacked(&mut self, pos: Pos) -> Option<Entry> {
         let Unacked { entry, holder, .. } = self.unacked.remove(&pos)?;
         if let Some(key) = holder {
             self.consumers.released(key);
         }
-        self.end(&entry)
+        Some(entry)
     }
 
     /// A delivered message is refused for good.
@@ -405,10 +411,7 @@ impl<P> QueueState<P> {
         courier: &impl Courier<P>,
         aftermath: &mut Aftermath,
     ) -> Result<(), ReadError> {
-        let Some(Unacked { entry, holder, .. }) = self.unacked.remove(&pos) else { return Ok(()) };
-        if let Some(key) = holder {
-            self.consumers.released(key);
-        }
+        let Some(entry) = self.take_unacked(pos) else { return Ok(()) };
         aftermath.dead.push(self.give_up((entry, None), DeathReason::Rejected, courier)?);
         Ok(())
     }
@@ -422,11 +425,8 @@ impl<P> QueueState<P> {
         courier: &impl Courier<P>,
         aftermath: &mut Aftermath,
     ) -> Result<(), ReadError> {
-        let Some(Unacked { mut entry, holder, .. }) = self.unacked.remove(&pos) else { return Ok(()) };
+        let Some(mut entry) = self.take_unacked(pos) else { return Ok(()) };
         entry.redelivered = true; // mutation: redelivered
-        if let Some(key) = holder {
-            self.consumers.released(key);
-        }
         if !self.settings.counts_attempts {
             self.ready.put_back(entry);
             return Ok(());
