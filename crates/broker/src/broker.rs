@@ -11,6 +11,7 @@ use parking_lot::{Mutex, RwLock};
 use crate::deadlines::Deadlines;
 use crate::error::Refusal;
 use crate::message::{Message, MessageView, ResidentBytes};
+use crate::parameters::Parameters;
 use crate::policies::InForce;
 use crate::port::{Batch, ChannelPort, ConnectionId};
 use crate::queue::{
@@ -84,6 +85,7 @@ pub struct Broker {
     pub(crate) reply_tokens: ReplyTokens<ReplyTarget>,
     pub(crate) statistics: Services,
     pub(crate) user_quotas: AllUserQuotas,
+    pub(crate) parameters: Parameters,
     /// Read by whoever logs a message until it is in its queues; written by whoever must see every logged
     /// message in its queue (settling, purging).
     pub(crate) in_flight: RwLock<()>,
@@ -126,6 +128,7 @@ impl Broker {
             resident,
             reply_tokens: ReplyTokens::new(),
             user_quotas,
+            parameters: Parameters::default(),
             in_flight: RwLock::new(()),
             vhosts: RwLock::new(vhosts),
             next_queue_id: AtomicU64::new(next_queue_id),

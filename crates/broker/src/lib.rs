@@ -25,6 +25,7 @@ mod feeding;
 mod message;
 pub mod ops;
 mod parameter_error;
+pub mod parameters;
 mod pattern;
 pub mod policies;
 mod port;

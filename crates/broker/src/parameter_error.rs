@@ -1,10 +1,10 @@
-//! Why a policy or a limit is refused; shared by every door that sets them.
+//! Why a policy, a limit or a parameter is refused; shared by every door that sets them.
 
 use std::fmt;
 
 use crate::error::Refusal;
 
-/// A policy or a limit could not be set or cleared. `Display` gives RabbitMQ's text.
+/// A policy, a limit or a parameter could not be set or cleared. `Display` gives RabbitMQ's text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ParameterError {
     /// There is no virtual host of that name (404 over HTTP).

@@ -11,6 +11,7 @@
 //!   d ␀ vhost ␀ x or q ␀ name ␀ slot            a key that a window against duplicates remembers
 //!   p | o ␀ vhost ␀ policy                      see `policies`; p a user's, o the operator's
 //!   l ␀ vhost, m ␀ user                         see `quotas`
+//!   r ␀ component ␀ vhost ␀ name, g ␀ name      see `parameters`; g a global one
 //! ```
 //!
 //! Names are length-prefixed, so no name can imitate a separator. Arguments are AMQP field tables by nature
@@ -51,6 +52,10 @@ pub(crate) enum Key {
     VHostLimits(String),
     /// What a user may have.
     UserLimits(String),
+    /// A parameter of a component in a virtual host.
+    Parameter(String, String, String),
+    /// A parameter of none.
+    GlobalParameter(String),
 }
 
 /// Where a window against duplicates has one of its notes.
@@ -114,6 +119,10 @@ impl Key {
             }
             Self::VHostLimits(vhost) => encode_names(b'l', &[vhost.as_bytes()]),
             Self::UserLimits(user) => encode_names(b'm', &[user.as_bytes()]),
+            Self::Parameter(component, vhost, name) => {
+                encode_names(b'r', &[component.as_bytes(), vhost.as_bytes(), name.as_bytes()])
+            }
+            Self::GlobalParameter(name) => encode_names(b'g', &[name.as_bytes()]),
             Self::Binding(key) => encode_names(
                 if key.to_queue { b'b' } else { b'e' },
                 &[
@@ -155,6 +164,8 @@ impl Key {
             (b'o', 2) => Self::Policy(Author::Operator, text(0)?, text(1)?),
             (b'l', 1) => Self::VHostLimits(text(0)?),
             (b'm', 1) => Self::UserLimits(text(0)?),
+            (b'r', 3) => Self::Parameter(text(0)?, text(1)?, text(2)?),
+            (b'g', 1) => Self::GlobalParameter(text(0)?),
             (b'b' | b'e', 5) => Self::Binding(BindingKey {
                 vhost: text(0)?,
                 source: text(1)?,
@@ -303,6 +314,8 @@ mod tests {
         check(Key::Policy(Author::Operator, "/".into(), String::new()));
         check(Key::VHostLimits("/".into()));
         check(Key::UserLimits("guest".into()));
+        check(Key::Parameter("shovel".into(), "/".into(), "s".into()));
+        check(Key::GlobalParameter("cluster_name".into()));
         let binding = BindingKey {
             vhost: "/".into(),
             source: "amq.topic".into(),

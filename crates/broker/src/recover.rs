@@ -15,6 +15,7 @@ use crate::broker::{Broker, Limits};
 use crate::dedup::Deduplicator;
 use crate::error::Refusal;
 use crate::message::ResidentBytes;
+use crate::parameters::{Parameter, Parameters, decode_global};
 use crate::policies;
 use crate::queue::{
     Attempts, Content, DelayState, Entry, Level, Levels, QueueState, Ready, Rule, SeenBefore, Stored,
@@ -132,6 +133,7 @@ struct Rebuild {
     limits: Limits,
     users: Users,
     user_quotas: AllUserQuotas,
+    parameters: Parameters,
     vhosts: HashMap<String, Arc<VHost>>,
     content: HashMap<QueueId, RecoveredQueue>,
     notes: Option<HashMap<QueueId, SeenBefore>>,
@@ -157,6 +159,7 @@ impl Rebuild {
             limits,
             users: Users::default(),
             user_quotas: AllUserQuotas::default(),
+            parameters: Parameters::default(),
             vhosts: HashMap::new(),
             content: recovery.queues.into_iter().map(|queue| (queue.id, queue)).collect(),
             notes,
@@ -239,6 +242,10 @@ impl Rebuild {
             Key::VHost(_) | Key::Binding(_) | Key::Attempts(..) | Key::Seen(_) | Key::Policy(..) => {}
             Key::VHostLimits(vhost) => self.vhosts.get(vhost)?.set_limits(VHostLimits::decode(value)?),
             Key::UserLimits(user) => self.user_quotas.of(user).set(UserLimits::decode(value)?),
+            Key::Parameter(component, vhost, name) => {
+                self.parameters.put(Parameter::decode(component, vhost, name, value)?.into());
+            }
+            Key::GlobalParameter(name) => self.parameters.put_global(name, decode_global(value)?),
             Key::User(name) => self.users.restore(name, value)?,
             Key::Exchange(vhost, name) => {
                 self.vhosts.get(vhost)?.add_exchange(name, decode_exchange(value)?);
@@ -360,8 +367,9 @@ impl Rebuild {
     fn finish(self) -> Broker {
         let resident = ResidentBytes::default();
         let users = (self.users, self.user_quotas);
-        let broker =
+        let mut broker =
             Broker::assemble(self.store, users, self.limits, resident, self.vhosts, self.next_queue_id);
+        broker.parameters = self.parameters;
         for queue in broker.vhosts().iter().flat_map(|vhost| vhost.queues()) {
             broker.deadlines.add(0, &queue); // what expired meanwhile
         }

@@ -43,7 +43,7 @@ impl Broker {
     }
 
     /// Keeps a record, or forgets it.
-    fn keep(&self, key: &Key, record: Option<Vec<u8>>) -> Result<(), ParameterError> {
+    pub(crate) fn keep(&self, key: &Key, record: Option<Vec<u8>>) -> Result<(), ParameterError> {
         let change = match record {
             Some(record) => MetaChange::Put(key.encode(), record),
             None => MetaChange::Delete(key.encode()),

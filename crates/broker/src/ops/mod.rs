@@ -15,6 +15,7 @@ mod history;
 mod internal_queue;
 mod limits;
 mod orphans;
+pub mod parameter;
 pub mod policy;
 pub mod publish;
 pub mod queue;
