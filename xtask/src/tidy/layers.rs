@@ -73,6 +73,12 @@ const LAYERS: &[Layer] = &[
     },
     Layer { directory: "crates/admin", may_depend_on: Arrows::Only(&["leveret-broker"]), forbidden: &[] },
     Layer { directory: "crates/client", may_depend_on: Arrows::Only(&["leveret-wire"]), forbidden: &[] },
+    Layer {
+        directory: "crates/shovel",
+        may_depend_on: Arrows::Only(&["leveret-client", "leveret-wire"]),
+        // Both ends of a shovel are foreign brokers to it.
+        forbidden: &[forbid("leveret_broker"), forbid("leveret_server"), forbid("leveret_store")],
+    },
     Layer { directory: "crates/macros", may_depend_on: Arrows::Only(&[]), forbidden: SANS_IO },
     Layer {
         directory: "crates/leveret",
