@@ -39,10 +39,6 @@ impl InFlight {
         self.messages.is_empty() && self.failed.is_none()
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.messages.len()
-    }
-
     /// Waits until the oldest is confirmed; never returns while there is none. Nothing is lost if the future is dropped.
     pub(crate) async fn confirmed(&mut self) -> Result<Confirmed, NotConfirmed> {
         poll_fn(|cx| self.poll_confirmed(cx)).await

@@ -339,7 +339,7 @@ impl Run<'_> {
 
     async fn confirm_the_rest(&mut self) -> Result<(), Broken> {
         let deadline = tokio::time::Instant::now() + STOP_TIMEOUT;
-        while self.in_flight.len() > 0 {
+        while !self.in_flight.is_empty() {
             let Ok(confirmed) = tokio::time::timeout_at(deadline, self.in_flight.confirmed()).await else {
                 break;
             };
