@@ -1,4 +1,5 @@
 //! Transfers and shovels between two real brokers in this process.
+#![allow(clippy::unwrap_used)] // the helpers of tests are tests
 
 use std::time::Duration;
 
