@@ -13,6 +13,9 @@ use std::path::PathBuf;
 
 pub(crate) use error::ConfigError;
 use keys::KEYS;
+pub(crate) use keys::Key;
+
+use crate::logging::{Levels, LogFormat};
 pub(crate) use sources::{Given, Origin, from_environment, from_file, from_set_flag};
 
 /// Everything that can be set about `leveret serve`.
@@ -22,8 +25,10 @@ pub(crate) struct Settings {
     pub(crate) data_dir: PathBuf,
     /// Where the HTTP API will listen.
     pub(crate) http: SocketAddr,
-    /// What is logged: a level, or a list of `target=level`.
-    pub(crate) log: String,
+    /// What is logged.
+    pub(crate) log: Levels,
+    /// How it looks.
+    pub(crate) log_format: LogFormat,
     /// PEM file with the certificate chain for TLS.
     pub(crate) tls_cert: Option<PathBuf>,
     /// PEM file with its private key.
@@ -46,7 +51,8 @@ impl Default for Settings {
         Self {
             data_dir: PathBuf::from("leveret-data"),
             http: SocketAddr::from((Ipv4Addr::LOCALHOST, 15672)),
-            log: "info".to_owned(),
+            log: Levels::default(),
+            log_format: LogFormat::default(),
             tls_cert: None,
             tls_key: None,
             broker: leveret_server::Config::default(),
@@ -91,9 +97,8 @@ impl Settings {
     }
 
     /// The keys whose values differ from `other`'s.
-    pub(crate) fn differences(&self, other: &Self) -> Vec<&'static str> {
-        let differs = |key: &&keys::Key| (key.show)(self) != (key.show)(other);
-        KEYS.iter().filter(differs).map(|key| key.name).collect()
+    pub(crate) fn differences(&self, other: &Self) -> impl Iterator<Item = &'static Key> {
+        KEYS.iter().filter(|key| (key.show)(self) != (key.show)(other))
     }
 }
 
@@ -148,6 +153,8 @@ mod tests {
         check("data_dir = '/var/lib/leveret'", &[], &[], "data_dir", "/var/lib/leveret");
         check("drain_timeout_ms = 1500", &[], &[], "drain_timeout_ms", "1500");
         check("log = 'warn,leveret_server=debug'", &[], &[], "log", "warn,leveret_server=debug");
+        check("log_format = 'json'", &[], &[], "log_format", "json");
+        check("log_format = 'xml'", &[], &[], "", "allowed: text, json");
         check("", &[], &["listen=localhost:5672"], "listen", ":5672");
         check("http = '0.0.0.0:80'", &[], &[], "http", "0.0.0.0:80");
     }
@@ -218,8 +225,9 @@ mod tests {
     fn differences_name_the_keys() {
         let one = Settings::default();
         let other = overlay("heartbeat_s = 1\nlog = 'debug'", &[], &[]).unwrap();
-        assert_eq!(one.differences(&other), ["log", "heartbeat_s"]);
-        assert!(one.differences(&one).is_empty());
+        let names: Vec<_> = one.differences(&other).map(Key::name).collect();
+        assert_eq!(names, ["log", "heartbeat_s"]);
+        assert_eq!(one.differences(&one).count(), 0);
     }
 
     #[test]
@@ -227,7 +235,8 @@ mod tests {
         let page = include_str!("../../../docs/configuration.md");
         for key in KEYS {
             let default = (key.show)(&Settings::default());
-            let row = page.lines().find(|line| line.starts_with(&format!("| `{}` |", key.name)));
+            let sign = if key.changes_at_reload() { " ↻" } else { "" };
+            let row = page.lines().find(|line| line.starts_with(&format!("| `{}`{sign} |", key.name)));
             let row = row.unwrap_or_else(|| panic!("docs/configuration.md does not explain {}", key.name));
             let shown = if default.is_empty() { "| – |".to_owned() } else { format!("| `{default}` |") };
             assert!(row.contains(&shown), "docs/configuration.md: {} has the default {default}", key.name);

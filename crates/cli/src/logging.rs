@@ -1,47 +1,98 @@
 //! What the program says about itself: on stderr, never on stdout, which belongs to the data.
+//!
+//! ```text
+//!   event ─▶ levels (by area) ─▶ storm guard ─▶ line ─▶ stderr, as text or JSON
+//! ```
 
-use std::io::{self, IsTerminal};
+mod areas;
+mod levels;
+mod line;
+mod storm;
 
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::LevelFilter;
+use std::io::{self, IsTerminal, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
-/// Changes what is logged while the program runs.
-pub(crate) struct LogFilter(Box<dyn Fn(EnvFilter) + Send + Sync>);
+use parking_lot::Mutex;
+use tracing::callsite::Identifier;
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Registry, reload};
 
-impl LogFilter {
-    /// Starts logging. `filter` is a level or a list of `target=level`, see [`is_filter`]; a second call in
-    /// one process changes nothing.
-    pub(crate) fn start(filter: &str) -> Self {
-        let builder = tracing_subscriber::fmt()
-            .with_writer(io::stderr)
-            .with_ansi(is_coloured(&io::stderr()))
-            .with_env_filter(EnvFilter::new(filter))
-            .with_filter_reloading();
-        let handle = builder.reload_handle();
-        if builder.try_init().is_err() {
-            tracing::debug!("logging was set up before");
+pub(crate) use levels::Levels;
+use line::Line;
+use storm::StormGuard;
+
+/// The log of this process; levels and format can change while it runs.
+pub(crate) struct Log {
+    sinks: Arc<Sinks>,
+    filter: reload::Handle<Targets, Registry>,
+}
+
+/// How lines look on stderr.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One object a line.
+    Json,
+}
+
+impl LogFormat {
+    /// All of them.
+    pub(crate) const ALL: [LogFormat; 2] = [LogFormat::Text, LogFormat::Json];
+
+    /// As it is written in a configuration.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            LogFormat::Text => "text",
+            LogFormat::Json => "json",
         }
-        Self(Box::new(move |filter| {
-            if let Err(error) = handle.reload(filter) {
-                tracing::warn!(%error, "cannot change what is logged");
-            }
-        }))
     }
 
-    /// Logs by another filter from now on.
-    pub(crate) fn change(&self, filter: &str) {
-        (self.0)(EnvFilter::new(filter));
+    /// The format of that name.
+    pub(crate) fn named(name: &str) -> Option<LogFormat> {
+        LogFormat::ALL.into_iter().find(|format| format.name() == name)
     }
 }
 
-/// Whether a text is a level or a list of `target=level`. Stricter than the library, for which a misspelt level
-/// is the name of a target, and silence follows.
-pub(crate) fn is_filter(text: &str) -> bool {
-    let is_level = |part: &str| {
-        let level = part.rsplit_once('=').map_or(part, |(_target, level)| level);
-        !level.trim().is_empty() && level.trim().parse::<LevelFilter>().is_ok()
-    };
-    text.split(',').all(is_level) && text.parse::<EnvFilter>().is_ok()
+impl Log {
+    /// Starts logging; panics are lines too. A second call in one process changes nothing.
+    pub(crate) fn start(levels: &Levels, format: LogFormat) -> Log {
+        let sinks = Arc::new(Sinks::new(format));
+        let (filter, handle) = reload::Layer::new(levels.targets());
+        let layers = tracing_subscriber::registry().with(filter).with(ToSinks(sinks.clone()));
+        if layers.try_init().is_err() {
+            tracing::debug!("logging was set up before");
+        }
+        log_panics();
+        Log { sinks, filter: handle }
+    }
+
+    /// Logs by other levels from now on.
+    pub(crate) fn set_levels(&self, levels: &Levels) {
+        if let Err(error) = self.filter.reload(levels.targets()) {
+            tracing::warn!(%error, "cannot change what is logged");
+        }
+    }
+
+    /// Writes in another format from now on.
+    pub(crate) fn set_format(&self, format: LogFormat) {
+        self.sinks.json.store(format == LogFormat::Json, Ordering::Relaxed);
+    }
+}
+
+/// A panic is a line like any other, unless nothing is logged.
+fn log_panics() {
+    let default = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| match tracing::enabled!(Level::ERROR) {
+        true => tracing::error!("{panic}"),
+        false => default(panic),
+    }));
 }
 
 /// Colour is for terminals, and for those who have not asked for none (<https://no-color.org>).
@@ -49,19 +100,43 @@ pub(crate) fn is_coloured(stream: &impl IsTerminal) -> bool {
     stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// Where lines go.
+struct Sinks {
+    json: AtomicBool,
+    coloured: bool,
+    storms: Mutex<StormGuard<Identifier>>,
+}
 
-    #[test]
-    fn a_misspelt_level_is_no_filter() {
-        let check = |text, expected| assert_eq!(is_filter(text), expected, "{text:?}");
-        check("info", true);
-        check("off", true);
-        check("warn,leveret_server=debug", true);
-        check("loud", false);
-        check("info,leveret_server=loud", false);
-        check("", false);
-        check("info,", false);
+impl Sinks {
+    fn new(format: LogFormat) -> Sinks {
+        Sinks {
+            json: AtomicBool::new(format == LogFormat::Json),
+            coloured: is_coloured(&io::stderr()),
+            storms: Mutex::default(),
+        }
+    }
+
+    fn take(&self, event: &Event<'_>) {
+        let Some(left_out) = self.admit(event) else { return };
+        let line = Line::of(event, left_out);
+        let text = if self.json.load(Ordering::Relaxed) { line.json() } else { line.text(self.coloured) };
+        // Nobody is left to tell when stderr is gone.
+        let _ = io::stderr().lock().write_all(text.as_bytes());
+    }
+
+    /// Who asks for details gets all of them.
+    fn admit(&self, event: &Event<'_>) -> Option<u64> {
+        if *event.metadata().level() > Level::INFO {
+            return Some(0);
+        }
+        self.storms.lock().admit(event.metadata().callsite(), Instant::now())
+    }
+}
+
+struct ToSinks(Arc<Sinks>);
+
+impl<S: Subscriber> Layer<S> for ToSinks {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        self.0.take(event);
     }
 }

@@ -26,7 +26,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use failure::Failure;
-use logging::LogFilter;
+use logging::{Log, LogFormat};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -43,7 +43,7 @@ const WARNINGS: &str = "warn";
 struct CommandLine {
     #[command(subcommand)]
     command: Command,
-    /// What is logged on stderr: error, warn, info, debug, trace, off, or a list of TARGET=LEVEL [env: LEVERET_LOG]
+    /// What is logged on stderr: error, warn, info, debug, trace, off, and AREA=LEVEL, with commas [env: LEVERET_LOG]
     #[arg(long, global = true, value_name = "LEVEL")]
     log: Option<String>,
 }
@@ -107,10 +107,9 @@ async fn run(command: Command, log: Option<String>) -> Result<(), Failure> {
 /// The log of all commands but `serve`, which has a file to read its level from.
 fn log_to_stderr(flag: Option<&str>, default: &str) -> Result<(), Failure> {
     let variable = std::env::var("LEVERET_LOG").ok();
-    let filter = flag.or(variable.as_deref()).unwrap_or(default);
-    if !logging::is_filter(filter) {
-        return Err(Failure::Usage(format!("{filter:?} is no level to log at")));
-    }
-    LogFilter::start(filter);
+    let levels = flag.or(variable.as_deref()).unwrap_or(default).parse();
+    let levels = levels.map_err(|error| Failure::Usage(format!("--log: {error}")))?;
+    let format = std::env::var("LEVERET_LOG_FORMAT").ok().and_then(|name| LogFormat::named(&name));
+    Log::start(&levels, format.unwrap_or_default());
     Ok(())
 }

@@ -9,6 +9,7 @@
 
 mod certificate;
 mod open_files;
+mod reload;
 
 use std::io::{self, Write};
 use std::net::{Ipv6Addr, SocketAddr};
@@ -21,13 +22,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::config::ConfigError;
 use crate::config::{Given, Origin, Settings, from_environment, from_file, from_set_flag};
 use crate::failure::Failure;
-use crate::logging::LogFilter;
+use crate::logging::Log;
 use crate::signals::Termination;
-use certificate::ReloadableCertificate;
-
-/// Keys that take effect on SIGHUP. The files behind `tls_cert` and `tls_key` are read again too, under the same
-/// names.
-const RELOADABLE: [&str; 1] = ["log"];
+use reload::Reloadable;
 
 /// Run the broker
 #[derive(clap::Args)]
@@ -62,24 +59,26 @@ pub(crate) struct Arguments {
 /// Serves until a signal or a failed disk ends it.
 pub(crate) async fn run(arguments: Arguments, log: Option<String>) -> Result<(), Failure> {
     let settings = read_settings(&arguments, log.as_deref())?;
-    let log_filter = LogFilter::start(&settings.log);
+    let log_of_process = Log::start(&settings.log, settings.log_format);
     open_files::raise_limit();
-    let certificate = settings.certificate_files()?.map(ReloadableCertificate::load).transpose();
-    let certificate = certificate.context("TLS")?;
     let mut termination = Termination::catch()?;
     let mut hangup = signal(SignalKind::hangup())?;
-    let broker = start(&settings, certificate.as_ref()).await?;
+    let broker = start(&settings).await?;
     announce(&broker, &settings);
+    let mut reloadable = Reloadable::new(settings);
     loop {
         tokio::select! {
             name = termination.next() => {
                 tracing::info!(signal = name, "stopping");
                 return stop(broker, termination).await;
             }
-            _ = hangup.recv() => match read_settings(&arguments, log.as_deref()) {
-                Ok(new) => reload(&settings, &new, &log_filter, certificate.as_ref()),
-                Err(error) => tracing::error!(%error, "nothing reloaded"),
-            },
+            _ = hangup.recv() => {
+                let read = read_settings(&arguments, log.as_deref()).map_err(anyhow::Error::from);
+                let reloaded = read.and_then(|new| reloadable.reload(new, &broker, &log_of_process));
+                if let Err(error) = reloaded {
+                    tracing::error!(error = format!("{error:#}"), "nothing reloaded");
+                }
+            }
             failed = broker.failed() => {
                 // P1: nothing is confirmed any more, and nothing is tried again. Threads that wait for the
                 // disk must not hold the process.
@@ -139,9 +138,9 @@ fn flags<'a>(arguments: &'a Arguments, log: Option<&'a str>) -> impl Iterator<It
     given.into_iter().flatten()
 }
 
-async fn start(settings: &Settings, certificate: Option<&ReloadableCertificate>) -> Result<Broker, Failure> {
+async fn start(settings: &Settings) -> Result<Broker, Failure> {
     let mut config = settings.broker.clone();
-    config.tls = certificate.map(ReloadableCertificate::server_config);
+    config.tls = settings.certificate_files()?.as_ref().map(certificate::load).transpose().context("TLS")?;
     let started = Broker::builder().config(config).data_dir(&settings.data_dir).start().await;
     started.map_err(|error| {
         let error = match error {
@@ -179,26 +178,5 @@ async fn stop(broker: Broker, mut termination: Termination) -> Result<(), Failur
             eprintln!("leveret: {name} again: exit without draining");
             std::process::exit(1);
         }
-    }
-}
-
-fn reload(
-    running: &Settings,
-    new: &Settings,
-    log_filter: &LogFilter,
-    certificate: Option<&ReloadableCertificate>,
-) {
-    log_filter.change(&new.log);
-    match certificate.map(ReloadableCertificate::reload) {
-        Some(Ok(())) => tracing::info!("certificate reloaded; new connections get it"),
-        Some(Err(error)) => tracing::error!(%error, "certificate not reloaded, the old one stays"),
-        None => {}
-    }
-    let differences = running.differences(new).into_iter();
-    let waiting: Vec<_> = differences.filter(|key| !RELOADABLE.contains(key)).collect();
-    if waiting.is_empty() {
-        tracing::info!("configuration reloaded");
-    } else {
-        tracing::warn!(keys = waiting.join(", "), "these take effect at the next start");
     }
 }

@@ -28,17 +28,33 @@ pub(crate) struct Watchdog {
     alarm: watch::Sender<Option<&'static str>>,
     make_room: OnceLock<MakeRoom>,
     disk: Arc<dyn Disk>,
-    memory_limit_bytes: u64,
-    disk_free_bytes: u64,
+    log_file_bytes: u64,
 }
 
-#[derive(Default)]
 struct State {
+    marks: Marks,
     look: bool,
     stop: bool,
     /// The log itself found no room.
     disk_full: bool,
     low: Low,
+}
+
+/// [`Watermarks`] on this machine.
+#[derive(Clone, Copy)]
+struct Marks {
+    memory_limit_bytes: u64,
+    disk_free_bytes: u64,
+}
+
+impl Marks {
+    fn of(watermarks: Watermarks, log_file_bytes: u64) -> Self {
+        Self {
+            memory_limit_bytes: (usable_memory_bytes() as f64 * watermarks.memory_share) as u64,
+            // Room for the next log file and for what settling the current ones writes.
+            disk_free_bytes: watermarks.disk_free_bytes.unwrap_or(2 * log_file_bytes),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
@@ -69,17 +85,25 @@ impl Watchdog {
         log_file_bytes: u64,
         alarm: watch::Sender<Option<&'static str>>,
     ) -> Arc<Self> {
-        let memory = usable_memory_bytes() as f64 * watermarks.memory_share;
+        let marks = Marks::of(watermarks, log_file_bytes);
+        let state = State { marks, look: false, stop: false, disk_full: false, low: Low::default() };
         Arc::new(Self {
-            state: Mutex::default(),
+            state: Mutex::new(state),
             wake: Condvar::new(),
             alarm,
             make_room: OnceLock::new(),
             disk,
-            memory_limit_bytes: memory as u64,
-            // Room for the next log file and for what settling the current ones writes.
-            disk_free_bytes: watermarks.disk_free_bytes.unwrap_or(2 * log_file_bytes),
+            log_file_bytes,
         })
+    }
+
+    /// Goes by other marks from now on.
+    pub(crate) fn change_marks(&self, watermarks: Watermarks) {
+        let marks = Marks::of(watermarks, self.log_file_bytes);
+        let mut state = self.state.lock();
+        state.marks = marks;
+        state.look = true;
+        self.wake.notify_one();
     }
 
     /// Sets what is called again and again while the disk is low. Files of messages that are over only go with the
@@ -117,7 +141,7 @@ impl Watchdog {
     fn run(&self) {
         let mut state = self.state.lock();
         while !state.stop {
-            let low = self.measure(state.low, state.disk_full);
+            let low = self.measure(&state);
             if low != state.low {
                 state.low = low;
                 announce(low);
@@ -135,9 +159,9 @@ impl Watchdog {
         }
     }
 
-    fn measure(&self, before: Low, disk_full: bool) -> Low {
-        let memory_mark = self.memory_limit_bytes as f64 * if before.memory { CLEAR_SHARE } else { 1.0 };
-        let disk_mark = self.disk_free_bytes as f64 / if before.disk { CLEAR_SHARE } else { 1.0 };
+    fn measure(&self, &State { marks, low: before, disk_full, .. }: &State) -> Low {
+        let memory_mark = marks.memory_limit_bytes as f64 * if before.memory { CLEAR_SHARE } else { 1.0 };
+        let disk_mark = marks.disk_free_bytes as f64 / if before.disk { CLEAR_SHARE } else { 1.0 };
         let free = self.disk.free_bytes().unwrap_or(u64::MAX);
         Low {
             memory: resident_bytes().is_some_and(|used| used as f64 > memory_mark),

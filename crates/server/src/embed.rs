@@ -21,7 +21,6 @@ use leveret_broker::{OpenFailed, Opened};
 use leveret_store::{CommitError, Damage, Disk, MemDisk, Options, RealDisk, StoreFailed};
 use tokio::io::DuplexStream;
 use tokio::sync::watch;
-use tokio_rustls::TlsAcceptor;
 
 use crate::alarms::Watchdog;
 use crate::committer::{Committer, DiskThreads};
@@ -129,6 +128,13 @@ impl Broker {
         &self.shared.broker
     }
 
+    /// Changes settings of the running broker: timeouts, watermarks, `connections_max`, what is offered to clients, and
+    /// the certificate. Connections that exist keep what was agreed with them. `listen`, `listen_tls`, `limits` and
+    /// `log_file_bytes` stay as they were at the start, and so does the certificate when there is no new one.
+    pub fn reconfigure(&self, config: &Config) {
+        self.shared.reconfigure(config);
+    }
+
     /// A connection that never leaves this process. The other end speaks AMQP like a socket.
     pub fn connect_in_memory(&self) -> DuplexStream {
         let (client, server) = tokio::io::duplex(MEMORY_PIPE_BYTES);
@@ -155,7 +161,7 @@ impl Broker {
     pub async fn stop(mut self) -> Result<(), CommitError> {
         self.shared.broker.stop_deliveries();
         self.stop.send_replace(true);
-        let deadline = tokio::time::Instant::now() + self.shared.config.drain_timeout;
+        let deadline = tokio::time::Instant::now() + self.shared.config().drain_timeout;
         while self.shared.connections.load(Ordering::Relaxed) > 0 && tokio::time::Instant::now() < deadline {
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         }
@@ -278,7 +284,7 @@ fn log_file_bytes(config: &Config, disk: &dyn Disk) -> u64 {
 
 struct Listeners {
     plain: Vec<tokio::net::TcpListener>,
-    tls: Vec<(tokio::net::TcpListener, TlsAcceptor)>,
+    tls: Vec<tokio::net::TcpListener>,
 }
 
 impl Listeners {
@@ -288,20 +294,22 @@ impl Listeners {
             listeners.plain.push(bind(*address).await?);
         }
         for address in &config.listen_tls {
-            let tls = config.tls.clone().ok_or(StartError::NoCertificate)?;
-            listeners.tls.push((bind(*address).await?, TlsAcceptor::from(tls)));
+            listeners.tls.push(bind(*address).await?);
+        }
+        if config.tls.is_none() && !listeners.tls.is_empty() {
+            return Err(StartError::NoCertificate);
         }
         Ok(listeners)
     }
 
     fn serve(self, shared: &Arc<Shared>) -> io::Result<(Vec<SocketAddr>, Vec<SocketAddr>)> {
         let addresses = self.plain.iter().map(|listener| listener.local_addr()).collect::<Result<_, _>>()?;
-        let tls = self.tls.iter().map(|(listener, _)| listener.local_addr()).collect::<Result<_, _>>()?;
+        let tls = self.tls.iter().map(|listener| listener.local_addr()).collect::<Result<_, _>>()?;
         for listener in self.plain {
             tokio::spawn(accept(listener, Transport::Tcp, shared.clone()));
         }
-        for (listener, acceptor) in self.tls {
-            tokio::spawn(accept(listener, Transport::Tls(acceptor), shared.clone()));
+        for listener in self.tls {
+            tokio::spawn(accept(listener, Transport::Tls, shared.clone()));
         }
         Ok((addresses, tls))
     }

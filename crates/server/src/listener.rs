@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
+use crate::config::Config;
 use crate::drive::{serve_stream, serve_tcp};
 use crate::shared::{Shared, is_loopback};
 
@@ -16,10 +18,11 @@ use crate::shared::{Shared, is_loopback};
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// What is spoken on a listener.
-#[derive(Clone)]
+#[derive(Clone, Copy)]
 pub(crate) enum Transport {
     Tcp,
-    Tls(TlsAcceptor),
+    /// With the certificate that is in force when a client comes.
+    Tls,
 }
 
 /// Binds an address. The error names it.
@@ -38,7 +41,7 @@ pub(crate) async fn accept(listener: TcpListener, transport: Transport, shared: 
             _ = stopping.changed() => return,
         };
         match accepted {
-            Ok((socket, _)) => admit(socket, &transport, &shared),
+            Ok((socket, _)) => admit(socket, transport, &shared),
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection; trying again");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -47,8 +50,8 @@ pub(crate) async fn accept(listener: TcpListener, transport: Transport, shared: 
     }
 }
 
-fn admit(socket: TcpStream, transport: &Transport, shared: &Arc<Shared>) {
-    let limit = shared.config.connections_max;
+fn admit(socket: TcpStream, transport: Transport, shared: &Arc<Shared>) {
+    let limit = shared.config().connections_max;
     if shared.connections.fetch_add(1, Ordering::Relaxed) >= limit {
         shared.connections.fetch_sub(1, Ordering::Relaxed);
         tracing::warn!(limit, "connection refused: connections_max is reached");
@@ -60,25 +63,23 @@ fn admit(socket: TcpStream, transport: &Transport, shared: &Arc<Shared>) {
     let shared = shared.clone();
     match transport {
         Transport::Tcp => drop(tokio::spawn(serve_tcp(socket, shared))),
-        Transport::Tls(acceptor) => drop(tokio::spawn(serve_tls(socket, acceptor.clone(), shared))),
+        Transport::Tls => drop(tokio::spawn(serve_tls(socket, shared))),
     }
 }
 
-async fn serve_tls(socket: TcpStream, acceptor: TlsAcceptor, shared: Arc<Shared>) {
+async fn serve_tls(socket: TcpStream, shared: Arc<Shared>) {
     let loopback = socket.peer_addr().is_ok_and(|peer| is_loopback(peer.ip()));
-    let handshake = tokio::time::timeout(shared.config.tls_handshake_timeout, acceptor.accept(socket));
-    match handshake.await {
-        Ok(Ok(stream)) => serve_stream(stream, shared, loopback).await,
-        failed => {
+    match handshake(socket, &shared.config()).await {
+        Ok(stream) => serve_stream(stream, shared, loopback).await,
+        Err(error) => {
             shared.connections.fetch_sub(1, Ordering::Relaxed);
-            let error = failed.map_or_else(
-                |_| "timed out".to_owned(),
-                |result| match result {
-                    Ok(_) => String::new(),
-                    Err(error) => error.to_string(),
-                },
-            );
-            tracing::debug!(error, "TLS handshake failed");
+            tracing::debug!(%error, "TLS handshake failed");
         }
     }
+}
+
+async fn handshake(socket: TcpStream, config: &Config) -> io::Result<TlsStream<TcpStream>> {
+    let tls = config.tls.clone().ok_or_else(|| io::Error::other("there is no certificate"))?;
+    let accepted = TlsAcceptor::from(tls).accept(socket);
+    tokio::time::timeout(config.tls_handshake_timeout, accepted).await?
 }

@@ -9,6 +9,7 @@ use leveret_broker::users::{LoginRefused, User};
 use leveret_broker::{Batch, Broker, Logging, Refusal};
 use leveret_wire::TuneLimits;
 use leveret_wire::sasl::Credentials;
+use parking_lot::RwLock;
 use tokio::sync::{Semaphore, watch};
 
 use crate::alarms::Watchdog;
@@ -25,7 +26,7 @@ const UNSETTLED_MAX_FILES: usize = 4;
 /// Handed to every connection.
 pub(crate) struct Shared {
     pub(crate) broker: Arc<Broker>,
-    pub(crate) config: Config,
+    config: RwLock<Arc<Config>>,
     pub(crate) committer: Arc<Committer>,
     pub(crate) watchdog: Arc<Watchdog>,
     /// Why publishers are blocked, if they are.
@@ -48,7 +49,7 @@ impl Shared {
     ) -> Arc<Self> {
         Arc::new(Self {
             broker,
-            config,
+            config: RwLock::new(Arc::new(config)),
             committer,
             watchdog,
             alarm,
@@ -59,8 +60,27 @@ impl Shared {
         })
     }
 
+    /// The settings in force. They can change: whoever needs several that fit together asks once.
+    pub(crate) fn config(&self) -> Arc<Config> {
+        self.config.read().clone()
+    }
+
+    /// Takes over what can change; see [`Broker::reconfigure`](crate::Broker::reconfigure).
+    pub(crate) fn reconfigure(&self, new: &Config) {
+        let mut current = self.config.write();
+        *current = Arc::new(Config {
+            listen: current.listen.clone(),
+            listen_tls: current.listen_tls.clone(),
+            tls: new.tls.clone().or_else(|| current.tls.clone()),
+            limits: current.limits.clone(),
+            log_file_bytes: current.log_file_bytes,
+            ..new.clone()
+        });
+        self.watchdog.change_marks(new.watermarks);
+    }
+
     pub(crate) fn tune_limits(&self) -> TuneLimits {
-        let tune = self.config.tune;
+        let tune = self.config().tune;
         TuneLimits { channel_max: tune.channel_max, frame_max: tune.frame_max, heartbeat_s: tune.heartbeat_s }
     }
 

@@ -6,15 +6,23 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::Settings;
-use crate::logging;
+use crate::logging::{Levels, LogFormat};
 
 /// One setting.
-pub(super) struct Key {
+pub(crate) struct Key {
     /// In the file; in the environment in capitals behind `LEVERET_`.
     pub(super) name: &'static str,
     kind: Kind,
     /// The value as it would be written; empty for none.
     pub(super) show: fn(&Settings) -> String,
+    when: When,
+}
+
+/// When a new value takes effect.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum When {
+    Start,
+    Reload,
 }
 
 /// What may be written, and where it goes.
@@ -25,7 +33,8 @@ enum Kind {
     Address(fn(&mut Settings, SocketAddr)),
     Addresses(fn(&mut Settings, Vec<SocketAddr>)),
     Path(fn(&mut Settings, PathBuf)),
-    Log(fn(&mut Settings, String)),
+    Log(fn(&mut Settings, Levels)),
+    LogFormat(fn(&mut Settings, LogFormat)),
 }
 
 const MIB: u64 = 1 << 20;
@@ -35,74 +44,108 @@ const DAY_MS: u64 = 24 * HOUR_MS;
 
 /// All settings, in the order in which they are explained.
 pub(super) const KEYS: &[Key] = &[
-    Key { name: "data_dir", kind: Kind::Path(|s, path| s.data_dir = path), show: |s| path(&s.data_dir) },
+    Key {
+        name: "data_dir",
+        kind: Kind::Path(|s, path| s.data_dir = path),
+        show: |s| path(&s.data_dir),
+        when: When::Start,
+    },
     Key {
         name: "listen",
         kind: Kind::Addresses(|s, addresses| s.broker.listen = addresses),
         show: |s| list(&s.broker.listen),
+        when: When::Start,
     },
     Key {
         name: "listen_tls",
         kind: Kind::Addresses(|s, addresses| s.broker.listen_tls = addresses),
         show: |s| list(&s.broker.listen_tls),
+        when: When::Start,
     },
     Key {
         name: "tls_cert",
         kind: Kind::Path(|s, path| s.tls_cert = Some(path)),
         show: |s| s.tls_cert.as_deref().map(path).unwrap_or_default(),
+        when: When::Reload,
     },
     Key {
         name: "tls_key",
         kind: Kind::Path(|s, path| s.tls_key = Some(path)),
         show: |s| s.tls_key.as_deref().map(path).unwrap_or_default(),
+        when: When::Reload,
     },
-    Key { name: "http", kind: Kind::Address(|s, address| s.http = address), show: |s| s.http.to_string() },
-    Key { name: "log", kind: Kind::Log(|s, log| s.log = log), show: |s| s.log.clone() },
+    Key {
+        name: "http",
+        kind: Kind::Address(|s, address| s.http = address),
+        show: |s| s.http.to_string(),
+        when: When::Start,
+    },
+    Key {
+        name: "log",
+        kind: Kind::Log(|s, levels| s.log = levels),
+        show: |s| s.log.to_string(),
+        when: When::Reload,
+    },
+    Key {
+        name: "log_format",
+        kind: Kind::LogFormat(|s, format| s.log_format = format),
+        show: |s| s.log_format.name().to_owned(),
+        when: When::Reload,
+    },
     Key {
         name: "connections_max",
         kind: number(1..=10_000_000, "connections", |s, n| s.broker.connections_max = n as usize),
         show: |s| s.broker.connections_max.to_string(),
+        when: When::Reload,
     },
     Key {
         name: "channel_max",
         kind: number(1..=65_535, "channels per connection", |s, n| s.broker.tune.channel_max = n as u16),
         show: |s| s.broker.tune.channel_max.to_string(),
+        when: When::Reload,
     },
     Key {
         name: "consumers_per_channel_max",
         kind: number(1..=1_000_000, "consumers", |s, n| s.broker.limits.consumers_per_channel = n as usize),
         show: |s| s.broker.limits.consumers_per_channel.to_string(),
+        when: When::Start,
     },
     Key {
         name: "frame_max_bytes",
         kind: number(4096..=16 * MIB, "octets", |s, n| s.broker.tune.frame_max = n as u32),
         show: |s| s.broker.tune.frame_max.to_string(),
+        when: When::Reload,
     },
     Key {
         // A record of the log has at most 512 MiB, with what stands before the body.
         name: "message_size_max_bytes",
         kind: number(1..=511 * MIB, "octets", |s, n| s.broker.limits.message_size_bytes = n),
         show: |s| s.broker.limits.message_size_bytes.to_string(),
+        when: When::Start,
     },
     Key {
         name: "heartbeat_s",
         kind: number(0..=65_535, "seconds", |s, n| s.broker.tune.heartbeat_s = n as u16),
         show: |s| s.broker.tune.heartbeat_s.to_string(),
+        when: When::Reload,
     },
     Key {
         name: "handshake_timeout_ms",
         kind: milliseconds(|s, n| s.broker.handshake_timeout = Duration::from_millis(n)),
         show: |s| s.broker.handshake_timeout.as_millis().to_string(),
+        when: When::Reload,
     },
     Key {
         name: "tls_handshake_timeout_ms",
         kind: milliseconds(|s, n| s.broker.tls_handshake_timeout = Duration::from_millis(n)),
         show: |s| s.broker.tls_handshake_timeout.as_millis().to_string(),
+        when: When::Reload,
     },
     Key {
         name: "drain_timeout_ms",
         kind: milliseconds(|s, n| s.broker.drain_timeout = Duration::from_millis(n)),
         show: |s| s.broker.drain_timeout.as_millis().to_string(),
+        when: When::Reload,
     },
     Key {
         name: "consumer_timeout_ms",
@@ -110,35 +153,51 @@ pub(super) const KEYS: &[Key] = &[
             s.broker.limits.consumer_timeout_ms = (n > 0).then_some(n);
         }),
         show: |s| s.broker.limits.consumer_timeout_ms.unwrap_or(0).to_string(),
+        when: When::Start,
     },
     Key {
         name: "resident_bytes",
         kind: number(0..=TIB, "octets", |s, n| s.broker.limits.resident_bytes = n as usize),
         show: |s| s.broker.limits.resident_bytes.to_string(),
+        when: When::Start,
     },
     Key {
         name: "memory_share",
         kind: Kind::Share(|s, share| s.broker.watermarks.memory_share = share),
         show: |s| s.broker.watermarks.memory_share.to_string(),
+        when: When::Reload,
     },
     Key {
         name: "disk_free_bytes",
         kind: number(0..=1024 * TIB, "octets", |s, n| s.broker.watermarks.disk_free_bytes = Some(n)),
         show: |s| s.broker.watermarks.disk_free_bytes.map(|n| n.to_string()).unwrap_or_default(),
+        when: When::Reload,
     },
     Key {
         name: "log_file_bytes",
         kind: number(MIB..=1024 * MIB, "octets", |s, n| s.broker.log_file_bytes = n),
         show: |s| s.broker.log_file_bytes.to_string(),
+        when: When::Start,
     },
     Key {
         name: "request_statistics",
         kind: Kind::Switch(|s, on| s.broker.limits.request_statistics = on),
         show: |s| s.broker.limits.request_statistics.to_string(),
+        when: When::Start,
     },
 ];
 
 impl Key {
+    /// As it is written in the file.
+    pub(crate) fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Whether a new value takes effect without a restart.
+    pub(crate) fn changes_at_reload(&self) -> bool {
+        self.when == When::Reload
+    }
+
     /// Puts a value in its place; `None` when it is not allowed.
     pub(super) fn apply(&self, settings: &mut Settings, texts: &[String]) -> Option<()> {
         match (&self.kind, texts) {
@@ -152,7 +211,8 @@ impl Key {
             (Kind::Switch(store), [text]) => store(settings, text.trim().parse().ok()?),
             (Kind::Address(store), [text]) => store(settings, address(text)?),
             (Kind::Path(store), [text]) if !text.is_empty() => store(settings, text.into()),
-            (Kind::Log(store), [text]) if logging::is_filter(text) => store(settings, text.clone()),
+            (Kind::Log(store), [text]) => store(settings, text.parse().ok()?),
+            (Kind::LogFormat(store), [text]) => store(settings, LogFormat::named(text.trim())?),
             _ => return None,
         }
         Some(())
@@ -167,7 +227,8 @@ impl Key {
             Kind::Address(_) => "HOST:PORT".to_owned(),
             Kind::Addresses(_) => "HOST:PORT, or a list of them".to_owned(),
             Kind::Path(_) => "a path".to_owned(),
-            Kind::Log(_) => "error, warn, info, debug, trace, off, or a list of TARGET=LEVEL".to_owned(),
+            Kind::Log(_) => "error, warn, info, debug, trace, off, and AREA=LEVEL, with commas".to_owned(),
+            Kind::LogFormat(_) => LogFormat::ALL.map(LogFormat::name).join(", "),
         }
     }
 }

@@ -1,5 +1,7 @@
 use std::fs;
+use std::io::{Read, Write};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use crate::program::{Server, check, leveret, run};
 
@@ -119,7 +121,7 @@ fn a_reload_takes_the_new_certificate_and_names_the_rest() {
     };
     write_certificate();
     let file = directory.path().join("leveret.toml");
-    fs::write(&file, "heartbeat_s = 10\n").unwrap();
+    fs::write(&file, "heartbeat_s = 10\nresident_bytes = 10\n").unwrap();
     let flags = ["--listen-tls", "127.0.0.1:0", "--tls-cert", text(&chain), "--tls-key", text(&key)];
     let flags = [&flags[..], &["--config", text(&file)]].concat();
     let mut server = Server::start(&directory.path().join("data"), &flags);
@@ -128,7 +130,7 @@ fn a_reload_takes_the_new_certificate_and_names_the_rest() {
     let address = tls.strip_prefix("amqps://").unwrap_or_else(|| panic!("{tls}")).to_owned();
     let first = tls_certificate(&address);
     write_certificate();
-    fs::write(&file, "heartbeat_s = 20\n").unwrap();
+    fs::write(&file, "heartbeat_s = 20\nresident_bytes = 20\nlog_format = \"json\"\n").unwrap();
     assert_eq!(tls_certificate(&address), first, "not before it is asked for");
     server.signal("HUP");
     while tls_certificate(&address) == first {
@@ -138,7 +140,42 @@ fn a_reload_takes_the_new_certificate_and_names_the_rest() {
     let (code, stderr) = server.wait();
     assert_eq!(code, Some(0), "{stderr}");
     assert!(stderr.contains("certificate reloaded"), "{stderr}");
-    assert!(stderr.contains("next start") && stderr.contains("heartbeat_s"), "{stderr}");
+    assert!(stderr.contains("\"changed\":\"log_format, heartbeat_s\""), "{stderr}");
+    assert!(stderr.contains("next start") && stderr.contains("\"keys\":\"resident_bytes\""), "{stderr}");
+}
+
+#[test]
+fn a_reload_changes_everything_or_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("leveret.toml");
+    fs::write(&file, "connections_max = 100\n").unwrap();
+    let mut server = Server::start(&directory.path().join("data"), &["--config", text(&file)]);
+    let address = server.line().replace("amqp://", "");
+    // The protocol header is answered, unless there are too many connections.
+    let is_answered = || {
+        let mut socket = std::net::TcpStream::connect(&address).unwrap();
+        socket.write_all(b"AMQP\0\0\x09\x01").unwrap();
+        socket.read(&mut [0; 8]).is_ok_and(|count| count > 0)
+    };
+    assert!(is_answered());
+    let held = std::net::TcpStream::connect(&address).unwrap();
+    fs::write(&file, "connections_max = 1\nheartbeat_s = 'soon'\n").unwrap();
+    server.signal("HUP");
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(is_answered(), "half of a wrong file was taken");
+    fs::write(&file, "connections_max = 1\n").unwrap();
+    server.signal("HUP");
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while is_answered() {
+        assert!(Instant::now() < deadline, "the new limit is not in force");
+    }
+    drop(held);
+    server.signal("TERM");
+    let (_, stderr) = server.wait();
+    assert!(
+        stderr.contains("nothing reloaded") && stderr.contains("leveret.toml:2: heartbeat_s"),
+        "{stderr}"
+    );
 }
 
 /// The certificate that a listener shows, whatever it is worth.

@@ -81,7 +81,7 @@ impl Driver {
             alarm: shared.alarm.clone(),
             stopping: shared.stopping.clone(),
             heart: Heart::default(),
-            deadline: Some(Instant::now() + shared.config.handshake_timeout),
+            deadline: Some(Instant::now() + shared.config().handshake_timeout),
             shared,
         }
     }
