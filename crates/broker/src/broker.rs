@@ -8,6 +8,7 @@ use leveret_store::{MessageId, MetaChange, Place, QueueId, ReadError, Store, Sto
 use leveret_wire::FieldTable;
 use parking_lot::{Mutex, RwLock};
 
+use crate::connected::Connected;
 use crate::deadlines::Deadlines;
 use crate::error::Refusal;
 use crate::message::{Message, MessageView, ResidentBytes};
@@ -89,7 +90,10 @@ pub struct Broker {
     /// Read by whoever logs a message until it is in its queues; written by whoever must see every logged
     /// message in its queue (settling, purging).
     pub(crate) in_flight: RwLock<()>,
-    vhosts: RwLock<HashMap<String, Arc<VHost>>>,
+    pub(crate) vhosts: RwLock<HashMap<String, Arc<VHost>>>,
+    pub(crate) connected: Connected,
+    /// Held while users and virtual hosts are logged, so that the log has the order of the changes.
+    pub(crate) administration: Mutex<()>,
     next_queue_id: AtomicU64,
     next_connection_id: AtomicU64,
     /// The newest topology change in the log.
@@ -131,6 +135,8 @@ impl Broker {
             parameters: Parameters::default(),
             in_flight: RwLock::new(()),
             vhosts: RwLock::new(vhosts),
+            connected: Connected::default(),
+            administration: Mutex::default(),
             next_queue_id: AtomicU64::new(next_queue_id),
             next_connection_id: AtomicU64::new(1),
             meta_position: AtomicU64::new(0),
@@ -152,19 +158,16 @@ impl Broker {
         self.vhosts.read().values().cloned().collect()
     }
 
-    /// Adds a virtual host; nothing happens when it exists. Durable once [`Self::topology_is_durable`].
-    pub fn add_vhost(&self, name: &str) -> Result<(), Refusal> {
-        let mut vhosts = self.vhosts.write();
-        if vhosts.contains_key(name) {
-            return Ok(());
-        }
-        self.log_meta(&[MetaChange::Put(Key::VHost(name.into()).encode(), Vec::new())])?;
-        vhosts.insert(name.into(), VHost::new(name));
+    /// Keeps a user as it is now, or forgets it when it was deleted. Whatever its connections may no longer do
+    /// ends within a second.
+    pub fn save_user(&self, name: &str) -> Result<(), Refusal> {
+        self.keep_user(name)?;
+        self.wake_connections_of(name);
         Ok(())
     }
 
-    /// Keeps a user as it is now, or forgets it when it was deleted.
-    pub fn save_user(&self, name: &str) -> Result<(), Refusal> {
+    pub(crate) fn keep_user(&self, name: &str) -> Result<(), Refusal> {
+        let _turn = self.administration.lock();
         let key = Key::User(name.into()).encode();
         let changes = match self.users.encode(name) {
             Some(value) => vec![MetaChange::Put(key, value)],

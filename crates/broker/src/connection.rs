@@ -43,7 +43,7 @@ pub struct Connection {
 impl Connection {
     /// Opens a virtual host for an authenticated user (`connection.open`). Refused with 530 when there is no
     /// such virtual host, when it or the user has as many connections as allowed, or when the user has no
-    /// permissions in it (in this order, as RabbitMQ has it).
+    /// permissions in it or was deleted meanwhile (in this order, as RabbitMQ has it).
     pub fn open(
         broker: Arc<Broker>,
         port: Arc<ConnectionPort>,
@@ -56,11 +56,11 @@ impl Connection {
             broker.vhost(vhost).ok_or_else(|| Refusal::not_allowed(format!("vhost {vhost} not found")))?;
         let user_quotas = broker.user_quotas.of(&user.name);
         let seats = take_seats(&found, &user_quotas, &user.name, &refused)?;
-        if user.permissions(vhost).is_none() {
-            return Err(Refusal::not_allowed(refused));
-        }
+        // In this order: a change that this look-up misses is seen by the next one.
         let version = broker.users.version();
-        Ok(Arc::new(Self {
+        let user = broker.users.find(&user.name).filter(|user| user.permissions(vhost).is_some());
+        let user = user.ok_or_else(|| Refusal::not_allowed(refused))?;
+        let connection = Arc::new(Self {
             broker,
             port,
             vhost: found,
@@ -69,7 +69,31 @@ impl Connection {
             exclusive: Mutex::default(),
             _seats: seats,
             user_quotas,
-        }))
+        });
+        connection.announce(version)?;
+        Ok(connection)
+    }
+
+    /// Has the connection told of changes from now on, and of what changed since it was allowed.
+    fn announce(self: &Arc<Self>, users_version: u64) -> Result<(), Refusal> {
+        self.broker.connected.add(self);
+        if self.broker.users.version() != users_version {
+            self.port.wake();
+        }
+        match self.broker.vhost(&self.vhost.name) {
+            Some(found) if Arc::ptr_eq(&found, &self.vhost) => Ok(()),
+            _ => Err(Refusal::not_allowed(format!("vhost {} not found", self.vhost.name))),
+        }
+    }
+
+    /// The version of the users for which its own one was last looked up.
+    pub fn users_version(&self) -> u64 {
+        self.user.read().0
+    }
+
+    /// Whether it is a connection of that user.
+    pub(crate) fn is_of(&self, user: &str) -> bool {
+        self.user.read().1.name == user
     }
 
     /// A seat for one more channel of this connection's user, or 530.
@@ -93,9 +117,11 @@ impl Connection {
         }
         let mut known = self.user.write();
         let name = known.1.name.clone();
-        let user = self.broker.users.find(&name).ok_or_else(|| {
-            Refusal::new(leveret_wire::ReplyCode::CONNECTION_FORCED, format!("user '{name}' was deleted"))
-        })?;
+        let user = self
+            .broker
+            .users
+            .find(&name)
+            .ok_or_else(|| Refusal::forced(format!("user '{name}' was deleted")))?;
         *known = (version, user.clone());
         Ok(user)
     }
@@ -163,6 +189,12 @@ impl Connection {
 
     pub(crate) fn disowns(&self, queue: &Arc<Queue>) {
         self.exclusive.lock().retain(|other| !Arc::ptr_eq(other, queue));
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.broker.connected.remove(self.port.id);
     }
 }
 

@@ -49,6 +49,11 @@ impl Refusal {
         Self::new(ReplyCode::NOT_FOUND, explanation)
     }
 
+    /// 320: the broker's own wish.
+    pub fn forced(explanation: impl Into<String>) -> Self {
+        Self::new(ReplyCode::CONNECTION_FORCED, explanation)
+    }
+
     /// 403.
     pub fn access(explanation: impl Into<String>) -> Self {
         Self::new(ReplyCode::ACCESS_REFUSED, explanation)

@@ -15,6 +15,7 @@
 mod arguments;
 mod broker;
 mod channel;
+mod connected;
 mod connection;
 mod deadlines;
 pub mod dedup;
@@ -38,6 +39,7 @@ pub mod services;
 pub mod settings;
 mod settling;
 mod stamp;
+mod standing;
 pub mod users;
 pub mod vhost;
 
@@ -51,3 +53,4 @@ pub use parameter_error::ParameterError;
 pub use port::{Batch, Cancelled, ConnectionId, ConnectionPort, Delivery, Doomed, Outlet, Verdict};
 pub use quotas::{UserLimits, VHostLimits};
 pub use recover::{OpenFailed, Opened};
+pub use standing::Standing;

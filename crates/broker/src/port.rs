@@ -11,7 +11,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use hashbrown::HashSet;
 use leveret_wire::ReplyCode;
@@ -68,8 +68,9 @@ pub trait Outlet: Send + Sync {
     fn flush(&self);
     /// Whether the client understands `basic.cancel` from the broker.
     fn takes_cancel(&self) -> bool;
-    /// Has the connection's own task resume the consumers that [`ConnectionPort::take_stalled`] answers, and close the
-    /// channels that [`ConnectionPort::take_doomed`] does.
+    /// Has the connection's own task resume the consumers that [`ConnectionPort::take_stalled`] answers, close the
+    /// channels that [`ConnectionPort::take_doomed`] does, close the connection if it is [`ConnectionPort::ending`],
+    /// and look again at what its user may do.
     fn wake(&self);
 }
 
@@ -81,6 +82,8 @@ pub struct ConnectionPort {
     touched: AtomicBool,
     stalled: Mutex<Vec<Stalled>>,
     doomed: Mutex<Vec<Doomed>>,
+    /// Why the connection has to be closed; the first reason counts.
+    end: OnceLock<Refusal>,
 }
 
 /// A channel that its connection has to close, and why.
@@ -99,12 +102,29 @@ impl ConnectionPort {
     /// The port of a new connection.
     pub fn new(id: ConnectionId, outlet: Box<dyn Outlet>) -> Arc<Self> {
         let (touched, stalled, doomed) = (AtomicBool::new(false), Mutex::default(), Mutex::default());
-        Arc::new(Self { id, outlet, touched, stalled, doomed })
+        Arc::new(Self { id, outlet, touched, stalled, doomed, end: OnceLock::new() })
     }
 
     /// Channels that the connection has to close for what did not happen on them.
     pub fn take_doomed(&self) -> Vec<Doomed> {
         std::mem::take(&mut *self.doomed.lock())
+    }
+
+    /// Has the connection closed by its own task.
+    pub fn end(&self, reason: Refusal) {
+        // Whoever was first has said why.
+        self.end.set(reason).ok();
+        self.outlet.wake();
+    }
+
+    /// Why the connection has to be closed, if it has to.
+    pub fn ending(&self) -> Option<&Refusal> {
+        self.end.get()
+    }
+
+    /// Has the connection's own task look at what changed.
+    pub(crate) fn wake(&self) {
+        self.outlet.wake();
     }
 
     /// Consumers to be resumed because the connection has written out what it had.

@@ -110,6 +110,38 @@ impl Users {
         }
     }
 
+    /// Hashes a right password anew whose hash is outdated, if it is worth it; whether the user has to be kept.
+    /// Nobody else notices: what the user may do is the same.
+    pub(crate) fn rehash(&self, name: &str, password: &[u8]) -> bool {
+        let Some(Account { credential, .. }) = self.account(name) else { return false };
+        if !credential.is_outdated() || !credential.remembers(password) || password == name.as_bytes() {
+            return false;
+        }
+        let renewed = match credential.renewed(password) {
+            Ok(renewed) => Arc::new(renewed),
+            Err(error) => {
+                tracing::warn!(%error, user = name, "the password keeps its outdated hash");
+                return false;
+            }
+        };
+        match self.accounts.write().get_mut(name) {
+            // Unless it was changed meanwhile.
+            Some(now) if Arc::ptr_eq(&now.credential, &credential) => {
+                now.credential = renewed;
+                true
+            }
+            Some(_) | None => false,
+        }
+    }
+
+    /// Somebody whose name is proven otherwise, by a certificate.
+    ///
+    /// # Errors
+    /// There is no such user, or it may only log in from this machine.
+    pub fn admit(&self, name: &str, peer_is_loopback: bool) -> Result<Arc<User>, LoginRefused> {
+        admit(self.find(name).ok_or(LoginRefused::UnknownUser)?, peer_is_loopback)
+    }
+
     /// The answer if it is known without computing a slow hash; takes microseconds.
     pub fn authenticate_quickly(
         &self,

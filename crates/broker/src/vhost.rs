@@ -23,6 +23,7 @@ use crate::quotas::{Quota, VHostLimits};
 use crate::records::SeenKey;
 use crate::services::ServiceSlot;
 use crate::settings::{QueueKind, Settings};
+use crate::standing::Standing;
 
 /// A virtual host.
 #[derive(Debug)]
@@ -37,7 +38,7 @@ pub struct VHost {
     /// Something here deduplicates, or did.
     deduplicates: AtomicBool,
     /// Held while the topology is changed, so that changes are logged in the order they happen.
-    changes: Mutex<()>,
+    pub(crate) changes: Mutex<Standing>,
     /// Changed by [`crate::ops::policy`] only.
     pub(crate) policies: RwLock<PolicySet>,
     /// How many connections may be open, and are.
@@ -450,7 +451,7 @@ impl VHost {
     }
 
     /// Held while the topology is changed and the change logged.
-    pub fn change(&self) -> MutexGuard<'_, ()> {
+    pub fn change(&self) -> MutexGuard<'_, Standing> {
         self.changes.lock()
     }
 

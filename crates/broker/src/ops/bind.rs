@@ -89,7 +89,7 @@ impl Connection {
 
     fn bind(&self, bind: &Bind<'_>, destination: Resource<'_>, batch: &mut Batch) -> Result<(), Refusal> {
         // Both ends are looked up under this lock: neither can be deleted before the binding is logged.
-        let _change = self.vhost.change();
+        let _change = self.vhost.addition()?;
         let destination = self.existing_destination(destination)?;
         let source = self.vhost.existing_exchange(bind.source)?;
         Bindings::check(source.spec.kind, &destination, bind.routing_key, &bind.arguments)

@@ -54,7 +54,7 @@ impl Connection {
             internal: declare.internal,
             arguments: declare.arguments,
         };
-        let _change = self.vhost.change();
+        let _change = self.vhost.addition()?;
         match self.vhost.exchange(&name) {
             Some(existing) => same_exchange(&existing, &spec, &self.vhost),
             None => self.create_exchange(&name, spec),

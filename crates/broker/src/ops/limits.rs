@@ -15,7 +15,7 @@ impl Broker {
     /// There is no such virtual host, or the log failed.
     pub fn set_vhost_limits(&self, vhost: &str, limits: VHostLimits) -> Result<(), ParameterError> {
         let found = self.vhost(vhost).ok_or_else(|| ParameterError::NoVHost(vhost.to_owned()))?;
-        let _change = found.change();
+        let _change = found.addition()?;
         let is_none = limits == VHostLimits::default();
         self.keep(&Key::VHostLimits(vhost.to_owned()), (!is_none).then(|| limits.encode()))?;
         found.set_limits(limits);

@@ -162,7 +162,7 @@ fn tell(parameters: &Parameters, component: &str) {
     }
 }
 
-fn key_of(parameter: &Parameter) -> Key {
+pub(super) fn key_of(parameter: &Parameter) -> Key {
     let Parameter { component, vhost, name, .. } = parameter;
     Key::Parameter(component.clone(), vhost.clone(), name.clone())
 }

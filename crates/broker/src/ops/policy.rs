@@ -46,7 +46,7 @@ impl Broker {
         batch: &mut Batch,
     ) -> Result<PolicyEffect, ParameterError> {
         let found = self.known_vhost(vhost)?;
-        let _change = found.change();
+        let _change = found.addition()?;
         let key = Key::Policy(author, vhost.to_owned(), policy.name.clone()).encode();
         let record = encode(&policy).map_err(Refusal::from)?;
         self.log_meta(&[MetaChange::Put(key, record)]).map_err(Refusal::from)?;

@@ -123,7 +123,7 @@ impl Connection {
             internal: false,
             arguments: declare.arguments,
         };
-        let _change = self.vhost.change();
+        let _change = self.vhost.addition()?;
         if let Some(existing) = self.vhost.queue(name) {
             same_queue(&existing, &spec, self.port.id)?;
             return Ok(existing);

@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use super::password::PasswordHash;
+use super::password::{BadPassword, PasswordHash};
 
 /// A password hash. It never changes: a new password is a new credential, so what was remembered for the old
 /// one cannot be taken for the new one, not even by a verification that was under way meanwhile.
@@ -28,6 +28,20 @@ impl Credential {
 
     pub(super) fn hash(&self) -> &PasswordHash {
         &self.hash
+    }
+
+    /// Whether the password should be hashed anew.
+    pub(super) fn is_outdated(&self) -> bool {
+        self.hash.is_outdated()
+    }
+
+    /// The same password, known to be right, with a new hash.
+    pub(super) fn renewed(&self, password: &[u8]) -> Result<Self, BadPassword> {
+        let renewed = Self::new(PasswordHash::new(password)?);
+        if let Some(verified) = Verified::new(password) {
+            renewed.verified.set(verified).ok(); // nobody else has it yet
+        }
+        Ok(renewed)
     }
 
     /// Whether this is the right password and was already found to be.

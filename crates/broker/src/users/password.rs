@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   $argon2id$v=19$m=19456,t=2,p=1$SALT$HASH     new passwords (OWASP's parameters: 19 MiB, 2 passes)
-//!   sha256:BASE64   sha512:BASE64                imported from RabbitMQ: 4 octets of salt, digest(salt ‖ password)
+//!   sha256:BASE64   sha512:BASE64   md5:BASE64   imported from RabbitMQ: 4 octets of salt, digest(salt ‖ password)
 //!   (empty)                                      no password: nobody can log in with one
 //! ```
 //!
@@ -14,6 +14,7 @@ use std::fmt;
 use argon2::{Algorithm, Argon2, Params, Version};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
+use md5::Md5;
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256, Sha512};
 use subtle::ConstantTimeEq;
@@ -31,6 +32,7 @@ const SALT_BYTES: usize = 4;
 
 const ALGORITHM_SHA256: &str = "rabbit_password_hashing_sha256";
 const ALGORITHM_SHA512: &str = "rabbit_password_hashing_sha512";
+const ALGORITHM_MD5: &str = "rabbit_password_hashing_md5";
 
 /// Held while an Argon2 hash is computed.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
@@ -45,6 +47,7 @@ enum Kind {
     Argon2id(Argon2id),
     Sha256(Salted<32>),
     Sha512(Salted<64>),
+    Md5(Salted<16>),
 }
 
 #[derive(Clone, PartialEq, Eq)]
@@ -71,7 +74,7 @@ pub enum BadPassword {
     NoRandomness,
     /// The hash could not be computed; holds the library's reason.
     Hashing(String),
-    /// An imported hash uses an algorithm that is not accepted (such as MD5). Holds its name.
+    /// An imported hash uses an algorithm that is not accepted. Holds its name.
     UnknownAlgorithm(String),
     /// An imported or stored hash is not what its algorithm makes.
     Malformed,
@@ -124,6 +127,7 @@ impl PasswordHash {
         match algorithm {
             ALGORITHM_SHA256 => Self::decode(&format!("sha256:{hash}")),
             ALGORITHM_SHA512 => Self::decode(&format!("sha512:{hash}")),
+            ALGORITHM_MD5 => Self::decode(&format!("md5:{hash}")),
             "argon2id" => {
                 Argon2id::decode(hash).map(|hash| Self(Kind::Argon2id(hash))).ok_or(BadPassword::Malformed)
             }
@@ -138,6 +142,7 @@ impl PasswordHash {
         match (&self.0, encoded.split_once(':')) {
             (Kind::Argon2id(_), _) => (encoded, "argon2id"),
             (Kind::Sha512(_), Some((_, hash))) => (hash.into(), ALGORITHM_SHA512),
+            (Kind::Md5(_), Some((_, hash))) => (hash.into(), ALGORITHM_MD5),
             (_, Some((_, hash))) => (hash.into(), ALGORITHM_SHA256),
             (_, None) => (String::new(), ALGORITHM_SHA256),
         }
@@ -150,6 +155,7 @@ impl PasswordHash {
             Kind::Argon2id(hash) => hash.encode(),
             Kind::Sha256(hash) => format!("sha256:{}", hash.encode()),
             Kind::Sha512(hash) => format!("sha512:{}", hash.encode()),
+            Kind::Md5(hash) => format!("md5:{}", hash.encode()),
         }
     }
 
@@ -163,6 +169,7 @@ impl PasswordHash {
             None => Argon2id::decode(text).map(Kind::Argon2id),
             Some(("sha256", hash)) => Salted::decode(hash).map(Kind::Sha256),
             Some(("sha512", hash)) => Salted::decode(hash).map(Kind::Sha512),
+            Some(("md5", hash)) => Salted::decode(hash).map(Kind::Md5),
             Some(_) => None,
         };
         kind.map(Self).ok_or(BadPassword::Malformed)
@@ -178,6 +185,7 @@ impl PasswordHash {
             Kind::Argon2id(hash) => return hash.matches(password),
             Kind::Sha256(hash) => salted::<Sha256>(hash.salt, password).ct_eq(&hash.digest).into(),
             Kind::Sha512(hash) => salted::<Sha512>(hash.salt, password).ct_eq(&hash.digest).into(),
+            Kind::Md5(hash) => salted::<Md5>(hash.salt, password).ct_eq(&hash.digest).into(),
         };
         if !matches {
             refuse_slowly(password);
@@ -187,7 +195,11 @@ impl PasswordHash {
 
     /// The hash is not what a new password would get: whoever has seen the right password may hash it again.
     pub fn is_outdated(&self) -> bool {
-        !matches!(self.0, Kind::Argon2id(_))
+        match &self.0 {
+            Kind::Argon2id(hash) => hash.is_outdated(),
+            Kind::Absent => false,
+            Kind::Sha256(_) | Kind::Sha512(_) | Kind::Md5(_) => true,
+        }
     }
 }
 
@@ -223,6 +235,11 @@ impl Argon2id {
     fn matches(&self, password: &[u8]) -> bool {
         let computed = self.compute(password, self.hash.len());
         computed.is_ok_and(|hash| hash.ct_eq(&self.hash).into())
+    }
+
+    /// It costs an attacker less than what a new password gets.
+    fn is_outdated(&self) -> bool {
+        self.memory_kib < MEMORY_KIB || self.passes < PASSES || self.hash.len() < ARGON2_HASH_BYTES
     }
 
     fn encode(&self) -> String {
@@ -276,6 +293,7 @@ impl fmt::Debug for PasswordHash {
             Kind::Argon2id(_) => "PasswordHash(argon2id)",
             Kind::Sha256(_) => "PasswordHash(sha256)",
             Kind::Sha512(_) => "PasswordHash(sha512)",
+            Kind::Md5(_) => "PasswordHash(md5)",
         })
     }
 }
@@ -300,13 +318,14 @@ mod tests {
 
     use super::*;
 
-    /// Made by RabbitMQ 3.10.8 for the password `test12`.
-    const FROM_RABBITMQ: [(&str, &str); 2] = [
+    /// Made by RabbitMQ 3.10.8 for the password `test12`; the last one by its rule.
+    const FROM_RABBITMQ: [(&str, &str); 3] = [
         (ALGORITHM_SHA256, "mLFOUUfWvSJaZWQZAnKmqlBLckWCelXDQc+sl1ZKKm8WRL2s"),
         (
             ALGORITHM_SHA512,
             "JMLpg7akVs3e7QIKh9//fyKJMmYWx4c088xzF87rcxSARMOO6+iFsMIp64EMTUUv9uE9Z1UjqjcfQLINk8+3bXmjxjk=",
         ),
+        (ALGORITHM_MD5, "AQIDBDeBuuH8ubD+6IsvjTP2It8="),
     ];
 
     fn check(hash: &PasswordHash, password: &str) {
@@ -372,12 +391,13 @@ mod tests {
             "sha256:AAAA".into(),
             "sha256:mLFOUUfWvSJaZWQZAnKmqlBLckWCelXDQc+sl1ZKKm8WRL2sAA==".into(),
             "md5:AAAA".into(),
+            "bcrypt:AAAA".into(),
             "plain".into(),
         ] {
             assert_eq!(PasswordHash::decode(&text), Err(BadPassword::Malformed), "{text}");
         }
-        let md5 = PasswordHash::import("AAAA", "rabbit_password_hashing_md5");
-        assert_eq!(md5, Err(BadPassword::UnknownAlgorithm("rabbit_password_hashing_md5".into())));
+        let foreign = PasswordHash::import("AAAA", "rabbit_password_hashing_bcrypt");
+        assert_eq!(foreign, Err(BadPassword::UnknownAlgorithm("rabbit_password_hashing_bcrypt".into())));
     }
 
     #[test]

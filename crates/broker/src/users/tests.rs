@@ -159,3 +159,27 @@ fn the_client_learns_nothing_from_a_refusal() {
         "Login was refused using authentication mechanism PLAIN. For details see the broker logfile."
     );
 }
+
+#[test]
+fn a_right_password_with_an_outdated_hash_is_hashed_anew_once() {
+    let users = Users::default();
+    let imported = PasswordHash::import(
+        "mLFOUUfWvSJaZWQZAnKmqlBLckWCelXDQc+sl1ZKKm8WRL2s",
+        "rabbit_password_hashing_sha256",
+    );
+    users.add("u", imported.unwrap(), Vec::new()).unwrap();
+    let version = users.version();
+    assert!(!users.rehash("u", b"test12"), "nobody has shown the right password");
+    check_login(&users, "u", "test12", LOCAL, None);
+    assert!(!users.rehash("u", b"wrong"));
+    assert!(users.rehash("u", b"test12") && !users.rehash("u", b"test12"));
+    assert_eq!(users.password_hash("u").unwrap().export().1, "argon2id");
+    assert_eq!(users.version(), version, "nobody has to look the user up again");
+    assert!(users.authenticate_quickly("u", b"test12", LOCAL).is_some(), "still remembered");
+    let restored = Users::default();
+    restored.restore("u", &users.encode("u").unwrap()).unwrap();
+    check_login(&restored, "u", "test12", LOCAL, None);
+    let guests = users_with_guest();
+    check_login(&guests, "guest", "guest", LOCAL, None);
+    assert!(!guests.rehash("guest", b"guest"), "everyone knows it anyway");
+}

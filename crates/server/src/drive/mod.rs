@@ -181,8 +181,8 @@ impl Driver {
                 if self.outbox.resume() == Flushed::Closed {
                     return Flow::Gone;
                 }
-                self.session.wake_up();
-                Flow::Continue
+                let step = self.session.wake_up();
+                self.follow(step).await
             }
             Disturbance::Durable => {
                 self.waits.for_log = false;

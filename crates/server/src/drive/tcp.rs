@@ -52,11 +52,14 @@ async fn drive(driver: &mut Driver, socket: &TcpStream) -> Flow {
         let flow = tokio::select! {
             ready = ready(socket, interest) => match ready {
                 Ok(ready) => {
+                    let mut flow = Flow::Continue;
                     if ready.is_writable() && stuck {
                         driver.outbox.resume();
-                        driver.session.wake_up();
+                        let step = driver.session.wake_up();
+                        flow = driver.follow(step).await;
                     }
-                    if ready.is_readable() && driver.may_read() { read(driver, socket).await } else { Flow::Continue }
+                    let reads = flow == Flow::Continue && ready.is_readable() && driver.may_read();
+                    if reads { read(driver, socket).await } else { flow }
                 }
                 Err(_) => Flow::Gone,
             },

@@ -162,13 +162,21 @@ impl Session {
         self.outbox.flush();
     }
 
-    /// The outbox has room: consumers that were held back go on. Or there are channels to be closed.
-    pub(crate) fn wake_up(&mut self) {
-        let Phase::Running(running) = &mut self.phase else { return };
+    /// The outbox has room: consumers that were held back go on. Or there are channels to be closed, or all of it
+    /// is, or the user may do less than before.
+    pub(crate) fn wake_up(&mut self) -> Step {
+        let Phase::Running(running) = &mut self.phase else { return Step::More };
         let mut batch = Batch::at_us(now_us());
-        running.resume_consumers(&mut batch);
-        running.close_doomed(&mut batch);
+        let step = match running.check_access(&mut batch) {
+            Ok(()) => {
+                running.resume_consumers(&mut batch);
+                running.close_doomed(&mut batch);
+                Step::More
+            }
+            Err(refusal) => self.refuse(&refusal.code, &refusal.explanation, NO_METHOD, &mut batch),
+        };
         self.finish(&mut batch);
+        step
     }
 
     /// Closes from our side with a reason of ours, e.g. at shutdown.

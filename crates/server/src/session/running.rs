@@ -36,6 +36,8 @@ pub(super) struct Running {
     publishes: bool,
     told_blocked: bool,
     held: Option<Held>,
+    /// The version of the users for which it was last looked whether all this is allowed.
+    users_version: u64,
 }
 
 /// A reply that must not leave before the log is durable past `position`, and what must not overtake it.
@@ -75,6 +77,7 @@ impl Running {
     pub(super) fn new(opened: Opened, shared: Arc<Shared>, outbox: Arc<Outbox>) -> Self {
         let Opened { connection, limits, client } = opened;
         Self {
+            users_version: connection.users_version(),
             connection,
             shared,
             outbox,
@@ -374,6 +377,36 @@ impl Running {
         }
     }
 
+    /// Ends what the user may no longer do, if anything changed about users.
+    ///
+    /// # Errors
+    /// The reason why the connection has to be closed.
+    pub(super) fn check_access(&mut self, batch: &mut Batch) -> Result<(), Refusal> {
+        if let Some(reason) = self.connection.port.ending() {
+            return Err(reason.clone());
+        }
+        let version = self.connection.broker.users.version();
+        if std::mem::replace(&mut self.users_version, version) == version {
+            return Ok(());
+        }
+        self.connection.check_access()?;
+        let numbers: Vec<u16> = self.channels.keys().copied().collect();
+        for number in numbers {
+            let Some(channel) = self.channel(number) else { continue };
+            if let Err(refusal) = channel.end_forbidden_consumers(batch) {
+                self.doom(number, refusal, batch);
+            }
+        }
+        Ok(())
+    }
+
+    /// Closes a channel for what no method of it has done.
+    fn doom(&mut self, number: u16, refusal: Refusal, batch: &mut Batch) {
+        if let Err(error) = self.failed(number, (refusal, super::NO_METHOD), batch) {
+            tracing::error!(%error, "only a channel can be doomed");
+        }
+    }
+
     pub(super) fn resume_consumers(&self, batch: &mut Batch) {
         let stalled = self.connection.port.take_stalled();
         self.connection.broker.resume(stalled, batch);
@@ -384,8 +417,8 @@ impl Running {
         for (port, refusal) in self.connection.port.take_doomed() {
             let Some(port) = port.upgrade() else { continue };
             let is_open = self.channel(port.number).is_some_and(|channel| Arc::ptr_eq(&channel.port, &port));
-            if is_open && let Err(error) = self.failed(port.number, (refusal, super::NO_METHOD), batch) {
-                tracing::error!(%error, "only a channel can be doomed");
+            if is_open {
+                self.doom(port.number, refusal, batch);
             }
         }
     }

@@ -22,6 +22,11 @@ pub(crate) const CHANNEL: u16 = 1;
 
 const READ_BYTES: usize = 64 << 10;
 
+/// The PLAIN response for a user.
+pub(crate) fn plain(user: &str, password: &str) -> Vec<u8> {
+    build_plain(user, &Secret::from(password))
+}
+
 /// One open connection with one open channel.
 pub(crate) struct Peer<S> {
     stream: S,
@@ -45,23 +50,42 @@ impl Frame {
 impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
     /// The whole handshake as guest, with the capabilities RabbitMQ's own clients have, and a channel.
     pub(crate) async fn open(stream: S, heartbeat_s: u16) -> Self {
+        let mut peer = Self::log_in(stream, "PLAIN", &plain("guest", "guest")).await.expect("guest logs in");
+        peer.enter("/", heartbeat_s).await.expect("guest may use /");
+        peer
+    }
+
+    /// The handshake as far as the login; `Err`: the broker's refusal, if it said something.
+    pub(crate) async fn log_in(stream: S, mechanism: &str, response: &[u8]) -> Result<Self, Option<Frame>> {
         let mut peer = Self { stream, input: Vec::new() };
         peer.write(&PROTOCOL_HEADER).await;
         peer.expect("connection.start").await;
-        let (properties, response) = (client_properties(), build_plain("guest", &Secret::from("guest")));
+        let properties = client_properties();
         let start_ok = ConnectionStartOk {
             client_properties: RawTable::parse(&properties).unwrap(),
-            mechanism: "PLAIN",
-            response: &response,
+            mechanism,
+            response,
             locale: "en_US",
         };
-        peer.ask(0, start_ok, "connection.tune").await;
-        let tune_ok =
-            ConnectionTuneOk { channel_max: 16, frame_max: DEFAULT_FRAME_MAX, heartbeat: heartbeat_s };
-        peer.send(0, tune_ok).await;
-        peer.ask(0, ConnectionOpen { virtual_host: "/", ..Default::default() }, "connection.open-ok").await;
-        peer.ask(CHANNEL, ChannelOpen::default(), "channel.open-ok").await;
-        peer
+        peer.send(0, start_ok).await;
+        peer.expect_or_refusal("connection.tune").await?;
+        Ok(peer)
+    }
+
+    /// The rest of the handshake, and a channel; `Err`: the broker's refusal, if it said something.
+    pub(crate) async fn enter(&mut self, virtual_host: &str, heartbeat: u16) -> Result<(), Option<Frame>> {
+        self.send(0, ConnectionTuneOk { channel_max: 16, frame_max: DEFAULT_FRAME_MAX, heartbeat }).await;
+        self.send(0, ConnectionOpen { virtual_host, ..Default::default() }).await;
+        self.expect_or_refusal("connection.open-ok").await?;
+        self.ask(CHANNEL, ChannelOpen::default(), "channel.open-ok").await;
+        Ok(())
+    }
+
+    async fn expect_or_refusal(&mut self, name: &str) -> Result<Frame, Option<Frame>> {
+        match self.frame().await {
+            Some(frame) if frame.method().name() == name => Ok(frame),
+            other => Err(other),
+        }
     }
 
     pub(crate) async fn send<'m>(&mut self, channel: u16, method: impl Into<Method<'m>>) {
