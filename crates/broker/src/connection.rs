@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use parking_lot::{Mutex, RwLock};
 
+use crate::authority::{self, Right};
 use crate::broker::Broker;
-use crate::error::{Refusal, exchange_in, queue_in};
+use crate::error::Refusal;
 use crate::exchange::ExchangeKind;
 use crate::port::{Batch, ConnectionPort};
 use crate::quotas::{Seat, UserQuotas};
@@ -19,6 +20,16 @@ pub enum Resource<'a> {
     Exchange(&'a str),
     /// A queue.
     Queue(&'a str),
+}
+
+impl<'a> Resource<'a> {
+    /// The name that permissions are matched with.
+    pub(crate) fn name(self) -> &'a str {
+        match self {
+            Self::Exchange("") => "amq.default",
+            Self::Exchange(name) | Self::Queue(name) => name,
+        }
+    }
 }
 
 /// A connection that has authenticated and opened its virtual host. Whatever acts on the broker does so
@@ -58,7 +69,8 @@ impl Connection {
         let seats = take_seats(&found, &user_quotas, &user.name, &refused)?;
         // In this order: a change that this look-up misses is seen by the next one.
         let version = broker.users.version();
-        let user = broker.users.find(&user.name).filter(|user| user.permissions(vhost).is_some());
+        let allowed = |user: &Arc<User>| authority::authorize(user, Right::Enter(vhost)).is_ok();
+        let user = broker.users.find(&user.name).filter(allowed);
         let user = user.ok_or_else(|| Refusal::not_allowed(refused))?;
         let connection = Arc::new(Self {
             broker,
@@ -126,22 +138,10 @@ impl Connection {
         Ok(user)
     }
 
-    /// The one authorization function: may this connection's user do `operation` to `resource`?
+    /// May this connection's user do `operation` to `resource`?
     pub fn authorize(&self, operation: Operation, resource: Resource<'_>) -> Result<(), Refusal> {
-        let user = self.user()?;
-        let (name, described) = match resource {
-            Resource::Exchange(name) => {
-                let name = if name.is_empty() { "amq.default" } else { name };
-                (name, exchange_in(name, &self.vhost.name))
-            }
-            Resource::Queue(name) => (name, queue_in(name, &self.vhost.name)),
-        };
-        let allowed = user.permissions(&self.vhost.name).is_some_and(|p| p.allows(operation, name));
-        if allowed {
-            return Ok(());
-        }
-        let user = &user.name;
-        Err(Refusal::access(format!("{} access to {described} refused for user '{user}'", operation.name())))
+        let vhost = &self.vhost.name;
+        authority::authorize(&*self.user()?, Right::Resource { vhost, operation, resource })
     }
 
     /// May this connection's user publish to (`Write`) or bind (`Read`) a routing key of that exchange? Only
@@ -155,16 +155,9 @@ impl Connection {
         if exchange.spec.kind != ExchangeKind::Topic {
             return Ok(());
         }
-        let user = self.user()?;
-        if user.allows_topic(&self.vhost.name, &exchange.name, operation, routing_key) {
-            return Ok(());
-        }
-        Err(Refusal::access(format!(
-            "{} access to topic '{routing_key}' in {} refused for user '{}'",
-            operation.name(),
-            exchange_in(&exchange.name, &self.vhost.name),
-            user.name
-        )))
+        let right =
+            Right::Topic { vhost: &self.vhost.name, exchange: &exchange.name, operation, routing_key };
+        authority::authorize(&*self.user()?, right)
     }
 
     /// Whether any permission on the queue's name is held (passive declare, CVE-2026-57221).

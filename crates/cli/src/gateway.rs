@@ -15,12 +15,11 @@ mod discover;
 mod events;
 mod gather;
 mod health;
+mod listen;
 mod openapi;
 mod problem;
 mod query;
 mod routes;
-mod server;
-mod stalled;
 mod task;
 
 use std::io::{self, Write};
@@ -86,7 +85,7 @@ pub(crate) struct Arguments {
 pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
     let patience = patience(&arguments)?;
     let access = access(&arguments)?;
-    let listener = server::bind(&arguments.http, &access).await?;
+    let listener = listen::bind(&arguments.http, &access).await?;
     // Both futures below wait for it, one after the other.
     let termination = Mutex::new(Termination::catch()?);
     let client = arguments.url.connect("leveret gateway").await?;
@@ -103,7 +102,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
         let name = termination.lock().await.next().await;
         tracing::info!(signal = name, "stopping");
     };
-    server::serve(listener, routes::router(Arc::new(gateway)), signal(), signal()).await;
+    leveret_admin::http::serve(listener, routes::router(Arc::new(gateway)), signal(), signal()).await;
     client.close().await;
     Ok(())
 }

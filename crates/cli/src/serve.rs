@@ -8,6 +8,7 @@
 //! ```
 
 mod certificate;
+mod http;
 mod open_files;
 mod reload;
 
@@ -17,6 +18,7 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use leveret_server::{Broker, StartError};
+use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::ConfigError;
@@ -24,6 +26,7 @@ use crate::config::{Given, Origin, Settings, from_environment, from_file, from_s
 use crate::failure::Failure;
 use crate::logging::Log;
 use crate::signals::Termination;
+use http::Http;
 use reload::Reloadable;
 
 /// Run the broker
@@ -45,7 +48,7 @@ pub(crate) struct Arguments {
     /// Private key for TLS, PEM
     #[arg(long, value_name = "FILE")]
     tls_key: Option<String>,
-    /// Reserved for the HTTP API; nothing listens there yet [default: 127.0.0.1:15672]
+    /// Where the HTTP API and the console are served [default: 127.0.0.1:15672]
     #[arg(long, value_name = "HOST:PORT")]
     http: Option<String>,
     /// A TOML file with settings
@@ -63,14 +66,17 @@ pub(crate) async fn run(arguments: Arguments, log: Option<String>) -> Result<(),
     open_files::raise_limit();
     let mut termination = Termination::catch()?;
     let mut hangup = signal(SignalKind::hangup())?;
+    let listener = TcpListener::bind(settings.http).await;
+    let listener = listener.with_context(|| format!("cannot listen on {}", settings.http))?;
     let broker = start(&settings).await?;
-    announce(&broker, &settings);
+    let http = Http::serve(listener, broker.handle()).context("HTTP")?;
+    announce(&broker, &http, &settings);
     let mut reloadable = Reloadable::new(settings);
     loop {
         tokio::select! {
             name = termination.next() => {
                 tracing::info!(signal = name, "stopping");
-                return stop(broker, termination).await;
+                return stop(broker, http, termination).await;
             }
             _ = hangup.recv() => {
                 let read = read_settings(&arguments, log.as_deref()).map_err(anyhow::Error::from);
@@ -155,10 +161,11 @@ async fn start(settings: &Settings) -> Result<Broker, Failure> {
 }
 
 /// Says that the broker is ready: what a script waits for.
-fn announce(broker: &Broker, settings: &Settings) {
+fn announce(broker: &Broker, http: &Http, settings: &Settings) {
     let plain = broker.addresses().iter().map(|address| format!("amqp://{address}\n"));
     let tls = broker.tls_addresses().iter().map(|address| format!("amqps://{address}\n"));
-    let lines: String = plain.chain(tls).collect();
+    let http = [format!("http://{}\n", http.address)];
+    let lines: String = plain.chain(tls).chain(http).collect();
     let mut stdout = io::stdout().lock();
     if let Err(error) = stdout.write_all(lines.as_bytes()).and_then(|()| stdout.flush()) {
         tracing::warn!(%error, "nobody reads stdout");
@@ -167,13 +174,16 @@ fn announce(broker: &Broker, settings: &Settings) {
         tracing::error!(?damage, "damaged; its queues are offline, its files are kept");
     }
     tracing::info!(data_dir = %settings.data_dir.display(), "ready");
-    tracing::info!(http = %settings.http, "there is no HTTP API in this version: nothing listens there");
 }
 
 /// Drains. A second signal does not wait for clients that will not go.
-async fn stop(broker: Broker, mut termination: Termination) -> Result<(), Failure> {
+async fn stop(broker: Broker, http: Http, mut termination: Termination) -> Result<(), Failure> {
+    let stopping = async {
+        http.stop().await;
+        broker.stop().await
+    };
     tokio::select! {
-        stopped = broker.stop() => Ok(stopped.context("the broker could not stop in order")?),
+        stopped = stopping => Ok(stopped.context("the broker could not stop in order")?),
         name = termination.next() => {
             eprintln!("leveret: {name} again: exit without draining");
             std::process::exit(1);

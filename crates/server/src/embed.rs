@@ -26,6 +26,7 @@ use crate::alarms::Watchdog;
 use crate::committer::{Committer, DiskThreads};
 use crate::config::Config;
 use crate::drive::serve_stream;
+use crate::handle::Handle;
 use crate::listener::{Transport, accept, bind};
 use crate::shared::Shared;
 use crate::timekeeper::keep_time;
@@ -133,6 +134,11 @@ impl Broker {
     /// `log_file_bytes` stay as they were at the start, and so does the certificate when there is no new one.
     pub fn reconfigure(&self, config: &Config) {
         self.shared.reconfigure(config);
+    }
+
+    /// What other doors than the listeners need of the process; it outlives nothing.
+    pub fn handle(&self) -> Handle {
+        Handle::new(self.shared.clone())
     }
 
     /// A connection that never leaves this process. The other end speaks AMQP like a socket.

@@ -12,6 +12,7 @@ mod committer;
 mod config;
 mod drive;
 mod embed;
+mod handle;
 mod identity;
 mod listener;
 mod outbox;
@@ -22,5 +23,6 @@ mod tls;
 
 pub use config::{Config, Tune, Watermarks};
 pub use embed::{Broker, Builder, Condition, StartError};
+pub use handle::Handle;
 pub use leveret_broker::Limits;
 pub use tls::{TlsError, load_tls};

@@ -71,7 +71,11 @@ const LAYERS: &[Layer] = &[
         may_depend_on: Arrows::Only(&["leveret-broker", "leveret-store", "leveret-wire"]),
         forbidden: &[],
     },
-    Layer { directory: "crates/admin", may_depend_on: Arrows::Only(&["leveret-broker"]), forbidden: &[] },
+    Layer {
+        directory: "crates/admin",
+        may_depend_on: Arrows::Only(&["leveret-broker", "leveret-wire"]),
+        forbidden: &[],
+    },
     Layer { directory: "crates/client", may_depend_on: Arrows::Only(&["leveret-wire"]), forbidden: &[] },
     Layer {
         directory: "crates/shovel",

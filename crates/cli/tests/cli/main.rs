@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)] // tests may, helpers of tests included
 
+mod api;
 mod demo;
 mod gateway;
 mod http;

@@ -59,7 +59,8 @@ impl Server {
     /// Starts one on any port.
     pub(crate) fn start(data_dir: &Path, more: &[&str]) -> Server {
         let data_dir = data_dir.to_str().unwrap();
-        let mut command = leveret(&["serve", "--listen", "127.0.0.1:0", "--data-dir", data_dir]);
+        let mut command =
+            leveret(&["serve", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--data-dir", data_dir]);
         command.args(more);
         Server::run(command)
     }

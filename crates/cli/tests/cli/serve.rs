@@ -47,7 +47,7 @@ fn what_is_wrong_with_flags_and_files_is_named() {
     fs::write(&file, "heartbeat_s = 5\n\nheartbeet_s = 5\n").unwrap();
     let missing = directory.path().join("missing.toml");
     let serve = |more: &[&str], words: &str| {
-        let start = ["serve", "--data-dir", text(&data), "--listen", "127.0.0.1:0"];
+        let start = ["serve", "--data-dir", text(&data), "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"];
         check(&[&start[..], more].concat(), 2, words);
         assert!(!data.exists(), "nothing was opened");
     };
@@ -76,7 +76,7 @@ fn a_directory_that_is_not_ours_to_use_is_left_alone() {
     let mut first = Server::start(&data, &[]);
     first.line();
     let serve = |path: &Path, words: &str| {
-        let flags = ["serve", "--listen", "127.0.0.1:0", "--data-dir", text(path)];
+        let flags = ["serve", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--data-dir", text(path)];
         let ended = check(&flags, 1, words);
         assert!(ended.stderr.contains(text(path)) && ended.stdout.is_empty(), "{ended:?}");
     };
@@ -107,7 +107,7 @@ fn an_address_that_is_taken_is_named() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let held = std::net::TcpListener::bind(taken).unwrap();
     let (data, address) = (directory.path().join("data"), held.local_addr().unwrap().to_string());
-    check(&["serve", "--data-dir", text(&data), "--listen", &address], 1, &address);
+    check(&["serve", "--data-dir", text(&data), "--http", "127.0.0.1:0", "--listen", &address], 1, &address);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
 /// A stream whose writes fail with [`io::ErrorKind::TimedOut`] when none of them went on for a time.
-pub(super) struct Unstalled<S> {
+pub(crate) struct Unstalled<S> {
     stream: S,
     timeout: Duration,
     /// Runs while the peer takes nothing.
@@ -18,7 +18,7 @@ pub(super) struct Unstalled<S> {
 }
 
 impl<S> Unstalled<S> {
-    pub(super) fn new(stream: S, timeout: Duration) -> Unstalled<S> {
+    pub(crate) fn new(stream: S, timeout: Duration) -> Unstalled<S> {
         Unstalled { stream, timeout, stalled: None }
     }
 

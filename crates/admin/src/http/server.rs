@@ -7,23 +7,21 @@
 //! ```
 
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
-use axum::Router;
+use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::net::{TcpListener, TcpStream, lookup_host};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use super::access::Access;
+use super::Peer;
 use super::stalled::Unstalled;
-use crate::failure::Failure;
 
 /// From the first octet of a request to the end of its headers; also how long a connection may wait for its next one.
 const HEADERS_TIMEOUT: Duration = Duration::from_secs(10);
@@ -36,24 +34,8 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 /// After the kernel had no descriptor for a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Listens, on this machine only unless it is said who may come from elsewhere.
-///
-/// # Errors
-/// [`Failure::Usage`]: not an address, or one that the world can reach. Else what the kernel says.
-pub(super) async fn bind(address: &str, access: &Access) -> Result<TcpListener, Failure> {
-    let usage = |what: String| Failure::Usage(format!("--http {address}: {what}"));
-    let found = lookup_host(address).await.map_err(|error| usage(error.to_string()))?;
-    let found: Vec<SocketAddr> = found.collect();
-    let reachable = found.iter().any(|found| !found.ip().is_loopback());
-    if reachable && !access.is_for_networks() {
-        let what = "other machines can reach this; say who may call with --token FILE, or --allow-anonymous";
-        return Err(usage(what.to_owned()));
-    }
-    Ok(TcpListener::bind(&found[..]).await.with_context(|| format!("--http {address}"))?)
-}
-
-/// Serves until `stop` is ready, and then what has begun; `hurry` ends that too.
-pub(super) async fn serve(
+/// Serves until `stop` is ready, and then what has begun; `hurry` ends that too. Each request carries its [`Peer`].
+pub async fn serve(
     listener: TcpListener,
     router: Router,
     stop: impl Future<Output = ()>,
@@ -66,8 +48,9 @@ pub(super) async fn serve(
     loop {
         tokio::select! {
             () = &mut stop => break,
-            (stream, slot) = accept(&listener, &slots) => {
-                connections.spawn(converse(stream, router.clone(), seen.clone(), slot));
+            ((stream, peer), slot) = accept(&listener, &slots) => {
+                let router = router.clone().layer(Extension(Peer(peer)));
+                connections.spawn(converse(stream, router, seen.clone(), slot));
             }
             Some(_ended) = connections.join_next() => {}
         }
@@ -86,11 +69,14 @@ pub(super) async fn serve(
 }
 
 /// The next connection, when there is room for one.
-async fn accept(listener: &TcpListener, slots: &Arc<Semaphore>) -> (TcpStream, Option<OwnedSemaphorePermit>) {
+async fn accept(
+    listener: &TcpListener,
+    slots: &Arc<Semaphore>,
+) -> ((TcpStream, IpAddr), Option<OwnedSemaphorePermit>) {
     let slot = slots.clone().acquire_owned().await.ok();
     loop {
         match listener.accept().await {
-            Ok((stream, _peer)) => return (stream, slot),
+            Ok((stream, peer)) => return ((stream, peer.ip()), slot),
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
                 sleep(ACCEPT_PAUSE).await;

@@ -1,0 +1,9 @@
+//! The resources of the API: one file each, with its routes and their handlers.
+
+mod vhosts;
+mod whoami;
+
+use crate::route::Route;
+
+/// The tables of all files.
+pub(crate) const ROUTES: &[&[Route]] = &[vhosts::ROUTES, whoami::ROUTES];

@@ -1,0 +1,137 @@
+//! The way of a request to its handler, and of the answer back.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Extension, State};
+use axum::http::header::{
+    AUTHORIZATION, CACHE_CONTROL, HOST, ORIGIN, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+};
+use axum::http::{HeaderMap, HeaderValue, Response, request};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use leveret_broker::users::User;
+use leveret_wire::Secret;
+use leveret_wire::sasl::Credentials;
+
+use crate::access::Access;
+use crate::answer::Answer;
+use crate::context::Context;
+use crate::error::ApiError;
+use crate::host::Host;
+use crate::http::{Peer, body};
+use crate::request::{Request, decode_query};
+use crate::route::{Found, Method, Route, find};
+
+/// RabbitMQ's default for the bodies of requests; definitions are the large ones.
+pub(crate) const BODY_MAX_BYTES: usize = 20_000_000;
+/// A script that sends this does not want its browser to ask for a password.
+const REQUESTED_WITH: &str = "x-requested-with";
+
+/// All routes as a service.
+pub fn router(host: Arc<dyn Host>) -> Router {
+    Router::new().fallback(serve).with_state(Arc::new(Context { host }))
+}
+
+async fn serve(
+    State(context): State<Arc<Context>>,
+    Extension(Peer(peer)): Extension<Peer>,
+    request: axum::extract::Request,
+) -> Response<Body> {
+    let began = Instant::now();
+    let (head, body) = request.into_parts();
+    let answer = match respond(context, peer, &head, body).await {
+        Ok(answer) => answer,
+        Err(error) => challenge(&head.headers, &error, error.clone().into_answer()),
+    };
+    // The query may hold what is nobody's business.
+    let (method, path, status) = (&head.method, head.uri.path(), answer.status.as_u16());
+    tracing::debug!(target: "leveret::http", %method, path, status, %peer, after = ?began.elapsed());
+    finished(answer.into_response(head.method != axum::http::Method::HEAD))
+}
+
+async fn respond(
+    context: Arc<Context>,
+    peer: IpAddr,
+    head: &request::Parts,
+    body: Body,
+) -> Result<Answer, ApiError> {
+    let (route, params) = match find(head.method.as_str(), head.uri.path()) {
+        Found::Route(route, params) => (route, params),
+        Found::WrongMethod(methods) if head.method == axum::http::Method::OPTIONS => {
+            return Ok(Answer::no_content().with_allow(&methods));
+        }
+        Found::WrongMethod(methods) => {
+            return Ok(ApiError::wrong_method().into_answer().with_allow(&methods));
+        }
+        Found::Nothing => return Err(ApiError::not_found()),
+    };
+    refuse_other_sites(route.method, &head.headers)?;
+    let user = match route.access {
+        Access::Open => None,
+        _ => Some(login(&context, &head.headers, peer).await?),
+    };
+    let query = decode_query(head.uri.query().unwrap_or_default());
+    let mut request = Request { params, query, body: Default::default(), user, peer };
+    // Before the body: who may not use a route need not send one.
+    route.access.check(&request)?;
+    request.body = body::read(&head.headers, body, BODY_MAX_BYTES).await?;
+    run(context, route, request).await
+}
+
+async fn run(context: Arc<Context>, route: &'static Route, request: Request) -> Result<Answer, ApiError> {
+    let handling = context.clone();
+    let ran = tokio::task::spawn_blocking(move || (route.handler)(&handling, &request)).await;
+    let answer = ran.map_err(|error| ApiError::internal(format!("the handler failed: {error}")))??;
+    context.durable().await;
+    Ok(answer)
+}
+
+/// A page of another site may send what a form can send, with the password that the browser remembers.
+fn refuse_other_sites(method: Method, headers: &HeaderMap) -> Result<(), ApiError> {
+    let Some(origin) = headers.get(ORIGIN) else { return Ok(()) };
+    let authority = origin.to_str().ok().and_then(|origin| Some(origin.split_once("://")?.1));
+    let own = headers.get(HOST).and_then(|host| host.to_str().ok());
+    match method == Method::GET || (authority.is_some() && authority == own) {
+        true => Ok(()),
+        false => Err(ApiError::forbidden("a page of another site may not change anything here")),
+    }
+}
+
+async fn login(context: &Context, headers: &HeaderMap, peer: IpAddr) -> Result<Arc<User>, ApiError> {
+    let refused = || ApiError::not_authorised("Login failed");
+    let credentials = basic(headers).ok_or_else(refused)?;
+    context.host.login(credentials, peer).await.map_err(|_| refused())
+}
+
+/// RFC 7617. The scheme's name has no case.
+fn basic(headers: &HeaderMap) -> Option<Credentials> {
+    let (scheme, encoded) = headers.get(AUTHORIZATION)?.as_bytes().split_first_chunk::<6>()?;
+    if !scheme.eq_ignore_ascii_case(b"basic ") {
+        return None;
+    }
+    let decoded = Secret::new(STANDARD.decode(encoded.trim_ascii()).ok()?);
+    let colon = decoded.expose().iter().position(|&octet| octet == b':')?;
+    let (user, password) = decoded.expose().split_at(colon);
+    let user = std::str::from_utf8(user).ok()?.to_owned();
+    Some(Credentials { user, password: Secret::new(&password[1..]) })
+}
+
+/// 401 says how to log in, but not to scripts: their browser would ask its user.
+fn challenge(headers: &HeaderMap, error: &ApiError, answer: Answer) -> Answer {
+    if error.status != axum::http::StatusCode::UNAUTHORIZED || headers.contains_key(REQUESTED_WITH) {
+        return answer;
+    }
+    answer.with_header(WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"Leveret Management\""))
+}
+
+/// What every answer says to browsers and caches, unless its handler said otherwise.
+fn finished(mut response: Response<Body>) -> Response<Body> {
+    let headers = response.headers_mut();
+    headers.entry(X_CONTENT_TYPE_OPTIONS).or_insert(HeaderValue::from_static("nosniff"));
+    headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-cache"));
+    response
+}

@@ -1,0 +1,31 @@
+//! What the API needs of the process around the rules.
+
+use std::future::Future;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use leveret_broker::users::User;
+use leveret_broker::{Batch, Broker, Refusal};
+use leveret_wire::sasl::Credentials;
+
+/// The outcome of a login, later.
+pub type LoggedIn<'a> = Pin<Box<dyn Future<Output = Result<Arc<User>, Refusal>> + Send + 'a>>;
+
+/// The process that runs the broker. Implemented by the program that has both the server and the API.
+pub trait Host: Send + Sync + 'static {
+    /// The rules.
+    fn broker(&self) -> &Arc<Broker>;
+
+    /// Ends a batch: what it logged is written soon, everything else leaves.
+    fn finish(&self, batch: &mut Batch);
+
+    /// Somebody waits for the log.
+    fn hurry(&self);
+
+    /// Checks a password, by the gate that AMQP logins go through too.
+    fn login(&self, credentials: Credentials, peer: IpAddr) -> LoggedIn<'_>;
+
+    /// The wall clock, µs since 1970.
+    fn now_us(&self) -> u64;
+}

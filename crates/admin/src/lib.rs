@@ -1,0 +1,32 @@
+//! The HTTP API, the metrics and the web console.
+//!
+//! ```text
+//!   socket ─▶ http (limits) ─▶ door ─▶ login ─▶ access ─▶ handler (api/<resource>) ─▶ leveret_broker operations
+//!                                                                │
+//!   socket ◀── answer, once what it changed is on the disk ◀─────┘
+//! ```
+//!
+//! Paths, bodies and status codes are RabbitMQ's management plugin's, so that its tools work unmodified. Everything that
+//! acts on queues, exchanges and messages goes through a [`Channel`](leveret_broker::Channel) of the caller: the same operations,
+//! the same argument checks and the same permissions as over AMQP. What the API needs of the process around the rules, it asks of a
+//! [`Host`]; the program that has both the server and this crate implements it.
+
+#![expect(dead_code, reason = "lifted with the first handlers that change something")]
+
+mod access;
+mod answer;
+mod api;
+mod context;
+mod door;
+mod error;
+mod host;
+pub mod http;
+mod listing;
+mod request;
+mod route;
+mod socketless;
+
+pub use access::Access;
+pub use door::router;
+pub use host::{Host, LoggedIn};
+pub use route::{Method, Route, routes};

@@ -1,0 +1,137 @@
+//! A request, as handlers see it: the names in its path, its query, its body, and who asks.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use leveret_broker::users::User;
+use serde::de::DeserializeOwned;
+
+use crate::error::ApiError;
+
+/// Names are short strings in AMQP.
+const NAME_MAX_BYTES: usize = 255;
+
+/// A request that has been read whole.
+#[derive(Debug)]
+pub(crate) struct Request {
+    /// By the name in the route's path, percent-decoded.
+    pub(crate) params: Vec<(&'static str, String)>,
+    /// By name, percent-decoded; the first of a name counts.
+    pub(crate) query: BTreeMap<String, String>,
+    pub(crate) body: Bytes,
+    /// Who asks; nobody where [`Access::Open`](crate::Access::Open) lets everybody in.
+    pub(crate) user: Option<Arc<User>>,
+    pub(crate) peer: IpAddr,
+}
+
+impl Request {
+    /// Who asks.
+    ///
+    /// # Errors
+    /// 401 where nobody had to log in.
+    pub(crate) fn caller(&self) -> Result<Arc<User>, ApiError> {
+        self.user.clone().ok_or_else(|| ApiError::not_authorised("Login failed"))
+    }
+
+    /// A name of the path.
+    pub(crate) fn param(&self, name: &str) -> &str {
+        self.param_if(name).unwrap_or_default()
+    }
+
+    /// A name of the path, if this path has it.
+    pub(crate) fn param_if(&self, name: &str) -> Option<&str> {
+        self.params.iter().find(|(own, _)| *own == name).map(|(_, value)| value.as_str())
+    }
+
+    /// A value of the query.
+    pub(crate) fn query(&self, name: &str) -> Option<&str> {
+        self.query.get(name).map(String::as_str)
+    }
+
+    /// Whether the query says `name=true`.
+    pub(crate) fn asks_for(&self, name: &str) -> bool {
+        self.query(name) == Some("true")
+    }
+
+    /// The body as JSON of a known shape.
+    ///
+    /// # Errors
+    /// 400, and what is wrong where.
+    pub(crate) fn json<T: DeserializeOwned>(&self) -> Result<T, ApiError> {
+        serde_json::from_slice(&self.body).map_err(|error| match error.classify() {
+            serde_json::error::Category::Data => ApiError::bad_request(error.to_string()),
+            _ => ApiError::bad_request(format!("not_json: {error}")),
+        })
+    }
+
+    /// The same, where no body is the same as `{}`.
+    pub(crate) fn json_or_default<T: DeserializeOwned + Default>(&self) -> Result<T, ApiError> {
+        if self.body.trim_ascii().is_empty() { Ok(T::default()) } else { self.json() }
+    }
+}
+
+/// Decodes one segment of a path. `None`: it is not percent-encoded UTF-8, or longer than a name.
+pub(crate) fn decode_segment(segment: &str) -> Option<String> {
+    decode(segment, false).filter(|name| name.len() <= NAME_MAX_BYTES)
+}
+
+/// Decodes a query string; what cannot be decoded is left out.
+pub(crate) fn decode_query(query: &str) -> BTreeMap<String, String> {
+    let mut values = BTreeMap::new();
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        if let (Some(name), Some(value)) = (decode(name, true), decode(value, true)) {
+            values.entry(name).or_insert(value);
+        }
+    }
+    values
+}
+
+fn decode(text: &str, plus_is_space: bool) -> Option<String> {
+    let mut octets = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(octet) = rest.next() {
+        octets.push(match octet {
+            b'%' => hex(rest.next()?)? << 4 | hex(rest.next()?)?,
+            b'+' if plus_is_space => b' ',
+            octet => octet,
+        });
+    }
+    String::from_utf8(octets).ok()
+}
+
+fn hex(octet: u8) -> Option<u8> {
+    char::from(octet).to_digit(16).map(|digit| digit as u8)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn segments_are_percent_encoded_names() {
+        let check = |segment: &str, expected: Option<&str>| {
+            assert_eq!(decode_segment(segment).as_deref(), expected, "{segment}");
+        };
+        check("%2F", Some("/"));
+        check("%2f", Some("/"));
+        check("a+b%20c", Some("a+b c"));
+        check("..%2F..", Some("../.."));
+        check("%00", Some("\0"));
+        check("%", None);
+        check("%4", None);
+        check("%zz", None);
+        check("%ff", None);
+        check(&"n".repeat(256), None);
+    }
+
+    #[test]
+    fn the_first_value_of_a_query_counts() {
+        let query = decode_query("a=1&a=2&b=x+y%26&&c&=d&e=%zz");
+        let expected = [("", "d"), ("a", "1"), ("b", "x y&"), ("c", "")];
+        let expected = expected.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        assert_eq!(query, BTreeMap::from(expected));
+    }
+}

@@ -1,0 +1,48 @@
+//! What a door that is not a listener of this server needs of it: the HTTP API of the same process.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use leveret_broker::users::User;
+use leveret_broker::{Batch, Refusal};
+use leveret_wire::sasl::Credentials;
+
+use crate::shared::{Shared, is_loopback, now_us};
+
+/// A running broker, for other doors. Cheap to clone; does not keep the broker from being stopped.
+#[derive(Clone)]
+pub struct Handle(Arc<Shared>);
+
+impl Handle {
+    pub(crate) fn new(shared: Arc<Shared>) -> Handle {
+        Handle(shared)
+    }
+
+    /// The rules.
+    pub fn rules(&self) -> &Arc<leveret_broker::Broker> {
+        &self.0.broker
+    }
+
+    /// Checks a password by the gate that all doors share. Never holds up connections.
+    ///
+    /// # Errors
+    /// 403, with a text that does not say why; the log does.
+    pub async fn login(&self, credentials: Credentials, peer: IpAddr) -> Result<Arc<User>, Refusal> {
+        self.0.login(credentials, is_loopback(peer)).await
+    }
+
+    /// Ends a batch of operations that did not come by a connection of this server.
+    pub fn finish(&self, batch: &mut Batch) {
+        self.0.finish(batch);
+    }
+
+    /// Somebody waits for the log ([`leveret_broker::Broker::when_durable`]).
+    pub fn hurry(&self) {
+        self.0.committer.hurry();
+    }
+
+    /// The wall clock that the broker goes by, µs since 1970.
+    pub fn now_us(&self) -> u64 {
+        now_us()
+    }
+}
