@@ -5,6 +5,7 @@
 #   interop/rabbitmq-cluster.sh start PORT DIR         start nodes 1, 2, 3; return when all have joined     (15 s)
 #   interop/rabbitmq-cluster.sh kill DIR NODE          kill -9 of that node's VM                            (0.1 s)
 #   interop/rabbitmq-cluster.sh restart DIR NODE       start it again; return when it has joined again       (5 s)
+#   interop/rabbitmq-cluster.sh freeze DIR NODE        let it run no further; `thaw` lets it go on             (0.1 s)
 #   interop/rabbitmq-cluster.sh stop DIR               kill what runs, with the port mapper; fine if nothing runs  (0.2 s)
 #   interop/rabbitmq-cluster.sh ctl DIR NODE ARG...    rabbitmqctl on that node, e.g. `ctl DIR 1 cluster_status`    (0.5 s)
 #
@@ -118,7 +119,7 @@ of() {
 
 case "${1:-}" in
   start) [ $# = 3 ] || usage; start "$2" "$3" ;;
-  kill) [ $# = 3 ] || usage; of "$2" "$3"; "$HERE/rabbitmq.sh" kill "$DIR/node-$3" ;;
+  kill | freeze | thaw) [ $# = 3 ] || usage; of "$2" "$3"; "$HERE/rabbitmq.sh" "$1" "$DIR/node-$3" ;;
   restart) [ $# = 3 ] || usage; of "$2" "$3"; start_node "$DIR" "$3" ;;
   stop) [ $# = 2 ] || usage; stop "$2" ;;
   ctl) [ $# -ge 4 ] || usage; of "$2" "$3"; exec "$HERE/rabbitmq.sh" ctl "$DIR/node-$3" "${@:4}" ;;

@@ -5,6 +5,8 @@
 #   interop/rabbitmq.sh start PORT DIR   start a node, wait until it serves, print its pid (on stdout, alone)
 #   interop/rabbitmq.sh stop DIR         stop it cleanly (SIGTERM) with its port mapper; fine if it is not running
 #   interop/rabbitmq.sh kill DIR         the same with SIGKILL: a crash
+#   interop/rabbitmq.sh freeze DIR       let it run no further (SIGSTOP): its sockets stay, nobody answers
+#   interop/rabbitmq.sh thaw DIR         let it go on
 #   interop/rabbitmq.sh ctl DIR ARG...   rabbitmqctl on that node, e.g. `ctl DIR list_queues name messages`
 #   interop/rabbitmq.sh version          the installed version; installs Debian's rabbitmq-server where it is missing
 #
@@ -140,6 +142,12 @@ stop() {
   end "$dir/epmd.pid" epmd TERM
 }
 
+# send SIGNAL DIR
+send() {
+  alive "$2/node.pid" beam || die "no node runs in $2"
+  kill "-$1" "$(cat "$2/node.pid")"
+}
+
 ctl() {
   local dir
   dir=$(cd "$1" 2>/dev/null && pwd) && [ -r "$dir/node.env" ] || die "no node was started in $1"
@@ -152,6 +160,8 @@ case "${1:-}" in
   start) [ $# = 3 ] || usage; start "$2" "$3" ;;
   stop) [ $# = 2 ] || usage; stop TERM "$2" ;;
   kill) [ $# = 2 ] || usage; stop KILL "$2" ;;
+  freeze) [ $# = 2 ] || usage; send STOP "$2" ;;
+  thaw) [ $# = 2 ] || usage; send CONT "$2" ;;
   ctl) [ $# -ge 3 ] || usage; shift; ctl "$@" ;;
   version) install_server; basename "${HOMES[0]}" | sed 's/rabbitmq_server-//' ;;
   *) usage ;;

@@ -4,14 +4,11 @@
 mod support;
 
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use leveret::{Client, ConnectError};
-use support::{Site, Wire, soon, square};
+use support::{AT_ONCE, Site, Wire, soon, square};
 use tokio::net::TcpListener;
-
-/// Well below the time after which a client gives up a silent host.
-const AT_ONCE: Duration = Duration::from_secs(2);
 
 async fn check(url: &str, says: &[&str]) -> ConnectError {
     let asked = Instant::now();

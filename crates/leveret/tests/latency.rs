@@ -1,4 +1,5 @@
-//! How long after the fact a caller hears of it, kind by kind. Prints a table:
+//! How long after the fact a caller hears of it, kind by kind, beside what an answered call takes on this broker at that
+//! moment: a machine that is busy with other things is slow to say anything. Prints a table:
 //! `cargo test -p leveret --test latency -- --nocapture`
 #![allow(clippy::unwrap_used)] // the helpers of tests are tests
 
@@ -7,48 +8,91 @@ mod support;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use leveret::{CallError, Client, Context, Failure, Handler};
+use leveret::{CallError, Client, Context, Failure, Handler, Worker};
 use leveret_client::{Backoff, Consume};
 use leveret_testkit::fault_proxy::FaultProxy;
-use support::{Site, Wire, slow, soon, start, until};
+use support::{LONG, Site, Wire, slow, soon, square, start, until};
 use tokio::sync::mpsc;
 
 const REPETITIONS: usize = 31;
 /// What a slow machine that does other things besides may take; a quiet one takes a fifth of it.
 const MEDIAN_MAX: Duration = Duration::from_millis(50);
-/// Nothing is so slow that works.
-const LONG: Duration = Duration::from_secs(60);
+/// If that is less than so many answered calls, these: a bounce and the question that follows it are several round trips,
+/// and a queue on three nodes agrees on each step.
+const CALLS_MAX: u32 = 5;
 
 /// From the fact to the error, one for each repetition.
 type Times = Vec<Duration>;
 
 #[tokio::test]
 async fn every_error_is_told_within_milliseconds() {
-    let kinds: [(&str, Times); 11] = [
-        ("no_route", no_route().await),
-        ("no_worker", no_worker().await),
-        ("busy", busy().await),
-        ("overloaded", overloaded().await),
-        ("rejected", rejected().await),
-        ("remote", remote().await),
-        ("undecodable", undecodable().await),
-        ("expired in queue", expired().await),
-        ("connection lost", connection_lost().await),
-        ("closed", closed().await),
-        ("cancelled (worker)", cancelled().await),
+    let calls = AnsweredCalls::begin().await;
+    let kinds: [(&str, (Times, Times)); 11] = [
+        ("no_route", calls.beside(no_route()).await),
+        ("no_worker", calls.beside(no_worker()).await),
+        ("busy", calls.beside(busy()).await),
+        ("overloaded", calls.beside(overloaded()).await),
+        ("rejected", calls.beside(rejected()).await),
+        ("remote", calls.beside(remote()).await),
+        ("undecodable", calls.beside(undecodable()).await),
+        ("expired in queue", calls.beside(expired()).await),
+        ("connection lost", calls.beside(connection_lost()).await),
+        ("closed", calls.beside(closed()).await),
+        ("cancelled (worker)", calls.beside(cancelled()).await),
     ];
-    println!("{:<20} {:>9} {:>9} {:>9}  ms", "error", "median", "90 %", "longest");
+    let ms = |time: Duration| time.as_secs_f64() * 1_000.0;
+    println!("{:<20} {:>9} {:>9} {:>9} {:>9}  ms", "error", "median", "90 %", "longest", "a call");
     let mut late = Vec::new();
-    for (kind, mut times) in kinds {
-        times.sort_unstable();
-        let at = |percent: usize| times[(times.len() - 1) * percent / 100];
-        let ms = |time: Duration| time.as_secs_f64() * 1_000.0;
-        println!("{kind:<20} {:>9.2} {:>9.2} {:>9.2}", ms(at(50)), ms(at(90)), ms(at(100)));
-        if at(50) > MEDIAN_MAX {
+    for (kind, (times, answered)) in kinds {
+        let [median, ninety, longest] = [50, 90, 100].map(|percent| percentile(&times, percent));
+        let call = percentile(&answered, 50);
+        println!("{kind:<20} {:>9.2} {:>9.2} {:>9.2} {:>9.2}", ms(median), ms(ninety), ms(longest), ms(call));
+        if median > MEDIAN_MAX.max(call * CALLS_MAX) {
             late.push(kind);
         }
     }
-    assert!(late.is_empty(), "more than {MEDIAN_MAX:?}: {late:?}");
+    assert!(late.is_empty(), "more than {MEDIAN_MAX:?} and {CALLS_MAX} answered calls: {late:?}");
+}
+
+fn percentile(times: &Times, percent: usize) -> Duration {
+    let mut times = times.clone();
+    times.sort_unstable();
+    times[(times.len() - 1) * percent / 100]
+}
+
+/// What everything is compared with.
+struct AnsweredCalls {
+    client: Client,
+    service: String,
+    _worker: Worker,
+}
+
+impl AnsweredCalls {
+    async fn begin() -> AnsweredCalls {
+        let site = Site::new();
+        let client = site.client().await;
+        let worker = site.serve(&client, "square", square()).start().await.unwrap();
+        AnsweredCalls { client, service: site.name("square"), _worker: worker }
+    }
+
+    /// What `measured` gives, and what calls took just before and after it.
+    async fn beside(&self, measured: impl Future<Output = Times>) -> (Times, Times) {
+        let mut answered = self.times().await;
+        let times = measured.await;
+        answered.extend(self.times().await);
+        (times, answered)
+    }
+
+    async fn times(&self) -> Times {
+        let mut times = Vec::new();
+        for _ in 0..REPETITIONS {
+            let asked = Instant::now();
+            let answer: i64 = self.client.call(&self.service, &7).timeout(LONG).await.unwrap();
+            times.push(asked.elapsed());
+            assert_eq!(answer, 49);
+        }
+        times
+    }
 }
 
 fn is(error: &CallError, kind: &str) {

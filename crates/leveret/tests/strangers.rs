@@ -5,12 +5,11 @@ mod support;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use leveret::dialect::Dialect;
 use leveret::{CallError, Client, Context, Failure, FieldTable, FieldValue, Handler, Properties};
 use leveret_client::{Connection, Consume, Flush, Publish, QueueDeclare};
-use support::{Site, publish, soon, square, until};
+use support::{PATIENCE, Site, publish, soon, square, until};
 
 /// Counts what it is given, and what it is given again.
 #[derive(Clone, Default)]
@@ -47,7 +46,7 @@ fn replying_to(reply_to: &[u8]) -> Properties {
 }
 
 async fn ask(client: &Client, service: &str) {
-    let answer = client.call::<_, i64>(service, &3).timeout(Duration::from_secs(5));
+    let answer = client.call::<_, i64>(service, &3).timeout(PATIENCE);
     assert_eq!(soon(answer.into_future()).await.unwrap(), 9);
 }
 
@@ -254,7 +253,7 @@ async fn an_odd_answer_is_one_outcome_for_one_caller() {
         }
         let service = site.name(&format!("odd-{n}"));
         let stranger = answer_plainly(&client, &service, headers).await;
-        let call = client.call::<_, i64>(&service, &7).timeout(Duration::from_secs(5));
+        let call = client.call::<_, i64>(&service, &7).timeout(PATIENCE);
         let outcome = soon(call.into_future()).await;
         assert!(!matches!(outcome, Err(CallError::Expired { .. })), "{value:?}: {outcome:?}");
         stranger.delete_queue(&service).await.unwrap();

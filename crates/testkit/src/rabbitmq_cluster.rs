@@ -65,6 +65,22 @@ impl RabbitMqCluster {
         self.run("kill", node, &[]).map(drop)
     }
 
+    /// Lets a node run no further (SIGSTOP): its sockets stay open, and it answers nobody until [`thaw`](Self::thaw).
+    ///
+    /// # Errors
+    /// There is no such node, or it does not run.
+    pub fn freeze(&self, node: usize) -> io::Result<()> {
+        self.run("freeze", node, &[]).map(drop)
+    }
+
+    /// Ends a [`freeze`](Self::freeze).
+    ///
+    /// # Errors
+    /// There is no such node, or it does not run.
+    pub fn thaw(&self, node: usize) -> io::Result<()> {
+        self.run("thaw", node, &[]).map(drop)
+    }
+
     /// Starts a killed node again and waits until it has joined. Its quorum queues catch up on their own; RabbitMQ
     /// does not say when.
     ///

@@ -30,6 +30,10 @@ use crate::{CallError, Code, Failure, Payload, Ran, profile};
 
 /// A bounce leaves its queue at the deadline and takes a moment: what it says is worth that moment.
 const BOUNCE_GRACE: Duration = Duration::from_millis(100);
+/// Whether anybody serves at all, which a bounce does not say, is asked for up to this long after the deadline.
+const PROBE_GRACE: Duration = Duration::from_millis(500);
+/// Between two questions for the consumers of a queue that did not answer.
+const PROBE_PAUSE: Duration = Duration::from_millis(100);
 /// Why a broker refuses a message without a word: `x-overflow: reject-publish`, or, in a cluster, a quorum queue between
 /// two leaders.
 const NOT_TAKEN: &str = "its queue is full, or has no leader at the moment";
@@ -166,15 +170,14 @@ async fn wait(
         // An answer may be faster than the confirm.
         let confirmed = tokio::select! {
             biased;
-            arrival = &mut answer => return arrived(this, uplink, arrival).await,
+            arrival = &mut answer => return Ok(arrival),
             confirmed = confirm => confirmed,
         };
         confirmed.map_err(|error| not_confirmed(this, error))?;
-        let arrival = answer.await;
-        arrived(this, uplink, arrival).await
+        Ok(answer.await)
     };
     match timeout_at((this.deadline + grace).into(), settled).await {
-        Ok(outcome) => outcome,
+        Ok(arrival) => arrived(this, uplink, arrival?).await,
         Err(_) => Err(this.expired(Ran::Maybe)),
     }
 }
@@ -236,9 +239,9 @@ pub(super) async fn bounced(this: Attempt<'_>, uplink: &Uplink, bounce: Bounce) 
         "expired" | "maxlen" if bounce.delivered => this.expired(Ran::Maybe),
         "maxlen" => this.overloaded(&format!("the queue `{}` is full", bounce.queue)),
         "expired" => {
-            let consumers = uplink.probe(&bounce.queue).await;
-            match consumers {
-                Ok(Probed::Consumers(0) | Probed::Missing) => CallError::NoWorker { service },
+            let by = this.deadline.max(Instant::now()) + PROBE_GRACE;
+            match timeout_at(by.into(), uplink.probe(&bounce.queue)).await {
+                Ok(Ok(Probed::Consumers(0) | Probed::Missing)) => CallError::NoWorker { service },
                 _ if this.question.fail_fast => CallError::Busy { service },
                 _ => this.expired(Ran::No),
             }
@@ -250,10 +253,15 @@ pub(super) async fn bounced(this: Attempt<'_>, uplink: &Uplink, bounce: Bounce) 
 /// A queue without bounces drops what nobody takes at once. That nobody is there can still be seen.
 async fn no_worker(this: Attempt<'_>, uplink: &Uplink) -> CallError {
     let direct = this.question.exchange.is_empty();
-    match uplink.probe(&this.question.routing_key).await {
-        Ok(Probed::Consumers(0)) if direct => CallError::NoWorker { service: this.question.service.clone() },
-        // Missing queues are told apart by the return of the message, which is on its way.
-        _ => std::future::pending().await,
+    loop {
+        match uplink.probe(&this.question.routing_key).await {
+            Ok(Probed::Consumers(0)) if direct => {
+                return CallError::NoWorker { service: this.question.service.clone() };
+            }
+            Ok(Probed::Unknown) => tokio::time::sleep(PROBE_PAUSE).await,
+            // Missing queues are told apart by the return of the message, which is on its way.
+            _ => std::future::pending().await,
+        }
     }
 }
 

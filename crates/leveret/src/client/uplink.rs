@@ -19,6 +19,10 @@ use crate::profile;
 
 /// How long an observed number of consumers is believed.
 const PROBE_MAX_AGE: Duration = Duration::from_millis(100);
+/// RabbitMQ waits this long for the leader of a quorum queue and then says that nobody consumes it (3.10.8).
+const LEADER_PATIENCE: Duration = Duration::from_millis(250);
+/// How often a doubtful answer is asked for: with a leader that is silent, half a second in all.
+const PROBES_MAX: u32 = 2;
 
 pub(crate) struct Uplink {
     pub(crate) connection: Connection,
@@ -37,6 +41,8 @@ pub(crate) struct Uplink {
 pub(crate) enum Probed {
     Missing,
     Consumers(u32),
+    /// The broker did not learn it from the queue.
+    Unknown,
 }
 
 impl Uplink {
@@ -70,6 +76,9 @@ impl Uplink {
             return Ok(known);
         }
         let found = self.declare_passively(queue).await?;
+        if found == Probed::Unknown {
+            return Ok(found);
+        }
         let mut probed = self.probed.lock();
         probed.retain(|(name, _, at)| name != queue && at.elapsed() < PROBE_MAX_AGE);
         probed.push((queue.to_owned(), found, Instant::now()));
@@ -89,10 +98,10 @@ impl Uplink {
             Some(channel) if channel.is_open() => channel,
             _ => self.connection.channel().await?,
         };
-        match channel.declare_queue(&QueueDeclare::passive(queue)).await {
-            Ok(declared) => {
+        match consumers(&channel, queue).await {
+            Ok(consumers) => {
                 *slot = Some(channel);
-                Ok(Probed::Consumers(declared.consumers))
+                Ok(consumers.map_or(Probed::Unknown, Probed::Consumers))
             }
             Err(error) if error.reply_code() == Some(404) => Ok(Probed::Missing),
             // Another connection's exclusive queue is somebody alive.
@@ -100,6 +109,32 @@ impl Uplink {
             Err(error) => Err(error),
         }
     }
+}
+
+/// How many consume a queue, `None` if even the broker does not know.
+async fn consumers(channel: &Channel, queue: &str) -> Result<Option<u32>, ChannelError> {
+    for _ in 0..PROBES_MAX {
+        let asked = Instant::now();
+        let consumers = channel.declare_queue(&QueueDeclare::passive(queue)).await?.consumers;
+        let took = asked.elapsed();
+        if consumers > 0 || is_prompt(took, Duration::ZERO) || is_prompt(took, round_trip(channel).await?) {
+            return Ok(Some(consumers));
+        }
+    }
+    Ok(None)
+}
+
+/// Whether the broker asked the queue and did not give up: an answer that took no longer than the way there and back, and
+/// a good deal less than its patience.
+fn is_prompt(took: Duration, round_trip: Duration) -> bool {
+    took.saturating_sub(round_trip) < LEADER_PATIENCE * 3 / 5
+}
+
+/// The time of a question that no queue is asked for. A prefetch without consumers has no other effect.
+async fn round_trip(channel: &Channel) -> Result<Duration, ChannelError> {
+    let asked = Instant::now();
+    channel.prefetch(1).await?;
+    Ok(asked.elapsed())
 }
 
 fn reply_queue_gone() -> Closed {
@@ -135,6 +170,27 @@ async fn bind_bounces(connection: &Connection, reply_queue: &str) -> bool {
         Err(error) => {
             tracing::warn!(%error, "requests cannot bounce; refusals will be noticed at the deadline only");
             false
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_zero_that_came_late_is_no_answer_of_the_queue() {
+        let ms = Duration::from_millis;
+        for (took, round_trip, prompt) in [
+            (ms(1), ms(0), true),
+            (ms(140), ms(0), true),
+            (ms(251), ms(1), false),
+            (ms(255), ms(40), false),
+            (ms(300), ms(290), true),
+            (ms(550), ms(290), false),
+            (ms(10), ms(40), true),
+        ] {
+            assert_eq!(is_prompt(took, round_trip), prompt, "{took:?}, {round_trip:?}");
         }
     }
 }

@@ -18,6 +18,11 @@ use tokio::task::JoinHandle;
 
 /// Longer than anything takes that works.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+/// What is told at once does not wait for a deadline, and all that are longer than this here. How many milliseconds it
+/// takes is measured by the test `latency`: a cluster whose machine is busy with other things may take seconds.
+pub(crate) const AT_ONCE: Duration = Duration::from_secs(5);
+/// For work that is still under way when a test is over, and calls that must not end by themselves.
+pub(crate) const LONG: Duration = Duration::from_secs(60);
 
 /// A broker, and names on it that nobody else uses.
 pub(crate) struct Site {
@@ -97,6 +102,20 @@ pub(crate) fn queue_kind() -> QueueKind {
     match std::env::var("LEVERET_TEST_QUEUE_KIND").as_deref() {
         Ok("quorum") => QueueKind::Quorum,
         _ => QueueKind::Classic,
+    }
+}
+
+/// Asks again while the outcome is one that only says that the broker was not quick enough to know better.
+pub(crate) async fn unless<T: std::fmt::Debug, F: Future<Output = T>>(
+    vague: impl Fn(&T) -> bool,
+    mut ask: impl FnMut() -> F,
+) -> T {
+    let asked = Instant::now();
+    loop {
+        let outcome = soon(ask()).await;
+        if !vague(&outcome) || asked.elapsed() > PATIENCE {
+            return outcome;
+        }
     }
 }
 
