@@ -42,7 +42,9 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     let toolchains = Toolchains::new(&folders);
     toolchains.install_packages(&programs);
     let started = Instant::now();
-    let outcomes = run_lanes(&programs, |program| run_one(program, &target, &toolchains, &folders));
+    let run = |program: &Program| run_one(program, &target, &toolchains, &folders);
+    let mut outcomes = run_lanes(&programs, run);
+    second_chances(&programs, &mut outcomes, run)?;
     if let Target::Shared { broker, .. } = target {
         broker.stop()?;
     }
@@ -86,10 +88,8 @@ impl Options {
         let foreign = self.address.is_some();
         let wanted =
             |program: &Program| self.only.is_empty() || self.only.iter().any(|name| name == program.name);
-        let (possible, left_out): (Vec<Program>, Vec<Program>) = all
-            .into_iter()
-            .filter(wanted)
-            .partition(|program| !foreign || program.needs == Needs::SharedBroker);
+        let (possible, left_out): (Vec<Program>, Vec<Program>) =
+            all.into_iter().filter(wanted).partition(|program| !foreign || program.needs != Needs::OwnBroker);
         for program in &left_out {
             eprintln!("not in the plan with --url, because it restarts its broker: {}", program.name);
         }
@@ -212,6 +212,27 @@ fn run_lanes(programs: &[Program], work: impl Fn(&Program) -> Outcome + Sync) ->
     outcomes.into_iter().map(|(_, outcome)| outcome).collect()
 }
 
+/// Runs those once more that failed against a broker which is not ours, now with nothing beside them: nodes that our own
+/// load starved are not our failure. Both logs stay, and the report says so.
+fn second_chances(
+    programs: &[Program],
+    outcomes: &mut [Outcome],
+    run: impl Fn(&Program) -> Outcome,
+) -> Result<()> {
+    if programs.len() == 1 {
+        return Ok(());
+    }
+    for (program, outcome) in programs.iter().zip(outcomes) {
+        if outcome.failed > 0 && program.needs == Needs::ForeignBroker {
+            eprintln!("again  {}, alone", program.name);
+            outcome.keep_log()?;
+            outcome.run_alone(run(program));
+            eprintln!("{}", outcome.line());
+        }
+    }
+    Ok(())
+}
+
 fn take<'a>(next: &AtomicUsize, programs: &'a [Program]) -> Option<(usize, &'a Program)> {
     let index = next.fetch_add(1, Ordering::Relaxed);
     programs.get(index).map(|program| (index, program))
@@ -221,6 +242,9 @@ fn report(outcomes: &[Outcome], started: Instant) -> Result<()> {
     println!("{:<28} {:>6} {:>6} {:>8}", "program", "passed", "failed", "seconds");
     for outcome in outcomes {
         println!("{}", outcome.row());
+    }
+    for warning in outcomes.iter().filter_map(Outcome::warning) {
+        println!("\n{warning}");
     }
     for outcome in outcomes.iter().filter(|outcome| outcome.failed > 0) {
         println!("\n{}", outcome.details());

@@ -43,9 +43,37 @@ const SERVICE: &str = "cluster.square";
 const PRINTER: &str = "cluster.printer";
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "starts three RabbitMQ nodes, 60 s: cargo test -p leveret --test cluster -- --ignored --nocapture"]
-async fn calls_and_tasks_outlive_nodes() {
+#[ignore = "starts three RabbitMQ nodes, 80 s: cargo test -p leveret --test cluster -- --ignored --nocapture"]
+async fn nodes_fall_silent_and_die() {
     let cluster = Arc::new(RabbitMqCluster::start().unwrap());
+    a_silent_leader_is_not_taken_for_absent_workers(&cluster).await;
+    calls_and_tasks_outlive_nodes(&cluster).await;
+}
+
+/// RabbitMQ says after 250 ms that nobody consumes a queue whose leader does not answer. A worker waits all the time; only
+/// a client whose requests do not bounce asks for consumers while its request may still be answered.
+async fn a_silent_leader_is_not_taken_for_absent_workers(cluster: &RabbitMqCluster) {
+    const SILENCE: Duration = Duration::from_secs(1);
+    let urls = cluster.urls();
+    let workers = serve(&Client::connect(&urls[0]).await.unwrap(), &Arc::default()).await;
+    let leader = leader(cluster);
+    let caller = Client::builder().direct_reply_to().connect(&urls[(leader + 1) % NODES]).await.unwrap();
+    for n in 0..3 {
+        assert_eq!(caller.call::<_, i64>(SERVICE, &n).timeout(DEADLINE).await.unwrap(), n * n);
+        cluster.freeze(leader).unwrap();
+        let call =
+            tokio::spawn(caller.call::<_, i64>(SERVICE, &7).fail_fast().timeout(DEADLINE).into_future());
+        tokio::time::sleep(SILENCE).await;
+        cluster.thaw(leader).unwrap();
+        let outcome = call.await.unwrap();
+        assert!(!matches!(outcome, Err(CallError::NoWorker { .. })), "{outcome:?}");
+    }
+    for worker in workers {
+        worker.drain().await;
+    }
+}
+
+async fn calls_and_tasks_outlive_nodes(cluster: &Arc<RabbitMqCluster>) {
     let urls = cluster.urls();
     let done = Arc::new(Done::default());
     let mut workers = Vec::new();
@@ -80,32 +108,6 @@ async fn calls_and_tasks_outlive_nodes() {
     let failed_with_retries: usize =
         ledger.iter().filter(|(kind, _)| kind.ends_with(" (retries)")).map(|(_, count)| count).sum();
     assert!(failed_with_retries <= CALLS / 200, "two nodes of three were there all the time: {ledger:?}");
-}
-
-/// RabbitMQ says after 250 ms that nobody consumes a queue whose leader does not answer. A worker waits all the time; only
-/// a client whose requests do not bounce asks for consumers while its request may still be answered.
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "starts three RabbitMQ nodes, 40 s: cargo test -p leveret --test cluster -- --ignored --nocapture"]
-async fn a_silent_leader_is_not_taken_for_absent_workers() {
-    const SILENCE: Duration = Duration::from_secs(1);
-    let cluster = RabbitMqCluster::start().unwrap();
-    let urls = cluster.urls();
-    let worker = serve(&Client::connect(&urls[0]).await.unwrap(), &Arc::default()).await;
-    let leader = leader(&cluster);
-    let caller = Client::builder().direct_reply_to().connect(&urls[(leader + 1) % NODES]).await.unwrap();
-    for n in 0..3 {
-        assert_eq!(caller.call::<_, i64>(SERVICE, &n).timeout(DEADLINE).await.unwrap(), n * n);
-        cluster.freeze(leader).unwrap();
-        let call =
-            tokio::spawn(caller.call::<_, i64>(SERVICE, &7).fail_fast().timeout(DEADLINE).into_future());
-        tokio::time::sleep(SILENCE).await;
-        cluster.thaw(leader).unwrap();
-        let outcome = call.await.unwrap();
-        assert!(!matches!(outcome, Err(CallError::NoWorker { .. })), "{outcome:?}");
-    }
-    for worker in worker {
-        worker.drain().await;
-    }
 }
 
 /// With all addresses; it begins with any of them.

@@ -9,22 +9,56 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 const POLL: Duration = Duration::from_millis(50);
+/// What is repeated of the log of a program that failed.
+const LOG_LINES_MAX: usize = 40;
 
 /// How a program ended.
 #[derive(Debug)]
 pub(crate) struct Outcome {
-    name: &'static str,
+    pub(crate) name: &'static str,
     pub(crate) passed: u64,
     pub(crate) failed: u64,
     elapsed: Duration,
     log: Option<PathBuf>,
     problems: Vec<String>,
+    /// How it ended before, beside others, if it was run once more alone.
+    beside_others: Option<Box<Outcome>>,
 }
 
 impl Outcome {
     /// The program never came to count anything: one failure.
     pub(crate) fn could_not_run(name: &'static str, why: String, elapsed: Duration) -> Outcome {
-        Outcome { name, passed: 0, failed: 1, elapsed, log: None, problems: vec![why] }
+        Outcome { name, passed: 0, failed: 1, elapsed, log: None, problems: vec![why], beside_others: None }
+    }
+
+    /// Puts the log where the next run of the program does not write over it.
+    ///
+    /// # Errors
+    /// The file cannot be renamed.
+    pub(crate) fn keep_log(&mut self) -> Result<()> {
+        if let Some(log) = &mut self.log {
+            let kept = log.with_extension("beside-others.log");
+            std::fs::rename(&*log, &kept).with_context(|| format!("rename {}", log.display()))?;
+            *log = kept;
+        }
+        Ok(())
+    }
+
+    /// What counts is how it ended alone.
+    pub(crate) fn run_alone(&mut self, alone: Outcome) {
+        let beside_others = std::mem::replace(self, alone);
+        self.beside_others = Some(Box::new(beside_others));
+    }
+
+    /// What to say of a program that passed only alone.
+    pub(crate) fn warning(&self) -> Option<String> {
+        let before = self.beside_others.as_ref().filter(|_| self.failed == 0)?;
+        let alone = self.log.as_ref().map_or(String::new(), |log| format!(" (log: {})", log.display()));
+        Some(format!(
+            "WARNING: {} failed beside others and passed alone{alone}\n{}",
+            self.name,
+            before.details()
+        ))
     }
 
     /// One row of the table.
@@ -38,11 +72,20 @@ impl Outcome {
         format!("{word} {}", self.row())
     }
 
-    /// What failed, and where to read on.
+    /// The end of its log, what failed last, so that it is seen where output is cut, and where to read on.
     pub(crate) fn details(&self) -> String {
         let log = self.log.as_ref().map_or(String::new(), |log| format!(" (log: {})", log.display()));
-        format!("{}{log}\n  {}", self.name, self.problems.join("\n  "))
+        let tail = self.log.as_deref().map(log_tail).unwrap_or_default();
+        format!("{}{log}\n{tail}  {}", self.name, self.problems.join("\n  "))
     }
+}
+
+/// The last lines of a log, marked as such.
+fn log_tail(log: &Path) -> String {
+    let text = String::from_utf8_lossy(&std::fs::read(log).unwrap_or_default()).into_owned();
+    let lines: Vec<&str> = text.lines().collect();
+    let first = lines.len().saturating_sub(LOG_LINES_MAX);
+    lines[first..].iter().map(|line| format!("  | {line}\n")).collect()
 }
 
 /// Runs the program to its end, or to its time limit.
@@ -115,7 +158,7 @@ fn judge(
         failed += 1;
         problems.push(problem);
     }
-    Outcome { name: program.name, passed, failed, elapsed, log: Some(log), problems }
+    Outcome { name: program.name, passed, failed, elapsed, log: Some(log), problems, beside_others: None }
 }
 
 fn is_failure(line: &str) -> bool {
@@ -167,5 +210,30 @@ mod tests {
         check("echo nothing", 5, (0, 1), "no counts");
         check("echo 'sample: 0 passed, 0 failed'", 5, (0, 1), "ran nothing");
         check("sleep 60", 1, (0, 1), "ended after 1 s");
+    }
+
+    #[test]
+    fn details_repeat_the_end_of_the_log() {
+        let path = std::env::temp_dir().join(format!("interop-tail-{}", std::process::id()));
+        let text: String = (1..=100).map(|n| format!("line {n}\n")).collect();
+        std::fs::write(&path, text).unwrap();
+        let tail = log_tail(&path);
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(tail.lines().count(), LOG_LINES_MAX);
+        assert!(tail.starts_with("  | line 61\n") && tail.ends_with("  | line 100\n"), "{tail}");
+        assert_eq!(log_tail(Path::new("/nowhere")), "");
+    }
+
+    #[test]
+    fn who_passes_alone_is_a_warning_and_who_fails_again_has_failed() {
+        let failed = || Outcome::could_not_run("sample", "starved".to_owned(), Duration::ZERO);
+        let passed = || Outcome { failed: 0, passed: 1, problems: Vec::new(), ..failed() };
+        for (alone, failures, warns) in [(passed(), 0, true), (failed(), 1, false)] {
+            let mut outcome = failed();
+            assert!(outcome.warning().is_none());
+            outcome.run_alone(alone);
+            assert_eq!((outcome.failed, outcome.warning().is_some()), (failures, warns));
+            assert!(outcome.warning().is_none_or(|warning| warning.contains("starved")));
+        }
     }
 }

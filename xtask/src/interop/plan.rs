@@ -35,6 +35,8 @@ pub(crate) enum Needs {
     SharedBroker,
     /// One that it may stop, kill and start.
     OwnBroker,
+    /// None of ours: it starts RabbitMQ nodes itself, which are slow to agree while the other lane needs the machine.
+    ForeignBroker,
 }
 
 /// Debian packages of the programs; the scripts of the suites would install some themselves, but not side by side.
@@ -56,8 +58,8 @@ pub(crate) fn programs() -> Vec<Program> {
         shared("story-site-and-service", Runner::Python("stories/site_and_service.py"), 120),
         shared("java_client", Runner::Java("JavaClient"), 120),
         shared("amqp091-go", Runner::Go, 120),
-        shared("toolkit-cluster", Runner::Shell("rust/toolkit_cluster.sh"), 600),
-        shared("toolkit-rabbitmq", Runner::Shell("rust/toolkit_rabbitmq.sh"), 600),
+        foreign("toolkit-cluster", Runner::Shell("rust/toolkit_cluster.sh"), 900),
+        foreign("toolkit-rabbitmq", Runner::Shell("rust/toolkit_rabbitmq.sh"), 600),
         own("toolkit", Runner::Shell("rust/toolkit.sh"), 600),
         shared("outbox-postgres", Runner::Shell("rust/outbox_postgres.sh"), 600),
         shared("masstransit", Runner::Python("python/masstransit_redelivery.py"), 90),
@@ -84,6 +86,10 @@ fn shared(name: &'static str, runner: Runner, timeout_s: u64) -> Program {
 
 fn own(name: &'static str, runner: Runner, timeout_s: u64) -> Program {
     Program { needs: Needs::OwnBroker, ..shared(name, runner, timeout_s) }
+}
+
+fn foreign(name: &'static str, runner: Runner, timeout_s: u64) -> Program {
+    Program { needs: Needs::ForeignBroker, ..shared(name, runner, timeout_s) }
 }
 
 #[cfg(test)]
