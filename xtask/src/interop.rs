@@ -223,7 +223,7 @@ fn second_chances(
         return Ok(());
     }
     for (program, outcome) in programs.iter().zip(outcomes) {
-        if outcome.failed > 0 && program.needs == Needs::ForeignBroker {
+        if outcome.failed > 0 && program.needs == Needs::RabbitMqNodes {
             eprintln!("again  {}, alone", program.name);
             outcome.keep_log()?;
             outcome.run_alone(run(program));

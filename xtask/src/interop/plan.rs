@@ -36,7 +36,7 @@ pub(crate) enum Needs {
     /// One that it may stop, kill and start.
     OwnBroker,
     /// None of ours: it starts RabbitMQ nodes itself, which are slow to agree while the other lane needs the machine.
-    ForeignBroker,
+    RabbitMqNodes,
 }
 
 /// Debian packages of the programs; the scripts of the suites would install some themselves, but not side by side.
@@ -89,7 +89,7 @@ fn own(name: &'static str, runner: Runner, timeout_s: u64) -> Program {
 }
 
 fn foreign(name: &'static str, runner: Runner, timeout_s: u64) -> Program {
-    Program { needs: Needs::ForeignBroker, ..shared(name, runner, timeout_s) }
+    Program { needs: Needs::RabbitMqNodes, ..shared(name, runner, timeout_s) }
 }
 
 #[cfg(test)]
