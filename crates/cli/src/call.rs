@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::answer_json::{error_as_json, reply_as_json};
 use crate::failure::Failure;
+use crate::say::say;
 use crate::stdin::read_stdin;
 use crate::toolkit::{BrokerUrl, duration, pair};
 
@@ -154,7 +155,7 @@ async fn stream_answers(client: &Client, arguments: &Arguments, payload: Payload
         call = call.header(name, value.as_str());
     }
     let asked = Instant::now();
-    let mut replies = call.on_progress(|text| eprintln!("{text}")).await?;
+    let mut replies = call.on_progress(say).await?;
     while let Some(reply) = replies.next().await {
         print_reply(&reply?, arguments.json, asked.elapsed(), false)?;
     }
@@ -189,7 +190,7 @@ async fn gather_answers(
         match answer {
             Ok(reply) => print_reply(&reply, arguments.json, after, false)?,
             Err(error) if arguments.json => print_json(&error_as_json(&error, after))?,
-            Err(error) => eprintln!("{}: {error}", from.as_deref().unwrap_or("somebody")),
+            Err(error) => say(&format!("{}: {error}", from.as_deref().unwrap_or("somebody"))),
         }
     }
     Ok(())

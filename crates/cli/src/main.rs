@@ -6,18 +6,23 @@ mod answer_json;
 mod call;
 mod client;
 mod config;
+mod ctl;
 mod demo;
 mod discovery;
+mod escape;
 mod failure;
 mod gateway;
 mod get;
 mod logging;
+mod management;
 mod printer;
 mod publish;
+mod say;
 mod serve;
 mod services;
 mod signals;
 mod stdin;
+mod table;
 mod tail;
 mod toolkit;
 mod work;
@@ -27,6 +32,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use failure::Failure;
 use logging::{Log, LogFormat};
+use say::say;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -59,10 +65,11 @@ enum Command {
     Services(services::Arguments),
     Work(work::Arguments),
     Gateway(gateway::Arguments),
+    Ctl(ctl::Arguments),
 }
 
 fn main() -> ExitCode {
-    let CommandLine { command, log } = CommandLine::parse();
+    let CommandLine { command, log } = CommandLine::parse_from(ctl::modernize(std::env::args_os().collect()));
     // The libraries name no cryptography; it is the first and only one, so nothing refuses it.
     let _installed = rustls::crypto::ring::default_provider().install_default();
     let ended =
@@ -78,7 +85,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             if !matches!(failure, Failure::Nothing) {
-                eprintln!("leveret: {failure}");
+                say(&format!("leveret: {failure}"));
             }
             failure.exit_code()
         }
@@ -101,6 +108,7 @@ async fn run(command: Command, log: Option<String>) -> Result<(), Failure> {
         Command::Services(arguments) => services::run(arguments).await,
         Command::Work(arguments) => work::run(arguments).await,
         Command::Gateway(arguments) => gateway::run(arguments).await,
+        Command::Ctl(arguments) => ctl::run(arguments).await,
     }
 }
 

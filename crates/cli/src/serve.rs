@@ -25,6 +25,7 @@ use crate::config::ConfigError;
 use crate::config::{Given, Origin, Settings, from_environment, from_file, from_set_flag};
 use crate::failure::Failure;
 use crate::logging::Log;
+use crate::say::say;
 use crate::signals::Termination;
 use http::Http;
 use reload::Reloadable;
@@ -88,7 +89,7 @@ pub(crate) async fn run(arguments: Arguments, log: Option<String>) -> Result<(),
             failed = broker.failed() => {
                 // P1: nothing is confirmed any more, and nothing is tried again. Threads that wait for the
                 // disk must not hold the process.
-                eprintln!("leveret: {failed}");
+                say(&format!("leveret: {failed}"));
                 std::process::exit(1);
             }
         }
@@ -185,7 +186,7 @@ async fn stop(broker: Broker, http: Http, mut termination: Termination) -> Resul
     tokio::select! {
         stopped = stopping => Ok(stopped.context("the broker could not stop in order")?),
         name = termination.next() => {
-            eprintln!("leveret: {name} again: exit without draining");
+            say(&format!("leveret: {name} again: exit without draining"));
             std::process::exit(1);
         }
     }

@@ -8,6 +8,7 @@ use leveret_wire::FieldTable;
 use crate::client::short;
 use crate::failure::Failure;
 use crate::printer::{Format, Printer, Separator};
+use crate::say::say;
 use crate::signals::Termination;
 use crate::toolkit::BrokerUrl;
 
@@ -102,10 +103,11 @@ async fn temporary_queue(channel: &Channel, exchange: &str, keys: &[String]) -> 
 
 /// From here on nothing is missed: scripts wait for this line before they publish.
 fn say_ready(source: &Source) {
-    match source {
-        Source::Queue(queue) => eprintln!("leveret: waiting for messages of queue {queue}"),
-        Source::Copies { exchange, .. } => eprintln!("leveret: waiting for messages of exchange {exchange}"),
-    }
+    let whence = match source {
+        Source::Queue(queue) => format!("queue {queue}"),
+        Source::Copies { exchange, .. } => format!("exchange {exchange}"),
+    };
+    say(&format!("leveret: waiting for messages of {whence}"));
 }
 
 async fn print_all(

@@ -14,7 +14,6 @@ mod runner;
 mod verdict;
 
 use std::ffi::OsString;
-use std::io::{self, Write};
 use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +22,7 @@ use leveret::content::DECOMPRESSED_MAX_BYTES;
 use leveret::{Answer, Client, Code, Description, Handler, Payload, Request, Worker};
 
 use crate::failure::Failure;
+use crate::say::say;
 use crate::signals::Termination;
 use crate::toolkit::{BrokerUrl, duration};
 use group::Census;
@@ -77,22 +77,16 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
     let runner = Arc::new(runner(&arguments)?);
     let client = arguments.url.connect("leveret work").await?;
     let worker = start(&client, &arguments, Arc::clone(&runner)).await?;
-    tell(&format!("{} is served, {} at once", arguments.service, concurrency(&arguments)));
+    say(&format!("{} is served, {} at once", arguments.service, concurrency(&arguments)));
     let signal = termination.next().await;
-    tell(&format!("{signal}: finishing what has begun"));
+    say(&format!("{signal}: finishing what has begun"));
     tokio::select! {
         () = worker.drain() => {}
-        signal = termination.next() => tell(&format!("{signal}: what has begun goes back to the queue")),
+        signal = termination.next() => say(&format!("{signal}: what has begun goes back to the queue")),
     }
     runner.close().await;
     client.close().await;
     Ok(())
-}
-
-/// Tells the operator, if there still is one: `eprintln!` panics when nobody reads stderr any more, and what has begun
-/// would not be finished.
-fn tell(text: &str) {
-    let _ = writeln!(io::stderr(), "{text}");
 }
 
 fn runner(arguments: &Arguments) -> Result<Runner, Failure> {

@@ -61,7 +61,7 @@ pub use error::{By, ChannelError, Closed, ConnectError, Scope};
 pub use link::{Link, LinkState};
 
 pub use message::{Consume, ConsumerEvent, ConsumerTag, Delivery, Flush, Publish, Returned};
-pub use options::{Backoff, ConnectOptions, Connecting, Connector, Transport};
+pub use options::{Backoff, ConnectOptions, Connecting, Connector, TlsFiles, Transport};
 pub use recovering::{ConsumerPlan, RecoveringConsumer};
 pub use topology::{ExchangeDeclare, QueueBinding, QueueDeclare, QueueDeclared, Topology};
 

@@ -58,14 +58,15 @@ pub(crate) enum Targets {
     Memory(Arc<dyn Connector>),
 }
 
-/// Files that an address names for TLS.
+/// Files that an address names for TLS, PEM all of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct TlsFiles {
+pub struct TlsFiles {
     /// Whom to trust instead of the system's list.
-    pub(crate) authorities: Option<PathBuf>,
-    /// Who we are.
-    pub(crate) certificate: Option<PathBuf>,
-    pub(crate) key: Option<PathBuf>,
+    pub authorities: Option<PathBuf>,
+    /// Who we are: the certificate chain.
+    pub certificate: Option<PathBuf>,
+    /// The private key that belongs to it.
+    pub key: Option<PathBuf>,
 }
 
 /// How long to wait before connecting again: a random time (full jitter) below a bound that doubles from

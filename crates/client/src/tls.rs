@@ -18,7 +18,7 @@ pub(crate) async fn secure(
 ) -> Result<Halves, ConnectError> {
     let config = match &options.tls {
         Some(config) => config.clone(),
-        None => rustls_config::load(files).map_err(|reason| refuse(uri, reason))?,
+        None => files.client_config().map_err(|reason| refuse(uri, reason))?,
     };
     let name = rustls::pki_types::ServerName::try_from(uri.host.clone());
     let name = name.map_err(|_| refuse(uri, format!("'{}' is no name that a certificate has", uri.host)))?;
@@ -40,6 +40,18 @@ pub(crate) async fn secure(
 
 fn refuse(uri: &AmqpUri, reason: String) -> ConnectError {
     ConnectError::Tls { address: uri.to_string(), reason }
+}
+
+#[cfg(feature = "tls")]
+impl TlsFiles {
+    /// What a TLS client needs: the process's rustls provider with these files, or the system's certificates. For
+    /// connections of other protocols to the same broker.
+    ///
+    /// # Errors
+    /// What is wrong, in words: a file cannot be read or used, no provider is installed, nobody is trusted.
+    pub fn client_config(&self) -> Result<std::sync::Arc<rustls::ClientConfig>, String> {
+        rustls_config::load(self)
+    }
 }
 
 #[cfg(feature = "tls")]

@@ -11,7 +11,7 @@ use super::keys::KEYS;
 
 const PREFIX: &str = "LEVERET_";
 /// Variables of the program that are no settings of `serve`.
-const OTHER_VARIABLES: [&str; 2] = ["LEVERET_URL", "LEVERET_CONFIG"];
+const OTHER_VARIABLES: [&str; 3] = ["LEVERET_URL", "LEVERET_MANAGEMENT_URL", "LEVERET_CONFIG"];
 /// What Kubernetes puts into every container when a service is called `leveret`.
 const SERVICE_LINKS: [&str; 2] = ["LEVERET_SERVICE_", "LEVERET_PORT_"];
 const SERVICE_LINK: &str = "LEVERET_PORT";
