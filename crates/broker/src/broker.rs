@@ -1,5 +1,6 @@
 //! The broker: everything that all its connections share.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -8,7 +9,7 @@ use leveret_store::{MessageId, MetaChange, Place, QueueId, ReadError, Store, Sto
 use leveret_wire::FieldTable;
 use parking_lot::{Mutex, RwLock};
 
-use crate::connected::Connected;
+use crate::counts::{Churn, QueueCounters, QueueCounts};
 use crate::deadlines::Deadlines;
 use crate::error::Refusal;
 use crate::message::{Message, MessageView, ResidentBytes};
@@ -22,6 +23,7 @@ use crate::queue::{
 use crate::quotas::{AllUserQuotas, UserLimits};
 use crate::records::Key;
 use crate::reply_token::ReplyTokens;
+use crate::roster::Roster;
 use crate::services::Services;
 use crate::settings::{QueueKind, Settings};
 use crate::users::Users;
@@ -38,6 +40,8 @@ pub struct Limits {
     pub consumers_per_channel: usize,
     /// Whether requests and their answers are counted (see [`services`](crate::services)).
     pub request_statistics: bool,
+    /// Whether messages are counted (see [`counts`](crate::counts)).
+    pub message_statistics: bool,
     /// How long a delivery may stay unacknowledged where nothing else is said; `None`: for ever.
     pub consumer_timeout_ms: Option<u64>,
 }
@@ -58,6 +62,7 @@ impl Default for Limits {
             resident_bytes: 8 << 20,
             consumers_per_channel: 10_000,
             request_statistics: true,
+            message_statistics: true,
             consumer_timeout_ms: None,
         }
     }
@@ -85,13 +90,16 @@ pub struct Broker {
     pub(crate) resident: ResidentBytes,
     pub(crate) reply_tokens: ReplyTokens<ReplyTarget>,
     pub(crate) statistics: Services,
+    pub(crate) roster: Roster,
+    pub(crate) churn: Churn,
+    /// What happened to messages in queues that were deleted.
+    pub(crate) deleted_queues: Mutex<BTreeMap<QueueKind, QueueCounts>>,
     pub(crate) user_quotas: AllUserQuotas,
     pub(crate) parameters: Parameters,
     /// Read by whoever logs a message until it is in its queues; written by whoever must see every logged
     /// message in its queue (settling, purging).
     pub(crate) in_flight: RwLock<()>,
     pub(crate) vhosts: RwLock<HashMap<String, Arc<VHost>>>,
-    pub(crate) connected: Connected,
     /// Held while users and virtual hosts are logged, so that the log has the order of the changes.
     pub(crate) administration: Mutex<()>,
     next_queue_id: AtomicU64,
@@ -127,6 +135,9 @@ impl Broker {
         Self {
             users,
             statistics: Services::new(limits.request_statistics),
+            roster: Roster::default(),
+            churn: Churn::default(),
+            deleted_queues: Mutex::default(),
             limits,
             store,
             resident,
@@ -135,7 +146,6 @@ impl Broker {
             parameters: Parameters::default(),
             in_flight: RwLock::new(()),
             vhosts: RwLock::new(vhosts),
-            connected: Connected::default(),
             administration: Mutex::default(),
             next_queue_id: AtomicU64::new(next_queue_id),
             next_connection_id: AtomicU64::new(1),
@@ -411,6 +421,12 @@ impl<'a> Carrier<'a> {
         Self { broker, queue, batch }
     }
 
+    /// What the queue counts, if messages are counted.
+    #[inline]
+    pub(crate) fn counters(&self) -> Option<&QueueCounters> {
+        self.broker.limits.message_statistics.then_some(&self.queue.counters)
+    }
+
     fn copy(&self, incoming: &mut Incoming<'_>) -> Arc<Message> {
         let view = incoming.view;
         let make = || Arc::new(Message::copy_of(&view, &self.broker.resident));
@@ -430,7 +446,14 @@ impl Courier<Arc<ChannelPort>> for Carrier<'_> {
         if self.broker.stopping.load(Ordering::Relaxed) {
             return Handed::NoRoom;
         }
-        consumer.port.deliver(self.queue, (consumer, key), (pos, redelivered), message, self.batch)
+        let handed =
+            consumer.port.deliver(self.queue, (consumer, key), (pos, redelivered), message, self.batch);
+        if handed != Handed::NoRoom
+            && let Some(counters) = self.counters()
+        {
+            counters.delivered(consumer.no_ack, redelivered);
+        }
+        handed
     }
 
     fn keep(&mut self, incoming: &mut Incoming<'_>, waits: bool) -> Content {

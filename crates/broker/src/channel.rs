@@ -4,15 +4,15 @@
 
 use std::sync::Arc;
 
-use hashbrown::HashMap;
-
 use crate::connection::Connection;
+use crate::counts::Path;
 use crate::error::Refusal;
 use crate::ops::publish::Route;
 use crate::ops::tx::Transaction;
 use crate::port::{Batch, ChannelPort};
 use crate::queue::ConsumerKey;
 use crate::quotas::Seat;
+use crate::roster::ListedChannel;
 use crate::vhost::Queue;
 
 /// An open channel.
@@ -23,14 +23,14 @@ pub struct Channel {
     /// Where queues reach it.
     pub port: Arc<ChannelPort>,
     pub(crate) mode: Mode,
-    pub(crate) consumers: HashMap<Arc<str>, Subscription>,
-    /// Prefetch for consumers that start from now on (`basic.qos global=false`).
-    pub(crate) prefetch: u32,
     /// What an empty queue name means on this channel.
     pub(crate) last_queue: Option<Arc<str>>,
     pub(crate) direct_reply: Option<DirectReply>,
     /// Where the last publish went; the next one usually goes there too.
     pub(crate) last_route: Option<Route>,
+    /// What counts publishes to the exchange that came last.
+    pub(crate) last_path: Option<Arc<Path>>,
+    _listed: ListedChannel,
     _seat: Seat,
 }
 
@@ -55,6 +55,13 @@ pub(crate) struct Subscription {
     pub key: ConsumerKey,
 }
 
+impl Subscription {
+    /// A consumer ends with its queue, without its channel being asked.
+    pub(crate) fn is_consuming(&self) -> bool {
+        self.queue.lock().rule().is_some_and(|state| state.has_consumer(self.key))
+    }
+}
+
 /// This channel's consumer of `amq.rabbitmq.reply-to`.
 #[derive(Debug)]
 pub(crate) struct DirectReply {
@@ -68,16 +75,17 @@ impl Channel {
     /// Opens a channel. Refused with 530 when the user has as many as allowed.
     pub fn open(connection: Arc<Connection>, number: u16) -> Result<Self, Refusal> {
         let seat = connection.channel_seat()?;
-        let port = ChannelPort::new(number, connection.port.clone());
+        let port =
+            ChannelPort::new(number, connection.port.clone(), connection.broker.limits.message_statistics);
         Ok(Self {
+            _listed: ListedChannel::new(&connection, &port),
             connection,
             port,
             mode: Mode::Plain,
-            consumers: HashMap::new(),
-            prefetch: 0,
             last_queue: None,
             direct_reply: None,
             last_route: None,
+            last_path: None,
             _seat: seat,
         })
     }
@@ -93,7 +101,7 @@ impl Channel {
         };
         unsettled.append(&mut self.port.settle_all());
         self.requeue(unsettled, true, batch);
-        for (_, subscription) in std::mem::take(&mut self.consumers) {
+        for (_, subscription) in self.port.facts.take_subscriptions() {
             self.end_subscription(&subscription, batch);
         }
         self.forget_direct_reply();

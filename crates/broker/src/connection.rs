@@ -10,6 +10,7 @@ use crate::error::Refusal;
 use crate::exchange::ExchangeKind;
 use crate::port::{Batch, ConnectionPort};
 use crate::quotas::{Seat, UserQuotas};
+use crate::roster::{ConnectionRecord, ListedConnection};
 use crate::users::{Operation, User};
 use crate::vhost::{Exchange, Queue, VHost};
 
@@ -46,6 +47,7 @@ pub struct Connection {
     pub cancel_notify: bool,
     user: RwLock<(u64, Arc<User>)>,
     exclusive: Mutex<Vec<Arc<Queue>>>,
+    listed: ListedConnection,
     /// In the virtual host and with the user, until the connection is gone.
     _seats: [Seat; 2],
     user_quotas: Arc<UserQuotas>,
@@ -72,6 +74,7 @@ impl Connection {
         let allowed = |user: &Arc<User>| authority::authorize(user, Right::Enter(vhost)).is_ok();
         let user = broker.users.find(&user.name).filter(allowed);
         let user = user.ok_or_else(|| Refusal::not_allowed(refused))?;
+        let listed = ListedConnection::new(&broker, &port, &user.name, &found);
         let connection = Arc::new(Self {
             broker,
             port,
@@ -79,16 +82,16 @@ impl Connection {
             cancel_notify,
             user: RwLock::new((version, user)),
             exclusive: Mutex::default(),
+            listed,
             _seats: seats,
             user_quotas,
         });
-        connection.announce(version)?;
+        connection.catch_up(version)?;
         Ok(connection)
     }
 
-    /// Has the connection told of changes from now on, and of what changed since it was allowed.
-    fn announce(self: &Arc<Self>, users_version: u64) -> Result<(), Refusal> {
-        self.broker.connected.add(self);
+    /// It is listed, and so told of changes from now on. Tells it of what changed since it was allowed.
+    fn catch_up(&self, users_version: u64) -> Result<(), Refusal> {
         if self.broker.users.version() != users_version {
             self.port.wake();
         }
@@ -103,9 +106,9 @@ impl Connection {
         self.user.read().0
     }
 
-    /// Whether it is a connection of that user.
-    pub(crate) fn is_of(&self, user: &str) -> bool {
-        self.user.read().1.name == user
+    /// What others see of it.
+    pub fn record(&self) -> &Arc<ConnectionRecord> {
+        &self.listed.record
     }
 
     /// A seat for one more channel of this connection's user, or 530.
@@ -182,12 +185,6 @@ impl Connection {
 
     pub(crate) fn disowns(&self, queue: &Arc<Queue>) {
         self.exclusive.lock().retain(|other| !Arc::ptr_eq(other, queue));
-    }
-}
-
-impl Drop for Connection {
-    fn drop(&mut self) {
-        self.broker.connected.remove(self.port.id);
     }
 }
 

@@ -17,9 +17,11 @@ use hashbrown::HashSet;
 use leveret_wire::ReplyCode;
 use parking_lot::Mutex;
 
+use crate::counts::{Paths, PublishCounts};
 use crate::error::Refusal;
 use crate::message::MessageView;
 use crate::queue::{Consumer, ConsumerKey, Dead, Handed, Pos};
+use crate::roster::{ChannelFacts, Introduction, MessageTotals};
 use crate::vhost::Queue;
 
 /// Tags of late deliveries that a channel remembers; those before them are forgotten, and then unknown.
@@ -84,6 +86,8 @@ pub struct ConnectionPort {
     doomed: Mutex<Vec<Doomed>>,
     /// Why the connection has to be closed; the first reason counts.
     end: OnceLock<Refusal>,
+    /// Who it is.
+    pub(crate) introduction: Introduction,
 }
 
 /// A channel that its connection has to close, and why.
@@ -99,10 +103,15 @@ impl std::fmt::Debug for ConnectionPort {
 }
 
 impl ConnectionPort {
-    /// The port of a new connection.
+    /// The port of something that acts on this process's own behalf; such connections are not listed.
     pub fn new(id: ConnectionId, outlet: Box<dyn Outlet>) -> Arc<Self> {
+        Self::introduced(id, outlet, Introduction::default())
+    }
+
+    /// The port of a client's connection.
+    pub fn introduced(id: ConnectionId, outlet: Box<dyn Outlet>, introduction: Introduction) -> Arc<Self> {
         let (touched, stalled, doomed) = (AtomicBool::new(false), Mutex::default(), Mutex::default());
-        Arc::new(Self { id, outlet, touched, stalled, doomed, end: OnceLock::new() })
+        Arc::new(Self { id, outlet, touched, stalled, doomed, end: OnceLock::new(), introduction })
     }
 
     /// Channels that the connection has to close for what did not happen on them.
@@ -239,6 +248,14 @@ pub struct ChannelPort {
     pub connection: Arc<ConnectionPort>,
     deliveries: Mutex<Deliveries>,
     confirms: Mutex<Confirms>,
+    /// Whether messages are counted.
+    is_counting: bool,
+    /// What its owner counts.
+    pub(crate) published: PublishCounts,
+    /// The same for each exchange.
+    pub(crate) paths: Paths,
+    /// What its owner says of it.
+    pub(crate) facts: ChannelFacts,
 }
 
 /// A delivery that awaits its settlement.
@@ -261,14 +278,59 @@ struct Deliveries {
     /// `basic.qos global=true`: 0 = unlimited.
     limit: u32,
     starved: Vec<Stalled>,
+    counts: DeliveryCounts,
     /// Tags of deliveries that took too long and are no longer the client's: it may still settle them, in vain.
     late: BTreeSet<u64>,
 }
 
+/// What was handed to the consumers of a channel.
+#[derive(Clone, Copy, Debug, Default)]
+struct DeliveryCounts {
+    deliver: u64,
+    deliver_no_ack: u64,
+    redeliver: u64,
+}
+
 impl ChannelPort {
     /// The port of a new channel.
-    pub fn new(number: u16, connection: Arc<ConnectionPort>) -> Arc<Self> {
-        Arc::new(Self { number, connection, deliveries: Mutex::default(), confirms: Mutex::default() })
+    pub(crate) fn new(number: u16, connection: Arc<ConnectionPort>, is_counting: bool) -> Arc<Self> {
+        Arc::new(Self {
+            number,
+            connection,
+            deliveries: Mutex::default(),
+            confirms: Mutex::default(),
+            is_counting,
+            published: PublishCounts::default(),
+            paths: Paths::default(),
+            facts: ChannelFacts::default(),
+        })
+    }
+
+    /// What its owner counts, if messages are counted.
+    #[inline]
+    pub(crate) fn counting(&self) -> Option<&PublishCounts> {
+        self.is_counting.then_some(&self.published)
+    }
+
+    /// What happened to messages on this channel.
+    pub(crate) fn totals(&self) -> MessageTotals {
+        let mut counts = self.published.snapshot();
+        let delivered = self.deliveries.lock().counts;
+        counts.deliver += delivered.deliver;
+        counts.deliver_no_ack += delivered.deliver_no_ack;
+        counts.redeliver += delivered.redeliver;
+        counts.confirm += self.confirms.lock().confirmed;
+        MessageTotals { counts, sizes: self.published.sizes() }
+    }
+
+    /// The limit that all consumers of the channel share; 0: none.
+    pub(crate) fn shared_limit(&self) -> u32 {
+        self.deliveries.lock().limit
+    }
+
+    /// How many publishes wait for their confirm.
+    pub(crate) fn unconfirmed(&self) -> usize {
+        self.confirms.lock().pending.len()
     }
 
     /// Hands a message of `queue` to a consumer of this channel.
@@ -292,6 +354,9 @@ impl ChannelPort {
         if !consumer.no_ack {
             deliveries.hold(Outstanding { tag: delivery_tag, queue: queue.clone(), pos });
         }
+        if self.is_counting {
+            deliveries.counts.add(consumer.no_ack, redelivered);
+        }
         self.connection.outlet.deliver(&Delivery {
             channel: self.number,
             consumer_tag: &consumer.tag,
@@ -314,6 +379,9 @@ impl ChannelPort {
             return;
         }
         let delivery_tag = deliveries.next_tag();
+        if self.is_counting {
+            deliveries.counts.add(true, false);
+        }
         let channel = self.number;
         let delivery = Delivery { channel, consumer_tag, delivery_tag, redelivered: false, message };
         self.connection.outlet.deliver(&delivery);
@@ -358,7 +426,8 @@ impl ChannelPort {
         deliveries.closed = true;
         deliveries.starved.clear();
         drop(deliveries);
-        *self.confirms.lock() = Confirms::default();
+        let mut confirms = self.confirms.lock();
+        *confirms = Confirms { confirmed: confirms.confirmed, ..Confirms::default() };
     }
 
     /// Sets the limit that all consumers of the channel share (0 = none) and answers whom to resume.
@@ -443,6 +512,9 @@ impl ChannelPort {
             count += 1;
             last = tag;
         }
+        if self.is_counting {
+            confirms.confirmed += u64::from(count);
+        }
         confirms.waiting &= !confirms.pending.is_empty();
         let waiting = confirms.waiting;
         if count > 0 {
@@ -464,6 +536,17 @@ struct Confirms {
     pending: VecDeque<(u64, u64)>,
     /// The committer knows of this channel.
     waiting: bool,
+    /// How many were confirmed.
+    confirmed: u64,
+}
+
+impl DeliveryCounts {
+    #[inline]
+    fn add(&mut self, no_ack: bool, redelivered: bool) {
+        self.deliver += u64::from(!no_ack);
+        self.deliver_no_ack += u64::from(no_ack);
+        self.redeliver += u64::from(redelivered);
+    }
 }
 
 impl Deliveries {

@@ -9,7 +9,7 @@ use crate::arguments::age_ms;
 use crate::queue::{Level, RequestCare};
 
 /// What kind of queue it is (`x-queue-type`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum QueueKind {
     /// The ordinary one.
     #[default]

@@ -13,6 +13,7 @@ use leveret_store::{MetaChange, QueueId};
 use leveret_wire::{FieldTable, FieldValue, RawProperties};
 use parking_lot::{Mutex, MutexGuard, RwLock};
 
+use crate::counts::{ExchangeCounts, QueueCounters};
 use crate::dedup::{Deduplication, Deduplicator};
 use crate::error::{Refusal, exchange_in, queue_in};
 use crate::exchange::{Bindings, ExchangeKind, Member};
@@ -21,6 +22,7 @@ use crate::port::{ChannelPort, ConnectionId};
 use crate::queue::{Level, Rule};
 use crate::quotas::{Quota, VHostLimits};
 use crate::records::SeenKey;
+use crate::roster::MessageTotals;
 use crate::services::ServiceSlot;
 use crate::settings::{QueueKind, Settings};
 use crate::standing::Standing;
@@ -41,6 +43,8 @@ pub struct VHost {
     pub(crate) changes: Mutex<Standing>,
     /// Changed by [`crate::ops::policy`] only.
     pub(crate) policies: RwLock<PolicySet>,
+    /// What happened to messages on channels that are closed.
+    pub(crate) messages: Mutex<MessageTotals>,
     /// How many connections may be open, and are.
     pub(crate) connections: Arc<Quota>,
     /// How many queues there may be.
@@ -113,6 +117,8 @@ pub struct Exchange {
     /// Where it routes to.
     pub bindings: RwLock<Bindings<Destination>>,
     in_force: RwLock<ExchangeInForce>,
+    /// What channels have counted that are closed.
+    pub(crate) handed_in: Mutex<ExchangeCounts>,
 }
 
 /// What of the policies concerns an exchange.
@@ -243,6 +249,7 @@ pub struct Queue {
     order: Mutex<()>,
     /// What is known of the requests that come to it.
     pub(crate) service: ServiceSlot,
+    pub(crate) counters: QueueCounters,
     state: Mutex<Life>,
 }
 
@@ -291,6 +298,7 @@ impl Queue {
             in_force,
             order: Mutex::default(),
             service: ServiceSlot::new(),
+            counters: QueueCounters::new(kind),
             state: Mutex::new(life),
         })
     }
@@ -423,6 +431,7 @@ impl VHost {
             deduplicates: AtomicBool::new(false),
             changes: Mutex::default(),
             policies: RwLock::default(),
+            messages: Mutex::default(),
             connections: Arc::default(),
             queues_max: Quota::default(),
         };
@@ -527,6 +536,7 @@ impl VHost {
             deduplicator,
             bindings,
             in_force: RwLock::default(),
+            handed_in: Mutex::default(),
         });
         exchange.put_in_force(self.policies.read().in_force(Subject::Exchange, &name));
         self.exchanges.write().insert(name, exchange.clone());

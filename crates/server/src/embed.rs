@@ -28,6 +28,7 @@ use crate::config::Config;
 use crate::drive::serve_stream;
 use crate::handle::Handle;
 use crate::listener::{Transport, accept, bind};
+use crate::peer::Peer;
 use crate::shared::Shared;
 use crate::timekeeper::keep_time;
 
@@ -141,11 +142,13 @@ impl Broker {
         Handle::new(self.shared.clone())
     }
 
-    /// A connection that never leaves this process. The other end speaks AMQP like a socket.
+    /// A connection that never leaves this process. The other end speaks AMQP like a socket; it is closed already when
+    /// there are as many connections as `connections_max` allows.
     pub fn connect_in_memory(&self) -> DuplexStream {
         let (client, server) = tokio::io::duplex(MEMORY_PIPE_BYTES);
-        self.shared.connections.fetch_add(1, Ordering::Relaxed);
-        tokio::spawn(serve_stream(server, self.shared.clone(), true));
+        if self.shared.admit() {
+            tokio::spawn(serve_stream(server, self.shared.clone(), Peer::in_memory()));
+        }
         client
     }
 

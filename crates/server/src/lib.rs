@@ -16,6 +16,7 @@ mod handle;
 mod identity;
 mod listener;
 mod outbox;
+mod peer;
 mod session;
 mod shared;
 mod timekeeper;

@@ -12,7 +12,9 @@ use tokio_rustls::server::TlsStream;
 
 use crate::config::Config;
 use crate::drive::{serve_stream, serve_tcp};
-use crate::shared::{Shared, is_loopback};
+use crate::peer::Peer;
+use crate::shared::Shared;
+use crate::tls::tls_facts;
 
 /// How long to wait when accepting fails, e.g. for want of file descriptors: the loop must not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -51,10 +53,7 @@ pub(crate) async fn accept(listener: TcpListener, transport: Transport, shared: 
 }
 
 fn admit(socket: TcpStream, transport: Transport, shared: &Arc<Shared>) {
-    let limit = shared.config().connections_max;
-    if shared.connections.fetch_add(1, Ordering::Relaxed) >= limit {
-        shared.connections.fetch_sub(1, Ordering::Relaxed);
-        tracing::warn!(limit, "connection refused: connections_max is reached");
+    if !shared.admit() {
         return;
     }
     if let Err(error) = socket.set_nodelay(true) {
@@ -68,9 +67,12 @@ fn admit(socket: TcpStream, transport: Transport, shared: &Arc<Shared>) {
 }
 
 async fn serve_tls(socket: TcpStream, shared: Arc<Shared>) {
-    let loopback = socket.peer_addr().is_ok_and(|peer| is_loopback(peer.ip()));
+    let peer = Peer::of_socket(&socket);
     match handshake(socket, &shared.config()).await {
-        Ok(stream) => serve_stream(stream, shared, loopback).await,
+        Ok(stream) => {
+            let peer = peer.with_tls(tls_facts(stream.get_ref().1));
+            serve_stream(stream, shared, peer).await;
+        }
         Err(error) => {
             shared.connections.fetch_sub(1, Ordering::Relaxed);
             tracing::debug!(%error, "TLS handshake failed");

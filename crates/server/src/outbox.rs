@@ -12,9 +12,10 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use leveret_broker::roster::Traffic;
 use leveret_broker::{Delivery, MessageView, Outlet, Verdict};
 use leveret_wire::method::{BasicCancel, BasicNack, BasicReturn};
 use leveret_wire::{
@@ -40,7 +41,7 @@ const DRAIN_INTERVAL: Duration = Duration::from_millis(2);
 pub(crate) struct Outbox {
     buffer: Mutex<Buffer>,
     unsent_bytes: AtomicUsize,
-    sent_bytes: AtomicU64,
+    traffic: Arc<Traffic>,
     frame_max: AtomicU32,
     cancel_notify: AtomicBool,
     /// Written to directly; `None`: a task of its own writes (TLS, in memory).
@@ -82,11 +83,11 @@ pub(crate) enum Flushed {
 }
 
 impl Outbox {
-    pub(crate) fn new(socket: Option<Arc<TcpStream>>) -> Arc<Self> {
+    pub(crate) fn new(socket: Option<Arc<TcpStream>>, traffic: Arc<Traffic>) -> Arc<Self> {
         Arc::new(Self {
             buffer: Mutex::default(),
             unsent_bytes: AtomicUsize::new(0),
-            sent_bytes: AtomicU64::new(0),
+            traffic,
             frame_max: AtomicU32::new(INITIAL_FRAME_MAX),
             cancel_notify: AtomicBool::new(false),
             socket,
@@ -133,7 +134,7 @@ impl Outbox {
 
     /// Octets that ever left; a change is a sign of life to the peer.
     pub(crate) fn sent_bytes(&self) -> u64 {
-        self.sent_bytes.load(Ordering::Relaxed)
+        self.traffic.sent_bytes()
     }
 
     /// Whether the client asks for more than it reads.
@@ -209,7 +210,7 @@ impl Outbox {
         let unsent = |now: usize| Some(now.saturating_sub(octets)); // it may have been closed meanwhile
         let before =
             self.unsent_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, unsent).unwrap_or(0);
-        self.sent_bytes.fetch_add(octets as u64, Ordering::Relaxed);
+        self.traffic.sent(octets);
         if before >= DELIVERIES_MAX_BYTES {
             self.wake.notify_one();
         }
@@ -352,7 +353,7 @@ mod tests {
 
     #[test]
     fn a_connection_without_room_gets_no_deliveries_but_replies() {
-        let outbox = Outbox::new(None);
+        let outbox = Outbox::new(None, Arc::default());
         let outlet = SocketOutlet(outbox.clone());
         assert!(outlet.has_room());
         outbox.send_raw(&vec![0; DELIVERIES_MAX_BYTES]);
@@ -364,7 +365,7 @@ mod tests {
 
     #[test]
     fn nothing_is_kept_for_a_closed_connection() {
-        let outbox = Outbox::new(None);
+        let outbox = Outbox::new(None, Arc::default());
         outbox.send_raw(b"abc");
         outbox.close();
         outbox.send_raw(b"def");

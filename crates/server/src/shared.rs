@@ -79,6 +79,17 @@ impl Shared {
         self.watchdog.change_marks(new.watermarks);
     }
 
+    /// Counts one more connection in, unless there are as many as allowed.
+    pub(crate) fn admit(&self) -> bool {
+        let limit = self.config().connections_max;
+        let is_free = self.connections.fetch_add(1, Ordering::Relaxed) < limit;
+        if !is_free {
+            self.connections.fetch_sub(1, Ordering::Relaxed);
+            tracing::warn!(limit, "connection refused: connections_max is reached");
+        }
+        is_free
+    }
+
     pub(crate) fn tune_limits(&self) -> TuneLimits {
         let tune = self.config().tune;
         TuneLimits { channel_max: tune.channel_max, frame_max: tune.frame_max, heartbeat_s: tune.heartbeat_s }

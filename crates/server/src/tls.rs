@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use leveret_broker::roster::TlsFacts;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
@@ -42,6 +43,24 @@ pub fn load_tls(
         .with_single_cert(chain, private)
         .map_err(|error| fault(certificates, &error))?;
     Ok(Arc::new(config))
+}
+
+/// What a handshake came to, in the words of RabbitMQ's listings where there are any.
+pub(crate) fn tls_facts(connection: &rustls::ServerConnection) -> TlsFacts {
+    let suite = connection.negotiated_cipher_suite().map(|suite| suite.suite());
+    let cipher = suite.and_then(|suite| suite.as_str()).unwrap_or_default();
+    let group = connection.negotiated_key_exchange_group();
+    TlsFacts {
+        protocol: match connection.protocol_version() {
+            Some(rustls::ProtocolVersion::TLSv1_3) => "tlsv1.3".into(),
+            Some(rustls::ProtocolVersion::TLSv1_2) => "tlsv1.2".into(),
+            other => format!("{other:?}"),
+        },
+        key_exchange: group.map(|group| format!("{:?}", group.name())).unwrap_or_default(),
+        hash: cipher.rsplit('_').next().unwrap_or_default().to_lowercase(),
+        cipher: cipher.to_owned(),
+        ..TlsFacts::default()
+    }
 }
 
 fn fault(file: &Path, what: &dyn fmt::Display) -> TlsError {

@@ -14,7 +14,6 @@ use crate::error::Refusal;
 use crate::port::Batch;
 use crate::queue::{Consumer, Courier};
 use crate::users::Operation;
-use crate::vhost::Queue;
 
 /// `basic.consume`. `no-local` is accepted and means nothing, as in RabbitMQ.
 #[derive(Debug)]
@@ -52,18 +51,23 @@ impl Channel {
         if state.refuses_consumer(consume.exclusive) {
             return Err(Refusal::access(format!("{} in exclusive use", queue.described())));
         }
+        let prefetch = self.port.facts.prefetch();
         let consumer =
-            Consumer::new(tag.clone(), consume.no_ack, consume.exclusive, self.prefetch, self.port.clone());
-        let consumer = consumer.with_priority(priority).with_timeout(timeout_ms).with_reading(reading);
+            Consumer::new(tag.clone(), consume.no_ack, consume.exclusive, prefetch, self.port.clone());
+        let consumer = consumer
+            .with_priority(priority)
+            .with_timeout(timeout_ms)
+            .with_reading(reading)
+            .with_arguments(consume.arguments);
         let key = state.add_consumer(consumer);
         drop(life);
-        self.consumers.insert(tag.clone(), Subscription { queue, key });
+        self.port.facts.subscribe(tag.clone(), Subscription { queue, key });
         Ok(tag)
     }
 
     /// Hands out what waits in the queue of a consumer that has just started.
     pub fn start_deliveries(&self, consumer_tag: &str, batch: &mut Batch) -> Result<(), Refusal> {
-        let Some(subscription) = self.consumers.get(consumer_tag) else { return Ok(()) };
+        let Some(subscription) = self.port.facts.subscription(consumer_tag) else { return Ok(()) };
         self.connection.broker.with_queue(&subscription.queue, batch, |_, _, _| Ok(()))
     }
 
@@ -72,7 +76,7 @@ impl Channel {
         if self.direct_reply.as_ref().is_some_and(|reply| *reply.consumer_tag == *consumer_tag) {
             self.forget_direct_reply();
         }
-        if let Some(subscription) = self.consumers.remove(consumer_tag) {
+        if let Some(subscription) = self.port.facts.unsubscribe(consumer_tag) {
             self.end_subscription(&subscription, batch);
         }
     }
@@ -103,7 +107,7 @@ impl Channel {
         }
         let count = u32::from(count);
         if !global {
-            self.prefetch = count;
+            self.port.facts.set_prefetch(count);
         }
         // RabbitMQ: a limit for single consumers ends the one for the channel.
         let resumed = self.port.limit(if global { count } else { 0 });
@@ -115,20 +119,15 @@ impl Channel {
         if wanted.is_empty() {
             return Ok(generated_name("amq.ctag-")?.into());
         }
-        let in_use = self.consumers.get(wanted).is_some_and(|known| is_consuming(&known.queue, known.key))
+        let in_use = self.port.facts.subscription(wanted).is_some_and(|known| known.is_consuming())
             || self.direct_reply.as_ref().is_some_and(|reply| *reply.consumer_tag == *wanted);
         if in_use {
             return Err(Refusal::not_allowed(format!("attempt to reuse consumer tag '{wanted}'")));
         }
         let limit = self.connection.broker.limits.consumers_per_channel;
-        if self.consumers.len() >= limit {
+        if self.port.facts.subscription_count() >= limit {
             return Err(Refusal::not_allowed(format!("reached maximum ({limit}) of consumers per channel")));
         }
         Ok(wanted.into())
     }
-}
-
-/// A consumer ends with its queue, without its channel being asked.
-fn is_consuming(queue: &Arc<Queue>, key: u64) -> bool {
-    queue.lock().rule().is_some_and(|state| state.has_consumer(key))
 }

@@ -52,6 +52,10 @@ impl Broker {
                 _ => Letter::NotTaken,
             };
             self.count_buried(&queue, &dead, letter);
+            // What has to be taken and was not is tried again.
+            if self.limits.message_statistics && (dead.dying.is_none() || letter != Letter::NotTaken) {
+                queue.counters.given_up(dead.reason, dead.dying.is_some());
+            }
             let ended = match dead.dying {
                 Some(pos) => self.buried(&queue, pos, letter != Letter::NotTaken, batch),
                 None => self.log_ended(&queue, dead.ended.as_slice(), batch).map_err(Refusal::from),

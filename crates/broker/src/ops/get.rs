@@ -33,8 +33,19 @@ impl Channel {
         queue.check_not_internal()?;
         let fetched = self.connection.broker.with_queue(&queue, batch, |state, carrier, aftermath| {
             state.used(carrier.now_ms());
-            state.fetch(no_ack, carrier, aftermath)
+            let fetched = state.fetch(no_ack, carrier, aftermath)?;
+            if let Some(counters) = carrier.counters() {
+                counters.fetched(
+                    no_ack,
+                    fetched.as_ref().map(|fetched| fetched.redelivered),
+                    carrier.now_ms(),
+                );
+            }
+            Ok(fetched)
         })?;
+        if let Some(counting) = self.port.counting() {
+            counting.fetched(no_ack, fetched.as_ref().map(|fetched| fetched.redelivered));
+        }
         Ok(fetched.map(|fetched| Got {
             delivery_tag: self.port.fetched(&queue, fetched.pos, no_ack),
             redelivered: fetched.redelivered,

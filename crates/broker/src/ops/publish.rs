@@ -22,10 +22,11 @@ use crate::arguments::expiry;
 use crate::broker::{Broker, Carrier, Logged, quarantine};
 use crate::channel::{Channel, Mode};
 use crate::connection::Resource;
+use crate::counts::{Path, Published};
 use crate::error::{Refusal, exchange_in};
 use crate::message::MessageView;
 use crate::port::Batch;
-use crate::queue::{Aftermath, DeathReason, Incoming};
+use crate::queue::{Aftermath, Courier, DeathReason, Incoming};
 use crate::settings::QueueKind;
 use crate::stamp::Stamp;
 use crate::users::Operation;
@@ -48,6 +49,7 @@ pub struct Route {
     exchange: Arc<str>,
     routing_key: String,
     queues: Arc<[Arc<Queue>]>,
+    path: Option<Arc<Path>>,
     /// Of the topology and of the users.
     versions: (u64, u64),
 }
@@ -125,7 +127,8 @@ impl Channel {
         let message = &publish.message;
         if message.exchange.is_empty() && is_reply_to(message.routing_key) {
             self.target(message, &Copies::default())?;
-            self.reply_directly(publish, batch);
+            let became = self.reply_directly(publish, batch);
+            self.count_publish(message, became, batch.now_ms);
             return Ok(Routed::default());
         }
         gate.next_message();
@@ -133,7 +136,11 @@ impl Channel {
             None => self.route_as_before(message, gate)?,
             Some(copies) => self.route_copies(message, &copies, gate)?,
         };
-        if routed.reaches_nobody() && publish.mandatory && !gate.found_duplicate() {
+        let mut became = match routed.reaches_nobody() && !gate.found_duplicate() {
+            true => Published::Unroutable { returned: publish.mandatory },
+            false => Published::Routed,
+        };
+        if became == (Published::Unroutable { returned: true }) {
             self.port.returned(ReplyCode::NO_ROUTE, message, batch);
         }
         if publish.immediate && !routed.reaches_nobody() {
@@ -142,21 +149,42 @@ impl Channel {
             gate.forget_all_but(&routed.queues);
             if routed.reaches_nobody() {
                 self.port.returned(ReplyCode::NO_CONSUMERS, message, batch);
+                became = Published::Unroutable { returned: true };
             }
         }
+        self.count_publish(message, became, batch.now_ms);
         routed.set_aside_delayed(&self.connection.vhost, message.properties);
         self.connection.broker.count_published(&self.connection.vhost.name, message, &routed.queues, batch);
         Ok(routed)
     }
 
+    #[inline]
+    fn count_publish(&self, message: &MessageView<'_>, became: Published, now_ms: u64) {
+        if let Some(counting) = self.port.counting() {
+            let confirms = matches!(self.mode, Mode::Confirm);
+            counting.published(message.body.len(), confirms, became, now_ms);
+        }
+    }
+
+    /// Counts for the exchange that a message was published to.
+    fn count_path(&mut self, exchange: &Arc<Exchange>, queues: &[Arc<Queue>]) -> Option<Arc<Path>> {
+        self.port.counting()?;
+        let known = self.last_path.take().filter(|path| path.leads_to(exchange));
+        let path = known.unwrap_or_else(|| self.port.paths.to(exchange));
+        path.took(queues);
+        self.last_path = Some(path.clone());
+        Some(path)
+    }
+
     fn route_copies(
-        &self,
+        &mut self,
         message: &MessageView<'_>,
         copies: &Copies,
         gate: &mut Gate<'_>,
     ) -> Result<Routed, Refusal> {
         let exchange = self.target(message, copies)?;
-        let queues = self.connection.vhost.route(&exchange, *message, copies, gate).into();
+        let queues: Arc<[_]> = self.connection.vhost.route(&exchange, *message, copies, gate).into();
+        self.count_path(&exchange, &queues);
         let properties = if copies.bcc.is_empty() { None } else { Some(without_bcc(message.properties)?) };
         Ok(Routed { properties, ..Routed::to(queues) })
     }
@@ -170,17 +198,22 @@ impl Channel {
             && *route.exchange == *message.exchange
             && route.routing_key == message.routing_key
         {
+            if let Some(path) = &route.path {
+                path.took(&route.queues);
+            }
             return Ok(Routed::to(route.queues.clone()));
         }
         let exchange = self.target(message, &Copies::default())?;
         let queues: Arc<[_]> =
             self.connection.vhost.route(&exchange, *message, &Copies::default(), gate).into();
         let varies = exchange.varies() || queues.iter().any(|queue| queue.deduplicator.is_some());
+        let path = self.count_path(&exchange, &queues);
         let is_whole = !varies && !gate.found_duplicate();
         self.last_route = is_whole.then(|| Route {
             exchange: exchange.name.clone(),
             routing_key: message.routing_key.to_owned(),
             queues: queues.clone(),
+            path,
             versions,
         });
         Ok(Routed::to(queues))
@@ -345,7 +378,11 @@ impl Broker {
             return if is_damaged { self.take_back(undo).map(|()| false) } else { Ok(true) };
         };
         let mut aftermath = Aftermath::default();
-        let published = state.publish(incoming, &mut Carrier::new(self, queue, batch), &mut aftermath);
+        let mut carrier = Carrier::new(self, queue, batch);
+        let published = state.publish(incoming, &mut carrier, &mut aftermath);
+        if let (Ok(true), Some(counters)) = (&published, carrier.counters()) {
+            counters.published(carrier.now_ms());
+        }
         let deadline_ms = state.new_deadline_ms(&self.store);
         let awaits = state.stream().is_some_and(|stream| stream.awaits_commit(self.store.durable()));
         if let Err(damage) = &published {

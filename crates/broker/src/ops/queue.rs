@@ -65,7 +65,9 @@ impl Channel {
             self.connection.authorize_any(Resource::Queue(&name))?;
             self.usable_queue(&name)?
         } else {
-            self.connection.declare_queue(&name, declare)?
+            let declared = self.connection.declare_queue(&name, declare)?;
+            self.connection.broker.churn.queues_declared.add_shared(1);
+            declared
         };
         self.last_queue = Some(queue.name.clone());
         self.connection.broker.queue_ok(&queue, batch)
@@ -148,6 +150,7 @@ impl Connection {
         if exclusive {
             self.owns(queue.clone());
         }
+        self.broker.churn.queues_created.add_shared(1);
         Ok(queue)
     }
 
@@ -225,7 +228,7 @@ impl Broker {
         if matches!(life, Life::Gone) {
             return Ok(0);
         }
-        vhost.remove_queue(queue);
+        self.count_deleted(vhost, queue);
         let mut changes = Vec::new();
         if queue.spec.durable {
             let key = Key::Queue(vhost.name.to_string(), queue.name.to_string());
@@ -250,6 +253,16 @@ impl Broker {
             consumer.port.consumer_cancelled(&consumer.tag, batch);
         }
         Ok(state.ready_len())
+    }
+
+    /// Takes a queue out of its virtual host, and keeps what it has counted: in one step to whoever sums up.
+    fn count_deleted(&self, vhost: &VHost, queue: &Arc<Queue>) {
+        let mut deleted = self.deleted_queues.lock();
+        vhost.remove_queue(queue);
+        *deleted.entry(queue.kind).or_default() += queue.counts();
+        if !queue.spec.internal {
+            self.churn.queues_deleted.add_shared(1);
+        }
     }
 
     /// What `declare-ok` says; being declared is being used.

@@ -12,6 +12,7 @@ use super::publish::Publish;
 use super::queue::QueueOk;
 use crate::broker::ReplyTarget;
 use crate::channel::{Channel, DirectReply};
+use crate::counts::Published;
 use crate::error::{Refusal, queue_in};
 use crate::port::Batch;
 
@@ -59,17 +60,20 @@ impl Channel {
         properties.encode().map_err(|error| Refusal::internal(error.to_string()))
     }
 
-    /// A reply goes straight to the requester, or is unroutable when there is none any more.
-    pub(crate) fn reply_directly(&self, publish: &Publish<'_>, batch: &mut Batch) {
+    /// A reply goes straight to the requester, or is unroutable when there is none any more. Answers what became of it.
+    pub(crate) fn reply_directly(&self, publish: &Publish<'_>, batch: &mut Batch) -> Published {
         let message = publish.message;
         let target = self.connection.broker.reply_tokens.resolve(message.routing_key);
         let (vhost, statistics) = (&self.connection.vhost.name, &self.connection.broker.statistics);
         statistics.replied(vhost, &message, target.is_some(), batch.now_us);
-        match target {
-            Some(target) => target.port.reply(&target.consumer_tag, message, batch),
-            None if publish.mandatory => self.port.returned(ReplyCode::NO_ROUTE, &message, batch),
-            None => {}
-        }
+        let Some(target) = target else {
+            if publish.mandatory {
+                self.port.returned(ReplyCode::NO_ROUTE, &message, batch);
+            }
+            return Published::Unroutable { returned: publish.mandatory };
+        };
+        target.port.reply(&target.consumer_tag, message, batch);
+        Published::Routed
     }
 
     /// A declaration only tells whether the requester is still there.

@@ -30,12 +30,14 @@ impl Channel {
     /// 403 when the client does not understand `basic.cancel`: then the channel has to be closed.
     pub fn end_forbidden_consumers(&mut self, batch: &mut Batch) -> Result<(), Refusal> {
         let forbidden: Vec<_> = self
-            .consumers
-            .iter()
+            .port
+            .facts
+            .subscriptions()
+            .into_iter()
             .filter_map(|(tag, subscription)| {
                 let queue = Resource::Queue(&subscription.queue.name);
                 let refusal = self.connection.authorize(Operation::Read, queue).err()?;
-                Some((tag.clone(), refusal))
+                Some((tag, refusal))
             })
             .collect();
         for (tag, refusal) in forbidden {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::channel::{Channel, Mode};
 use crate::error::Refusal;
 use crate::port::{Batch, Outstanding};
+use crate::queue::Courier;
 
 /// What becomes of a delivered message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +33,10 @@ impl Channel {
     ) -> Result<(), Refusal> {
         let settled = self.port.settle(delivery_tag, multiple).ok_or_else(|| unknown(delivery_tag))?;
         match &mut self.mode {
-            Mode::Tx(transaction) => transaction.settle(settled, settlement),
+            Mode::Tx(transaction) => {
+                transaction.settle(settled, settlement);
+                self.port.facts.set_uncommitted(transaction.len());
+            }
             Mode::Plain | Mode::Confirm => self.apply(settled, settlement, batch)?,
         }
         Ok(())
@@ -69,8 +73,15 @@ impl Channel {
         batch: &mut Batch,
         log: bool,
     ) -> Result<(), Refusal> {
+        if let Some(counting) = self.port.counting() {
+            counting.acknowledged(settled.len(), batch.now_ms);
+        }
         for run in settled.chunk_by(|a, b| Arc::ptr_eq(&a.queue, &b.queue)) {
-            let finished = self.connection.broker.with_queue(&run[0].queue, batch, |state, _, aftermath| {
+            let broker = &self.connection.broker;
+            let finished = broker.with_queue(&run[0].queue, batch, |state, carrier, aftermath| {
+                if let Some(counters) = carrier.counters() {
+                    counters.acknowledged(run.len(), carrier.now_ms());
+                }
                 let over = run.iter().filter_map(|one| state.ack(one.pos));
                 match log {
                     true => aftermath.ended.extend(over),

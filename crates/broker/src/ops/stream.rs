@@ -22,7 +22,7 @@ impl Channel {
             return Ok(None);
         }
         let described = queue.described();
-        if self.prefetch == 0 {
+        if self.port.facts.prefetch() == 0 {
             return Err(Refusal::precondition(format!(
                 "consumer prefetch count is not set for '{described}'"
             )));

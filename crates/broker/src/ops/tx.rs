@@ -19,6 +19,7 @@ use crate::error::Refusal;
 use crate::message::Message;
 use crate::port::{Batch, Outstanding};
 use crate::queue::Ended;
+use crate::roster::ChannelMode;
 
 /// What waits for a commit.
 #[derive(Debug, Default)]
@@ -39,6 +40,11 @@ impl Transaction {
         self.settled.push((settled, settlement));
     }
 
+    /// How many publishes and settled deliveries wait.
+    pub(crate) fn len(&self) -> (usize, usize) {
+        (self.publishes.len(), self.settled.iter().map(|(settled, _)| settled.len()).sum())
+    }
+
     /// The deliveries whose settlement nobody committed.
     pub(crate) fn into_settled(self) -> Vec<Outstanding> {
         self.settled.into_iter().flat_map(|(settled, _)| settled).collect()
@@ -52,6 +58,7 @@ impl Channel {
             return Err(Refusal::precondition("cannot switch from tx to confirm mode"));
         }
         self.mode = Mode::Confirm;
+        self.port.facts.set_mode(ChannelMode::Confirm);
         Ok(())
     }
 
@@ -62,6 +69,7 @@ impl Channel {
             Mode::Tx(_) => Ok(()),
             Mode::Plain => {
                 self.mode = Mode::Tx(Transaction::default());
+                self.port.facts.set_mode(ChannelMode::Transactional);
                 Ok(())
             }
         }
@@ -144,13 +152,17 @@ impl Channel {
         if let Mode::Tx(transaction) = &mut self.mode {
             let Publish { mandatory, immediate, .. } = *publish;
             transaction.publishes.push(Waiting { message, mandatory, immediate });
+            self.port.facts.set_uncommitted(transaction.len());
         }
         Ok(())
     }
 
     fn take_transaction(&mut self) -> Result<Transaction, Refusal> {
         match &mut self.mode {
-            Mode::Tx(transaction) => Ok(std::mem::take(transaction)),
+            Mode::Tx(transaction) => {
+                self.port.facts.set_uncommitted((0, 0));
+                Ok(std::mem::take(transaction))
+            }
             Mode::Plain | Mode::Confirm => Err(Refusal::precondition("channel is not transactional")),
         }
     }

@@ -19,6 +19,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
+use leveret_wire::FieldTable;
 
 use super::stream::Reading;
 
@@ -44,6 +45,8 @@ pub struct Consumer<P> {
     pub timeout_ms: Option<u64>,
     /// How messages reach it.
     pub port: P,
+    /// What it was started with, for whoever looks.
+    pub arguments: FieldTable,
     in_flight: u32,
     in_ring: bool,
     stalled: bool,
@@ -54,6 +57,7 @@ impl<P> Consumer<P> {
     pub fn new(tag: Arc<str>, no_ack: bool, exclusive: bool, prefetch: u32, port: P) -> Self {
         let (priority, timeout_ms, reading) = (0, None, None);
         let (in_flight, in_ring, stalled) = (0, false, false);
+        let arguments = FieldTable::default();
         Self {
             tag,
             no_ack,
@@ -63,6 +67,7 @@ impl<P> Consumer<P> {
             reading,
             timeout_ms,
             port,
+            arguments,
             in_flight,
             in_ring,
             stalled,
@@ -87,9 +92,39 @@ impl<P> Consumer<P> {
         Self { timeout_ms, ..self }
     }
 
+    /// The same consumer, started with these arguments.
+    #[must_use]
+    pub fn with_arguments(self, arguments: FieldTable) -> Self {
+        Self { arguments, ..self }
+    }
+
     fn has_credit(&self) -> bool {
         self.no_ack || self.prefetch == 0 || self.in_flight < self.prefetch
     }
+}
+
+/// Whether a consumer is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activity {
+    /// It is, beside others.
+    Served,
+    /// It is, and nobody else (`x-single-active-consumer`).
+    SingleActive,
+    /// It waits until the single active one is gone.
+    Waiting,
+}
+
+/// A consumer as others see it.
+#[derive(Clone, Copy, Debug)]
+pub struct SeenConsumer<'a, P> {
+    /// Its name in its queue.
+    pub key: ConsumerKey,
+    /// The consumer.
+    pub consumer: &'a Consumer<P>,
+    /// What it has and has not settled.
+    pub in_flight: u32,
+    /// Whether it is served.
+    pub activity: Activity,
 }
 
 /// All consumers of a queue.
@@ -206,6 +241,18 @@ impl<P> Consumers<P> {
     /// The consumer behind a key.
     pub fn by_key(&self, key: ConsumerKey) -> Option<&Consumer<P>> {
         self.all.get(&key)
+    }
+
+    /// Each of them, in no order.
+    pub fn each<'a>(&'a self, see: &mut dyn FnMut(SeenConsumer<'a, P>)) {
+        for (key, consumer) in &self.all {
+            let activity = match self.serving {
+                Serving::All => Activity::Served,
+                Serving::Single(active) if active == Some(*key) => Activity::SingleActive,
+                Serving::Single(_) => Activity::Waiting,
+            };
+            see(SeenConsumer { key: *key, consumer, in_flight: consumer.in_flight, activity });
+        }
     }
 
     /// The one whose turn it was took a message: its turn is over.

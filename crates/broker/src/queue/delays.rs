@@ -21,7 +21,7 @@ use std::ops::Bound;
 use leveret_store::{LogSpan, MessageId, Place, ReadError, RecoveredQueue, Segments, Store};
 
 use super::entry::{Incoming, Stored};
-use super::{Courier, Settling};
+use super::{Courier, Held, Settling};
 use crate::message::Message;
 use crate::stamp::{NEVER_MS, Stamp};
 
@@ -223,6 +223,11 @@ impl DelayState {
     /// Octets of the messages that wait.
     pub fn size_bytes(&self) -> u64 {
         self.size_bytes
+    }
+
+    /// What waits: in the index, and its content on disk. Nobody counts what of it outlives the process.
+    pub fn held(&self) -> Held {
+        Held { messages: self.len(), bytes: self.size_bytes, in_index: self.len(), ..Held::default() }
     }
 
     /// Ids of the durable messages that a purge leaves alone.

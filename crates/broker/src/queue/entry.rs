@@ -102,6 +102,10 @@ pub enum DeathReason {
 }
 
 impl DeathReason {
+    /// Each of them, in the order of their declaration.
+    pub const ALL: [Self; 5] =
+        [Self::Rejected, Self::Expired, Self::MaxLen, Self::DeliveryLimit, Self::Orphaned];
+
     /// RabbitMQ's word for it.
     pub fn name(self) -> &'static str {
         match self {

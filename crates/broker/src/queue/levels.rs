@@ -12,12 +12,14 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use leveret_store::{ReadError, Segments, Store};
 
 use super::entry::{Entry, Pos};
+use super::held::Held;
 use super::ready::{Ready, Taken};
-use crate::message::ResidentBytes;
+use crate::message::{Message, ResidentBytes};
 
 /// A priority as a queue counts it: 0 to its `x-max-priority`.
 pub type Level = u8;
@@ -85,6 +87,16 @@ impl Levels {
     /// Octets of what waits.
     pub fn size_bytes(&self) -> u64 {
         self.all().map(|(_, ready)| ready.size_bytes()).sum()
+    }
+
+    /// What waits.
+    pub fn held(&self) -> Held {
+        self.all().fold(Held::default(), |held, (_, ready)| held + ready.held())
+    }
+
+    /// The message whose turn it is, if that is in memory.
+    pub fn cached_head(&self) -> Option<&Arc<Message>> {
+        self.all().find(|(_, ready)| !ready.is_empty())?.1.cached_head()
     }
 
     /// Appends the newest message of its level.

@@ -16,6 +16,7 @@ mod courier;
 mod delays;
 mod dying;
 mod entry;
+mod held;
 mod late;
 mod levels;
 mod limits;
@@ -34,11 +35,12 @@ use leveret_store::{MessageId, Place, ReadError, Store};
 
 pub use attempts::Attempts;
 use attempts::Returned;
-pub use consumers::{Consumer, ConsumerKey, Consumers};
+pub use consumers::{Activity, Consumer, ConsumerKey, Consumers, SeenConsumer};
 pub use courier::{Courier, Handed};
 pub use delays::{DelayState, Due, Leaving};
 use dying::Dying;
 pub use entry::{Aftermath, Content, Dead, DeathReason, Ended, Entry, Incoming, Note, Pos, Stored};
+pub use held::Held;
 pub use late::LateConsumer;
 pub use levels::{Level, Levels, level_of, number_of, pos_at};
 use ready::Taken;
@@ -77,6 +79,7 @@ struct Unacked {
 pub struct QueueState<P> {
     ready: Levels,
     unacked: HashMap<Pos, Unacked>,
+    unacked_held: Held,
     /// Messages that came back, where that is counted.
     returned: Returned,
     /// Messages given up whose dead letter nobody has taken yet.
@@ -114,6 +117,7 @@ impl<P> QueueState<P> {
         Self {
             ready,
             unacked: HashMap::new(),
+            unacked_held: Held::default(),
             returned: Returned::default(),
             dying: Dying::default(),
             consumers: Consumers::new(settings.single_active_consumer),
@@ -199,6 +203,7 @@ impl<P> QueueState<P> {
     }
 
     fn delivered(&mut self, pos: Pos, entry: Entry, holder: Option<ConsumerKey>, now_ms: u64) {
+        self.unacked_held.add_entry(&entry);
         self.unacked.insert(pos, Unacked { entry, holder, delivered_at_ms: now_ms });
         if let Some(key) = holder {
             self.expect_settlement(key, now_ms);
@@ -398,6 +403,7 @@ impl<P> QueueState<P> {
     /// A delivery is over, however it ended: its consumer has credit for another.
     fn take_unacked(&mut self, pos: Pos) -> Option<Entry> {
         let Unacked { entry, holder, .. } = self.unacked.remove(&pos)?;
+        self.unacked_held.remove_entry(&entry);
         if let Some(key) = holder {
             self.consumers.released(key);
         }
@@ -526,6 +532,21 @@ impl<P> QueueState<P> {
     /// How many messages are unacknowledged.
     pub fn unacked_len(&self) -> u64 {
         self.unacked.len() as u64
+    }
+
+    /// The messages that wait, for a consumer or for their retry.
+    pub fn ready(&self) -> Held {
+        self.ready.held()
+    }
+
+    /// The messages that were delivered and not settled.
+    pub fn unacknowledged(&self) -> Held {
+        self.unacked_held
+    }
+
+    /// The timestamp of the message whose turn it is, if that is in memory and its publisher gave one, s since 1970.
+    pub fn head_timestamp_s(&self) -> Option<u64> {
+        self.ready.cached_head()?.view().properties.timestamp()
     }
 
     /// Octets of the messages that wait.

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use leveret_store::{MessageId, Place, ReadError, Segments, Store};
 
 use super::entry::{Content, Entry, Pos, Stored};
+use super::held::Held;
 use crate::message::{Message, ResidentBytes};
 use crate::stamp::Stamp;
 
@@ -31,7 +32,8 @@ pub struct Ready {
     tail: VecDeque<Entry>,
     settled: Option<Segments>,
     aside: Option<Segments>,
-    in_memory_bytes: u64,
+    /// What of it is in the index.
+    held: Held,
     seen_before: SeenBefore,
 }
 
@@ -68,8 +70,9 @@ enum Stream {
 impl Ready {
     /// What a restart found.
     pub fn recovered(settled: Option<Segments>, tail: VecDeque<Entry>, seen_before: SeenBefore) -> Self {
-        let in_memory_bytes = tail.iter().map(|entry| u64::from(entry.size_bytes)).sum();
-        Self { settled, tail, seen_before, in_memory_bytes, ..Self::default() }
+        let mut held = Held::default();
+        tail.iter().for_each(|entry| held.add_entry(entry));
+        Self { settled, tail, seen_before, held, ..Self::default() }
     }
 
     /// How many wait.
@@ -85,18 +88,32 @@ impl Ready {
 
     /// Octets of what waits.
     pub fn size_bytes(&self) -> u64 {
-        self.in_memory_bytes + self.segments().map(Segments::ready_bytes).sum::<u64>()
+        self.held.bytes + self.segments().map(Segments::ready_bytes).sum::<u64>()
+    }
+
+    /// What waits.
+    pub fn held(&self) -> Held {
+        let settled = self.settled.iter().map(|segments| Held::in_segments(segments, true));
+        let aside = self.aside.iter().map(|segments| Held::in_segments(segments, false));
+        settled.chain(aside).fold(self.held, |sum, more| sum + more)
+    }
+
+    /// The message whose turn it is, if it is in the index and in memory; it may not be the first when others are in
+    /// segments.
+    pub fn cached_head(&self) -> Option<&Arc<Message>> {
+        let returned = self.returned.first_key_value().map(|(_, entry)| entry);
+        returned.into_iter().chain(self.tail.front()).min_by_key(|entry| entry.pos)?.cached()
     }
 
     /// Appends the newest message.
     pub fn push(&mut self, entry: Entry) {
-        self.in_memory_bytes += u64::from(entry.size_bytes);
+        self.held.add_entry(&entry);
         self.tail.push_back(entry);
     }
 
     /// Puts a message back at its old position.
     pub fn put_back(&mut self, entry: Entry) {
-        self.in_memory_bytes += u64::from(entry.size_bytes);
+        self.held.add_entry(&entry);
         self.returned.insert(entry.pos, entry);
     }
 
@@ -117,7 +134,7 @@ impl Ready {
     }
 
     fn leaves(&mut self, entry: Entry) -> Taken {
-        self.in_memory_bytes -= u64::from(entry.size_bytes);
+        self.held.remove_entry(&entry);
         (entry, None)
     }
 
@@ -201,7 +218,7 @@ impl Ready {
         }
         let returned = std::mem::take(&mut self.returned);
         let gone = returned.into_values().chain(std::mem::take(&mut self.tail)).collect();
-        self.in_memory_bytes = 0;
+        self.held = Held::default();
         (count, gone)
     }
 
@@ -223,7 +240,7 @@ impl Ready {
         self.tail.retain(|entry| match entry.stored().filter(|stored| moved.contains_key(&stored.id)) {
             Some(stored) => {
                 gone.push(stored.id);
-                self.in_memory_bytes -= u64::from(entry.size_bytes);
+                self.held.remove_entry(entry);
                 false
             }
             None => true,

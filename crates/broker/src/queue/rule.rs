@@ -15,7 +15,7 @@ use super::levels::Level;
 use super::limits::excess;
 use super::ready::SeenBefore;
 use super::stream::StreamState;
-use super::{Courier, Fetched, QueueState, Settling};
+use super::{Courier, Fetched, Held, QueueState, SeenConsumer, Settling};
 use crate::settings::{QueueKind, Settings};
 
 /// Delayed messages that settle together: how long their queue is locked, and how much memory that takes.
@@ -189,6 +189,41 @@ impl<P: Clone> Rule<P> {
             Self::Work(state) => state.resume(key),
             Self::Stream(state) => state.resume(key),
             Self::Delays(_) => {}
+        }
+    }
+
+    /// Each consumer, in no order.
+    pub fn each_consumer<'a>(&'a self, see: &mut dyn FnMut(SeenConsumer<'a, P>)) {
+        match self {
+            Self::Work(state) => state.consumers().each(see),
+            Self::Stream(state) => state.each_consumer(see),
+            Self::Delays(_) => {}
+        }
+    }
+
+    /// The messages that wait.
+    pub fn ready(&self) -> Held {
+        match self {
+            Self::Work(state) => state.ready(),
+            Self::Stream(state) => state.held(),
+            Self::Delays(state) => state.held(),
+        }
+    }
+
+    /// The messages that were delivered and not settled.
+    pub fn unacknowledged(&self) -> Held {
+        match self {
+            Self::Work(state) => state.unacknowledged(),
+            Self::Stream(state) => Held { messages: state.in_flight(), ..Held::default() },
+            Self::Delays(_) => Held::default(),
+        }
+    }
+
+    /// See [`QueueState::head_timestamp_s`].
+    pub fn head_timestamp_s(&self) -> Option<u64> {
+        match self {
+            Self::Work(state) => state.head_timestamp_s(),
+            Self::Stream(_) | Self::Delays(_) => None,
         }
     }
 

@@ -7,10 +7,12 @@ mod transport;
 use std::sync::Arc;
 use std::time::Duration;
 
+use leveret_broker::roster::ConnectionState;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use crate::outbox::{Flushed, Outbox};
+use crate::peer::Peer;
 use crate::session::{Session, Step};
 use crate::shared::Shared;
 use heart::{Beat, Heart};
@@ -44,7 +46,7 @@ struct Driver {
     outbox: Arc<Outbox>,
     /// Input that is not a whole frame yet, or must wait.
     partial: Vec<u8>,
-    peer_is_loopback: bool,
+    peer: Peer,
     waits: Waits,
     /// The log is durable past what was waited for.
     durable: Arc<Notify>,
@@ -70,12 +72,12 @@ impl Waits {
 }
 
 impl Driver {
-    fn new(shared: Arc<Shared>, outbox: Arc<Outbox>, peer_is_loopback: bool) -> Self {
+    fn new(shared: Arc<Shared>, outbox: Arc<Outbox>, peer: Peer) -> Self {
         Self {
-            session: Session::new(shared.clone(), outbox.clone()),
+            session: Session::new(shared.clone(), outbox.clone(), peer.clone()),
             outbox,
             partial: Vec::new(),
-            peer_is_loopback,
+            peer,
             waits: Waits::default(),
             durable: Arc::new(Notify::new()),
             alarm: shared.alarm.clone(),
@@ -88,6 +90,13 @@ impl Driver {
 
     fn may_read(&self) -> bool {
         !self.waits.any() && !self.outbox.is_overfull()
+    }
+
+    /// A read returned so many octets.
+    fn received(&mut self, octets: usize) {
+        self.heart.heard();
+        self.peer.traffic.received(octets);
+        self.shared.received(octets);
     }
 
     /// Takes input (what was kept from before is in front of it).
@@ -116,7 +125,7 @@ impl Driver {
                     return Flow::Continue;
                 }
                 Step::Authenticate(credentials) => {
-                    let login = self.shared.login(credentials, self.peer_is_loopback).await;
+                    let login = self.shared.login(credentials, self.peer.is_loopback()).await;
                     match self.session.authenticated(login) {
                         Step::More => self.receive_kept(),
                         other => other,
@@ -155,6 +164,12 @@ impl Driver {
         let reason = *self.alarm.borrow_and_update();
         self.waits.for_alarm = reason.is_some() && self.session.publishes();
         self.session.blocked(if self.waits.for_alarm { reason } else { None });
+        self.session.show(match (self.waits, reason) {
+            (Waits { for_alarm: true, .. }, _) => ConnectionState::Blocked,
+            (_, Some(_)) => ConnectionState::Blocking,
+            (Waits { for_disk: true, .. }, None) => ConnectionState::Flow,
+            (_, None) => ConnectionState::Running,
+        });
     }
 
     /// Waits for whatever is not input or output.
@@ -206,6 +221,7 @@ impl Driver {
     fn on_timer(&mut self) -> Flow {
         if self.waits.for_disk {
             self.waits.for_disk = self.shared.disk_is_behind();
+            self.check_alarm();
         }
         if self.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
             tracing::debug!(closing = self.session.is_closing(), "client took too long");

@@ -10,8 +10,9 @@ use tokio::net::TcpStream;
 
 use super::{Driver, Flow};
 use crate::outbox::{Flushed, Outbox};
+use crate::peer::Peer;
 use crate::session::Step;
-use crate::shared::{Shared, is_loopback};
+use crate::shared::Shared;
 
 /// Read at a time; everything one read returns is one batch.
 const READ_BYTES: usize = 256 << 10;
@@ -30,10 +31,10 @@ thread_local! {
 
 /// Serves a client until it is gone.
 pub(crate) async fn serve_tcp(socket: TcpStream, shared: Arc<Shared>) {
-    let loopback = socket.peer_addr().is_ok_and(|peer| is_loopback(peer.ip()));
+    let peer = Peer::of_socket(&socket);
     let socket = Arc::new(socket);
-    let outbox = Outbox::new(Some(socket.clone()));
-    let mut driver = Driver::new(shared, outbox.clone(), loopback);
+    let outbox = Outbox::new(Some(socket.clone()), peer.traffic.clone());
+    let mut driver = Driver::new(shared, outbox.clone(), peer);
     let flow = drive(&mut driver, &socket).await;
     if flow != Flow::Gone {
         say_goodbye(&socket, &outbox, flow == Flow::HangUp).await;
@@ -105,8 +106,7 @@ fn read_once(driver: &mut Driver, socket: &TcpStream) -> io::Result<Option<Step>
             return Ok(None);
         }
         scratch[..kept].copy_from_slice(&driver.partial);
-        driver.heart.heard();
-        driver.shared.received(count);
+        driver.received(count);
         let step = driver.receive(&scratch[..kept + count]);
         if count < SMALL_READ_BYTES {
             acknowledge_at_once(socket);

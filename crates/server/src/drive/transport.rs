@@ -7,6 +7,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, Wr
 
 use super::{Driver, Flow};
 use crate::outbox::Outbox;
+use crate::peer::Peer;
 use crate::shared::Shared;
 
 const READ_BYTES: usize = 32 << 10;
@@ -14,14 +15,14 @@ const READ_BYTES: usize = 32 << 10;
 const LAST_WORDS_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Serves a client until it is gone.
-pub(crate) async fn serve_stream<S>(stream: S, shared: Arc<Shared>, peer_is_loopback: bool)
+pub(crate) async fn serve_stream<S>(stream: S, shared: Arc<Shared>, peer: Peer)
 where
     S: AsyncRead + AsyncWrite + Send + 'static,
 {
     let (mut reader, writer) = tokio::io::split(stream);
-    let outbox = Outbox::new(None);
+    let outbox = Outbox::new(None, peer.traffic.clone());
     let writing = tokio::spawn(write_all(writer, outbox.clone()));
-    let mut driver = Driver::new(shared, outbox.clone(), peer_is_loopback);
+    let mut driver = Driver::new(shared, outbox.clone(), peer);
     let flow = drive(&mut driver, &mut reader).await;
     if flow != Flow::Gone {
         drop(tokio::time::timeout(LAST_WORDS_TIMEOUT, outbox.drained()).await); // nobody to tell
@@ -41,8 +42,7 @@ async fn drive<S: AsyncRead>(driver: &mut Driver, reader: &mut ReadHalf<S>) -> F
         let flow = tokio::select! {
             count = reader.read(&mut input), if reading => match count {
                 Ok(count) if count > 0 => {
-                    driver.heart.heard();
-                    driver.shared.received(count);
+                    driver.received(count);
                     let mut kept = std::mem::take(&mut driver.partial);
                     kept.extend_from_slice(&input[..count]);
                     let step = driver.receive(&kept);

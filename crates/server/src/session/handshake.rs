@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use leveret_broker::roster::Introduction;
 use leveret_broker::users::User;
 use leveret_broker::{Connection, ConnectionPort, Refusal};
 use leveret_wire::method::{ConnectionOpenOk, ConnectionStart, ConnectionTune};
@@ -14,11 +15,13 @@ use leveret_wire::{
 use super::{Received, Step, check_heartbeat};
 use crate::identity::{Client, server_properties};
 use crate::outbox::{Outbox, SocketOutlet};
-use crate::shared::Shared;
+use crate::peer::Peer;
+use crate::shared::{Shared, now_us};
 
 /// A connection that is not open yet.
 pub(super) struct Greeting {
     client: Client,
+    introduction: Introduction,
     stage: Stage,
 }
 
@@ -41,8 +44,11 @@ pub(super) struct Opened {
 }
 
 impl Greeting {
-    pub(super) fn new() -> Self {
-        Self { client: Client::default(), stage: Stage::Header }
+    pub(super) fn new(peer: Peer) -> Self {
+        let Peer { over, tls, traffic } = peer;
+        let connected_at_ms = now_us() / 1000;
+        let introduction = Introduction { over, tls, traffic, connected_at_ms, ..Introduction::default() };
+        Self { client: Client::default(), introduction, stage: Stage::Header }
     }
 
     /// Before `start-ok` a peer has not shown that it speaks AMQP; a refused login is only told to those who
@@ -126,7 +132,10 @@ impl Greeting {
     ) -> Result<Step, WireError> {
         match (std::mem::replace(&mut self.stage, Stage::Over), method) {
             (Stage::StartOk, Method::ConnectionStartOk(start_ok)) => {
-                self.client = Client::of(&start_ok.client_properties.to_table());
+                let properties = start_ok.client_properties.to_table();
+                self.client = Client::of(&properties);
+                self.introduction.client_properties = properties;
+                self.introduction.auth_mechanism = start_ok.mechanism.to_owned();
                 let response = sasl::parse(start_ok.mechanism, start_ok.response);
                 self.stage = Stage::StartOk; // an unknown mechanism is told to everybody
                 let Response::Password(credentials) = response? else {
@@ -161,7 +170,7 @@ impl Greeting {
     }
 
     fn open(
-        &self,
+        &mut self,
         user: Arc<User>,
         limits: TuneLimits,
         vhost: &str,
@@ -169,7 +178,14 @@ impl Greeting {
         outbox: &Arc<Outbox>,
     ) -> Result<Opened, Refusal> {
         let broker = shared.broker.clone();
-        let port = ConnectionPort::new(broker.next_connection_id(), Box::new(SocketOutlet(outbox.clone())));
+        let introduction = Introduction {
+            channel_max: limits.channel_max,
+            frame_max: limits.frame_max,
+            timeout_s: limits.heartbeat_s,
+            ..std::mem::take(&mut self.introduction)
+        };
+        let outlet = Box::new(SocketOutlet(outbox.clone()));
+        let port = ConnectionPort::introduced(broker.next_connection_id(), outlet, introduction);
         let connection = Connection::open(broker, port, user, vhost, self.client.consumer_cancel_notify)?;
         outbox.send(0, &Method::ConnectionOpenOk(ConnectionOpenOk { known_hosts: "" }));
         Ok(Opened { connection, limits, client: self.client })

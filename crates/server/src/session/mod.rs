@@ -15,12 +15,14 @@ mod running;
 
 use std::sync::Arc;
 
+use leveret_broker::roster::ConnectionState;
 use leveret_broker::{Batch, Refusal};
 use leveret_wire::method::{ConnectionClose, ConnectionCloseOk};
 use leveret_wire::sasl::Credentials;
 use leveret_wire::{Method, RawFrame, ReplyCode, WireError, split_frame};
 
 use crate::outbox::Outbox;
+use crate::peer::Peer;
 use crate::shared::{Shared, now_us};
 use handshake::Greeting;
 use running::Running;
@@ -57,8 +59,8 @@ enum Phase {
 }
 
 impl Session {
-    pub(crate) fn new(shared: Arc<Shared>, outbox: Arc<Outbox>) -> Self {
-        Self { shared, outbox, phase: Phase::Greeting(Greeting::new()) }
+    pub(crate) fn new(shared: Arc<Shared>, outbox: Arc<Outbox>, peer: Peer) -> Self {
+        Self { shared, outbox, phase: Phase::Greeting(Greeting::new(peer)) }
     }
 
     /// Takes what was read; answers how much of it is done with and what comes next. Everything it set in
@@ -179,12 +181,20 @@ impl Session {
         step
     }
 
+    /// Shows what the connection is doing.
+    pub(crate) fn show(&self, state: ConnectionState) {
+        if let Phase::Running(running) = &self.phase {
+            running.connection.record().set_state(state);
+        }
+    }
+
     /// Closes from our side with a reason of ours, e.g. at shutdown.
     pub(crate) fn force_close(&mut self, reason: &str) -> Step {
         let mut batch = Batch::at_us(now_us());
         let text = format!("broker forced connection closure with reason '{reason}'");
         let phase = std::mem::replace(&mut self.phase, Phase::Closed);
         let step = if let Phase::Running(running) = phase {
+            running.connection.record().set_state(ConnectionState::Closing);
             self.say_close(ReplyCode::CONNECTION_FORCED, &text, NO_METHOD);
             self.phase = Phase::Closing(Some(running));
             Step::More

@@ -35,7 +35,7 @@ pub use start::StartAt;
 pub use turn::Turn;
 use turn::{Cursor, Next, TURN_MESSAGES_MAX, Tally, Work};
 
-use super::{Consumer, ConsumerKey, Settling};
+use super::{Consumer, ConsumerKey, Held, SeenConsumer, Settling};
 use crate::settings::Settings;
 use crate::stamp::{NEVER_MS, Stamp};
 
@@ -153,6 +153,18 @@ impl<P: Clone> StreamState<P> {
     /// How many readers there are.
     pub fn consumer_count(&self) -> usize {
         self.readers.len()
+    }
+
+    /// Each reader, in no order.
+    pub fn each_consumer<'a>(&'a self, see: &mut dyn FnMut(SeenConsumer<'a, P>)) {
+        self.readers.each(see);
+    }
+
+    /// What is in the stream. Nothing is kept in memory but an index of what the log has.
+    pub fn held(&self) -> Held {
+        let (messages, bytes) = (self.len(), self.size_bytes());
+        let in_index = self.log.next() - self.log.first();
+        Held { messages, bytes, persistent: messages, persistent_bytes: bytes, in_index, ..Held::default() }
     }
 
     /// Whether a reader is still here.

@@ -14,7 +14,7 @@
 use hashbrown::HashMap;
 
 use super::turn::{Cursor, Next};
-use crate::queue::{Consumer, ConsumerKey};
+use crate::queue::{Activity, Consumer, ConsumerKey, SeenConsumer};
 
 /// What a reader does at the moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,6 +98,15 @@ impl<P> Readers<P> {
     /// Messages handed over and not yet settled.
     pub(super) fn in_flight(&self) -> u64 {
         self.all.values().map(|reader| u64::from(reader.in_flight)).sum()
+    }
+
+    /// Each of them, in no order.
+    pub(super) fn each<'a>(&'a self, see: &mut dyn FnMut(SeenConsumer<'a, P>)) {
+        for (key, reader) in &self.all {
+            let Reader { consumer, in_flight, .. } = reader;
+            let activity = Activity::Served;
+            see(SeenConsumer { key: *key, consumer, in_flight: *in_flight, activity });
+        }
     }
 
     /// Readers that have something to do, each once.
