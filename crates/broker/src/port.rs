@@ -9,7 +9,7 @@
 //! client has not received. Nothing here flushes: a [`Batch`] remembers whom it touched and lets their bytes
 //! leave once, at its end.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
@@ -18,14 +18,12 @@ use leveret_wire::ReplyCode;
 use parking_lot::Mutex;
 
 use crate::counts::{Paths, PublishCounts};
+use crate::deliveries::{Deliveries, Outstanding};
 use crate::error::Refusal;
 use crate::message::MessageView;
 use crate::queue::{Consumer, ConsumerKey, Dead, Handed, Pos};
 use crate::roster::{ChannelFacts, Introduction, MessageTotals};
 use crate::vhost::Queue;
-
-/// Tags of late deliveries that a channel remembers; those before them are forgotten, and then unknown.
-const LATE_TAGS_MAX: usize = 1 << 16;
 
 /// Names a connection for the life of the process.
 pub type ConnectionId = u64;
@@ -94,7 +92,7 @@ pub struct ConnectionPort {
 pub type Doomed = (Weak<ChannelPort>, Refusal);
 
 /// A consumer that could not take a message.
-type Stalled = (Arc<Queue>, ConsumerKey);
+pub(crate) type Stalled = (Arc<Queue>, ConsumerKey);
 
 impl std::fmt::Debug for ConnectionPort {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -258,39 +256,6 @@ pub struct ChannelPort {
     pub(crate) facts: ChannelFacts,
 }
 
-/// A delivery that awaits its settlement.
-#[derive(Clone, Debug)]
-pub struct Outstanding {
-    /// Its delivery tag.
-    pub tag: u64,
-    /// The queue it came from.
-    pub queue: Arc<Queue>,
-    /// Its name there.
-    pub pos: Pos,
-}
-
-#[derive(Debug, Default)]
-struct Deliveries {
-    last_tag: u64,
-    closed: bool,
-    outstanding: VecDeque<(u64, Option<Outstanding>)>,
-    live: u32,
-    /// `basic.qos global=true`: 0 = unlimited.
-    limit: u32,
-    starved: Vec<Stalled>,
-    counts: DeliveryCounts,
-    /// Tags of deliveries that took too long and are no longer the client's: it may still settle them, in vain.
-    late: BTreeSet<u64>,
-}
-
-/// What was handed to the consumers of a channel.
-#[derive(Clone, Copy, Debug, Default)]
-struct DeliveryCounts {
-    deliver: u64,
-    deliver_no_ack: u64,
-    redeliver: u64,
-}
-
 impl ChannelPort {
     /// The port of a new channel.
     pub(crate) fn new(number: u16, connection: Arc<ConnectionPort>, is_counting: bool) -> Arc<Self> {
@@ -401,13 +366,13 @@ impl ChannelPort {
 
     /// Takes one outstanding delivery, or all up to `tag` (0 = all), in the order of their tags. `None`: there
     /// is no such delivery on this channel.
-    pub fn settle(&self, tag: u64, multiple: bool) -> Option<Vec<Outstanding>> {
+    pub(crate) fn settle(&self, tag: u64, multiple: bool) -> Option<Vec<Outstanding>> {
         let mut deliveries = self.deliveries.lock();
         if multiple { deliveries.take_up_to(tag) } else { deliveries.take_alone(tag) }
     }
 
     /// Makes deliveries outstanding again whose settlement was rolled back.
-    pub fn restore(&self, settled: Vec<Outstanding>) {
+    pub(crate) fn restore(&self, settled: Vec<Outstanding>) {
         let mut deliveries = self.deliveries.lock();
         deliveries.live += settled.len() as u32;
         deliveries.outstanding.extend(settled.into_iter().map(|one| (one.tag, Some(one))));
@@ -416,7 +381,7 @@ impl ChannelPort {
     }
 
     /// Takes everything outstanding, in order.
-    pub fn settle_all(&self) -> Vec<Outstanding> {
+    pub(crate) fn settle_all(&self) -> Vec<Outstanding> {
         self.deliveries.lock().take_up_to(0).unwrap_or_default()
     }
 
@@ -538,93 +503,4 @@ struct Confirms {
     waiting: bool,
     /// How many were confirmed.
     confirmed: u64,
-}
-
-impl DeliveryCounts {
-    #[inline]
-    fn add(&mut self, no_ack: bool, redelivered: bool) {
-        self.deliver += u64::from(!no_ack);
-        self.deliver_no_ack += u64::from(no_ack);
-        self.redeliver += u64::from(redelivered);
-    }
-}
-
-impl Deliveries {
-    fn refuses(&self, no_ack: bool) -> bool {
-        self.closed || !no_ack && self.limit > 0 && self.live >= self.limit
-    }
-
-    fn next_tag(&mut self) -> u64 {
-        self.last_tag += 1;
-        self.last_tag
-    }
-
-    fn hold(&mut self, outstanding: Outstanding) {
-        self.live += 1;
-        self.outstanding.push_back((outstanding.tag, Some(outstanding)));
-    }
-
-    fn find(&self, tag: u64) -> Option<usize> {
-        let at = self.outstanding.binary_search_by_key(&tag, |(tag, _)| *tag).ok()?;
-        self.outstanding[at].1.is_some().then_some(at)
-    }
-
-    fn take_alone(&mut self, tag: u64) -> Option<Vec<Outstanding>> {
-        match self.take_one(tag) {
-            Some(one) => Some(vec![one]),
-            None => self.late.remove(&tag).then(Vec::new),
-        }
-    }
-
-    fn take_one(&mut self, tag: u64) -> Option<Outstanding> {
-        let at = self.find(tag)?;
-        let taken = self.outstanding[at].1.take();
-        self.live -= 1;
-        while let Some((_, None)) = self.outstanding.front() {
-            self.outstanding.pop_front();
-        }
-        taken
-    }
-
-    /// RabbitMQ: tag 0 with multiple means all; any other tag must be outstanding itself.
-    fn take_up_to(&mut self, tag: u64) -> Option<Vec<Outstanding>> {
-        let end = match tag {
-            0 => self.outstanding.len(),
-            tag if self.late.contains(&tag) => self.outstanding.partition_point(|(other, _)| *other <= tag),
-            tag => self.find(tag)? + 1,
-        };
-        self.late.retain(|late| tag > 0 && *late > tag);
-        let taken: Vec<Outstanding> = self.outstanding.drain(..end).filter_map(|(_, one)| one).collect();
-        self.live -= taken.len() as u32;
-        while let Some((_, None)) = self.outstanding.front() {
-            self.outstanding.pop_front();
-        }
-        Some(taken)
-    }
-
-    fn time_out(&mut self, queue: &Arc<Queue>, positions: &HashSet<Pos>) -> Vec<Pos> {
-        let is_meant = |one: &Outstanding| Arc::ptr_eq(&one.queue, queue) && positions.contains(&one.pos);
-        let mut taken = Vec::new();
-        for (tag, slot) in &mut self.outstanding {
-            if let Some(one) = slot.take_if(|one| is_meant(one)) {
-                taken.push(one.pos);
-                self.late.insert(*tag);
-            }
-        }
-        self.live -= taken.len() as u32;
-        while let Some((_, None)) = self.outstanding.front() {
-            self.outstanding.pop_front();
-        }
-        while self.late.len() > LATE_TAGS_MAX {
-            self.late.pop_first();
-        }
-        taken
-    }
-
-    fn take_starved(&mut self) -> Vec<Stalled> {
-        if self.closed || self.limit > 0 && self.live >= self.limit {
-            return Vec::new();
-        }
-        std::mem::take(&mut self.starved)
-    }
 }

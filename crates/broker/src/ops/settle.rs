@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use crate::channel::{Channel, Mode};
+use crate::deliveries::Outstanding;
 use crate::error::Refusal;
-use crate::port::{Batch, Outstanding};
+use crate::port::Batch;
 use crate::queue::Courier;
 
 /// What becomes of a delivered message.

@@ -15,9 +15,10 @@ use super::routed::Routed;
 use super::settle::Settlement;
 use super::together::Outgoing;
 use crate::channel::{Channel, Mode};
+use crate::deliveries::Outstanding;
 use crate::error::Refusal;
 use crate::message::Message;
-use crate::port::{Batch, Outstanding};
+use crate::port::Batch;
 use crate::queue::Ended;
 use crate::roster::ChannelMode;
 

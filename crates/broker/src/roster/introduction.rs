@@ -1,6 +1,6 @@
 //! What is known of a client before it opens a virtual host.
 
-use std::net::SocketAddr;
+use core::net::SocketAddr;
 use std::sync::Arc;
 
 use leveret_wire::FieldTable;
