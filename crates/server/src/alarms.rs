@@ -37,7 +37,7 @@ struct State {
     stop: bool,
     /// The log itself found no room.
     disk_full: bool,
-    low: Low,
+    low: Alarms,
 }
 
 /// [`Watermarks`] on this machine.
@@ -57,15 +57,18 @@ impl Marks {
     }
 }
 
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
-struct Low {
-    memory: bool,
-    disk: bool,
+/// The alarms in force.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Alarms {
+    /// The process takes more memory than it may.
+    pub memory: bool,
+    /// The disk of the data directory is nearly full.
+    pub disk: bool,
 }
 
-impl Low {
-    /// RabbitMQ's words.
-    fn reason(self) -> Option<&'static str> {
+impl Alarms {
+    /// Why publishers are blocked, in RabbitMQ's words; `None`: they are not.
+    pub fn reason(self) -> Option<&'static str> {
         match (self.memory, self.disk) {
             (false, false) => None,
             (true, false) => Some("low on memory"),
@@ -86,7 +89,7 @@ impl Watchdog {
         alarm: watch::Sender<Option<&'static str>>,
     ) -> Arc<Self> {
         let marks = Marks::of(watermarks, log_file_bytes);
-        let state = State { marks, look: false, stop: false, disk_full: false, low: Low::default() };
+        let state = State { marks, look: false, stop: false, disk_full: false, low: Alarms::default() };
         Arc::new(Self {
             state: Mutex::new(state),
             wake: Condvar::new(),
@@ -104,6 +107,21 @@ impl Watchdog {
         state.marks = marks;
         state.look = true;
         self.wake.notify_one();
+    }
+
+    /// The alarms in force.
+    pub(crate) fn alarms(&self) -> Alarms {
+        self.state.lock().low
+    }
+
+    /// Octets of memory that the process may take.
+    pub(crate) fn memory_limit_bytes(&self) -> u64 {
+        self.state.lock().marks.memory_limit_bytes
+    }
+
+    /// Octets that must stay free on the disk.
+    pub(crate) fn disk_free_limit_bytes(&self) -> u64 {
+        self.state.lock().marks.disk_free_bytes
     }
 
     /// Sets what is called again and again while the disk is low. Files of messages that are over only go with the
@@ -159,18 +177,18 @@ impl Watchdog {
         }
     }
 
-    fn measure(&self, &State { marks, low: before, disk_full, .. }: &State) -> Low {
+    fn measure(&self, &State { marks, low: before, disk_full, .. }: &State) -> Alarms {
         let memory_mark = marks.memory_limit_bytes as f64 * if before.memory { CLEAR_SHARE } else { 1.0 };
         let disk_mark = marks.disk_free_bytes as f64 / if before.disk { CLEAR_SHARE } else { 1.0 };
         let free = self.disk.free_bytes().unwrap_or(u64::MAX);
-        Low {
+        Alarms {
             memory: resident_bytes().is_some_and(|used| used as f64 > memory_mark),
             disk: disk_full || (free as f64) < disk_mark,
         }
     }
 }
 
-fn announce(low: Low) {
+fn announce(low: Alarms) {
     match low.reason() {
         Some(reason) => tracing::warn!(reason, "publishers are blocked; consumers go on"),
         None => tracing::info!("publishers are no longer blocked"),
@@ -178,7 +196,7 @@ fn announce(low: Low) {
 }
 
 /// The memory of this process, from the kernel.
-fn resident_bytes() -> Option<u64> {
+pub(crate) fn resident_bytes() -> Option<u64> {
     let statm = fs::read_to_string("/proc/self/statm").ok()?;
     let pages: u64 = statm.split_ascii_whitespace().nth(1)?.parse().ok()?;
     Some(pages * rustix::param::page_size() as u64)
@@ -211,7 +229,7 @@ mod tests {
 
     #[test]
     fn reasons_are_rabbitmqs() {
-        let check = |memory, disk, expected| assert_eq!(Low { memory, disk }.reason(), expected);
+        let check = |memory, disk, expected| assert_eq!(Alarms { memory, disk }.reason(), expected);
         check(false, false, None);
         check(true, false, Some("low on memory"));
         check(false, true, Some("low on disk"));

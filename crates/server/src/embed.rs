@@ -25,7 +25,9 @@ use tokio::sync::watch;
 use crate::alarms::Watchdog;
 use crate::committer::{Committer, DiskThreads};
 use crate::config::Config;
+use crate::counted_disk::{CountedDisk, DiskCounts};
 use crate::drive::serve_stream;
+use crate::facts::{Listening, NodeFacts};
 use crate::handle::Handle;
 use crate::listener::{Transport, accept, bind};
 use crate::peer::Peer;
@@ -128,6 +130,11 @@ impl Broker {
     /// The rules: users, virtual hosts, operations without a socket.
     pub fn rules(&self) -> &Arc<leveret_broker::Broker> {
         &self.shared.broker
+    }
+
+    /// What there is to know of the process as a node.
+    pub fn facts(&self) -> NodeFacts {
+        NodeFacts::of(&self.shared)
     }
 
     /// Changes settings of the running broker: timeouts, watermarks, `connections_max`, what is offered to clients, and
@@ -249,6 +256,8 @@ impl Builder {
                 Arc::new(RealDisk::new(&path))
             }
         };
+        let counts = Arc::new(DiskCounts::default());
+        let disk: Arc<dyn Disk> = CountedDisk::new(disk, counts.clone());
         let listeners = Listeners::bind(&config).await?;
         let options = Options { log_file_bytes: log_file_bytes(&config, &*disk), ..Options::default() };
         let (alarm_tx, alarm) = watch::channel(None);
@@ -269,9 +278,13 @@ impl Builder {
         let (stop, stopping) = watch::channel(false);
         let thread = watchdog.start()?;
         committer.notice(); // what a new directory logged
-        let shared = Shared::new(broker, config, committer, watchdog, alarm, stopping);
+        let shared = Shared::new(broker, config, committer, watchdog, counts, alarm, stopping);
         tokio::spawn(keep_time(shared.clone()));
         let (addresses, tls_addresses) = listeners.serve(&shared)?;
+        let listening = |tls: bool| move |address: &SocketAddr| Listening { address: *address, tls };
+        let (plain, encrypted) =
+            (addresses.iter().map(listening(false)), tls_addresses.iter().map(listening(true)));
+        shared.listeners.get_or_init(|| plain.chain(encrypted).collect());
         Ok(Broker {
             shared,
             stop,

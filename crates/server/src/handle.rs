@@ -7,6 +7,7 @@ use leveret_broker::users::User;
 use leveret_broker::{Batch, Refusal};
 use leveret_wire::sasl::Credentials;
 
+use crate::facts::NodeFacts;
 use crate::shared::{Shared, is_loopback, now_us};
 
 /// A running broker, for other doors. Cheap to clone; does not keep the broker from being stopped.
@@ -29,6 +30,11 @@ impl Handle {
     /// 403, with a text that does not say why; the log does.
     pub async fn login(&self, credentials: Credentials, peer: IpAddr) -> Result<Arc<User>, Refusal> {
         self.0.login(credentials, is_loopback(peer)).await
+    }
+
+    /// What there is to know of the process as a node.
+    pub fn facts(&self) -> NodeFacts {
+        NodeFacts::of(&self.0)
     }
 
     /// Ends a batch of operations that did not come by a connection of this server.

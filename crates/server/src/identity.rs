@@ -9,7 +9,9 @@ use leveret_wire::{FieldTable, FieldValue};
 /// The product whose behaviour clients may expect.
 const PRODUCT: &str = "RabbitMQ";
 /// The series whose channel-wide prefetch and shared transient queues we keep.
-const COMPATIBLE_VERSION: &str = "3.13.7";
+pub(crate) const COMPATIBLE_VERSION: &str = "3.13.7";
+/// What operators call the cluster.
+pub(crate) const CLUSTER_NAME: &str = "leveret@localhost";
 
 /// What a client may count on.
 const CAPABILITIES: [&str; 11] = [
@@ -32,7 +34,7 @@ pub(crate) fn server_properties() -> FieldTable {
     let text = |value: &str| FieldValue::LongString(value.as_bytes().to_vec());
     FieldTable(vec![
         ("capabilities".into(), FieldValue::Table(FieldTable(capabilities))),
-        ("cluster_name".into(), text("leveret@localhost")),
+        ("cluster_name".into(), text(CLUSTER_NAME)),
         ("copyright".into(), text("Copyright (c) The Leveret contributors")),
         ("information".into(), text("Leveret, compatible with RabbitMQ")),
         ("leveret_version".into(), text(env!("CARGO_PKG_VERSION"))),

@@ -10,8 +10,10 @@
 mod alarms;
 mod committer;
 mod config;
+mod counted_disk;
 mod drive;
 mod embed;
+mod facts;
 mod handle;
 mod identity;
 mod listener;
@@ -22,8 +24,11 @@ mod shared;
 mod timekeeper;
 mod tls;
 
+pub use alarms::Alarms;
 pub use config::{Config, Tune, Watermarks};
+pub use counted_disk::{DiskFacts, DiskWork};
 pub use embed::{Broker, Builder, Condition, StartError};
+pub use facts::{Listening, NodeFacts};
 pub use handle::Handle;
 pub use leveret_broker::Limits;
 pub use tls::{TlsError, load_tls};

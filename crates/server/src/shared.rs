@@ -1,8 +1,8 @@
 //! What all connections of one broker process share.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 use leveret_broker::users::{LoginRefused, User};
@@ -15,6 +15,8 @@ use tokio::sync::{Semaphore, watch};
 use crate::alarms::Watchdog;
 use crate::committer::Committer;
 use crate::config::Config;
+use crate::counted_disk::DiskCounts;
+use crate::facts::Listening;
 
 /// Passwords hashed at a time: a login attack may take one core, not all.
 const LOGINS_AT_ONCE: usize = 1;
@@ -36,6 +38,12 @@ pub(crate) struct Shared {
     pub(crate) connections: AtomicUsize,
     received_bytes: AtomicU64,
     logins: Semaphore,
+    /// When the broker started, ms since 1970.
+    pub(crate) started_at_ms: u64,
+    /// What is done with the disk.
+    pub(crate) disk: Arc<DiskCounts>,
+    /// Where clients are awaited, once they are.
+    pub(crate) listeners: OnceLock<Vec<Listening>>,
 }
 
 impl Shared {
@@ -44,6 +52,7 @@ impl Shared {
         config: Config,
         committer: Arc<Committer>,
         watchdog: Arc<Watchdog>,
+        disk: Arc<DiskCounts>,
         alarm: watch::Receiver<Option<&'static str>>,
         stopping: watch::Receiver<bool>,
     ) -> Arc<Self> {
@@ -57,6 +66,9 @@ impl Shared {
             connections: AtomicUsize::new(0),
             received_bytes: AtomicU64::new(0),
             logins: Semaphore::new(LOGINS_AT_ONCE),
+            started_at_ms: now_us() / 1000,
+            disk,
+            listeners: OnceLock::new(),
         })
     }
 
