@@ -23,6 +23,7 @@ mod ledger;
 mod load;
 mod message;
 mod metadata;
+mod migrate;
 mod site;
 mod small_disk;
 mod sync_failure;
@@ -53,10 +54,12 @@ const CAMPAIGNS: &[Campaign] = &[
     Campaign { name: "sync-failure", about: "fdatasync returns EIO", run: sync_failure::run },
     Campaign { name: TOOLKIT, about: "callers and workers under 500 faults of 18 kinds", run: toolkit::run },
     Campaign { name: "delayed", about: "kill -9 with messages that wait for their time", run: delayed::run },
+    Campaign { name: MIGRATE, about: "kill -9 of a migration to RabbitMQ", run: migrate::run },
     Campaign { name: "backlog", about: "kill -9 with 200,000 messages waiting", run: backlog::run },
 ];
 
 const TOOLKIT: &str = "toolkit";
+const MIGRATE: &str = "migrate";
 const KILLS: u64 = 200;
 const KILLS_QUICK: u64 = 20;
 
@@ -183,10 +186,10 @@ impl Options {
         Ok(options)
     }
 
-    /// Bodies are made and compared octet by octet: unoptimised, the load would be no load. The toolkit's campaign
-    /// mostly waits.
+    /// Bodies are made and compared octet by octet: unoptimised, the load would be no load. The toolkit's campaign mostly
+    /// waits, and that of migrations is to be killed on the way.
     fn need_release_build(&self) -> bool {
-        self.campaigns.iter().any(|campaign| campaign.name != TOOLKIT)
+        self.campaigns.iter().any(|campaign| ![TOOLKIT, MIGRATE].contains(&campaign.name))
     }
 
     /// Whether a campaign passed; its folder is kept otherwise.

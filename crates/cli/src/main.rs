@@ -13,8 +13,10 @@ mod escape;
 mod failure;
 mod gateway;
 mod get;
+mod json_table;
 mod logging;
 mod management;
+mod migrate;
 mod printer;
 mod publish;
 mod say;
@@ -65,6 +67,7 @@ enum Command {
     Services(services::Arguments),
     Work(work::Arguments),
     Gateway(gateway::Arguments),
+    Migrate(migrate::Arguments),
     Ctl(ctl::Arguments),
 }
 
@@ -95,7 +98,9 @@ fn main() -> ExitCode {
 async fn run(command: Command, log: Option<String>) -> Result<(), Failure> {
     match command {
         Command::Serve(_) => {}
-        Command::Work(_) | Command::Gateway(_) => log_to_stderr(log.as_deref(), WARNINGS)?,
+        Command::Work(_) | Command::Gateway(_) | Command::Migrate(_) => {
+            log_to_stderr(log.as_deref(), WARNINGS)?
+        }
         _ => log_to_stderr(log.as_deref(), QUIET)?,
     }
     match command {
@@ -108,6 +113,7 @@ async fn run(command: Command, log: Option<String>) -> Result<(), Failure> {
         Command::Services(arguments) => services::run(arguments).await,
         Command::Work(arguments) => work::run(arguments).await,
         Command::Gateway(arguments) => gateway::run(arguments).await,
+        Command::Migrate(arguments) => migrate::run(arguments).await,
         Command::Ctl(arguments) => ctl::run(arguments).await,
     }
 }

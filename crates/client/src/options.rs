@@ -134,6 +134,15 @@ impl ConnectOptions {
         ConnectOptions::defaults(Targets::Memory(connector))
     }
 
+    /// Another virtual host than the addresses name, at all of them.
+    #[must_use]
+    pub fn vhost(mut self, name: &str) -> Self {
+        if let Targets::Addresses { uris, .. } = &mut self.targets {
+            uris.iter_mut().for_each(|uri| uri.vhost = name.to_owned());
+        }
+        self
+    }
+
     /// What the broker's operator sees.
     #[must_use]
     pub fn name(self, connection_name: &str) -> Self {
@@ -304,6 +313,12 @@ mod tests {
         assert_eq!((options.heartbeat_s, options.frame_max, options.channel_max), (3, 8192, 9));
         assert_eq!(options.connect_timeout, Duration::from_millis(250));
         assert_eq!(options.heartbeat(Duration::from_millis(1500)).heartbeat_s, 2);
+    }
+
+    #[test]
+    fn another_virtual_host_counts_for_all_addresses() {
+        let options = ConnectOptions::parse("amqp://a/x,amqp://b").unwrap().vhost("a/b");
+        assert!(options.addresses().iter().all(|uri| uri.vhost == "a/b"));
     }
 
     #[test]

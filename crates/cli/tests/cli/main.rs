@@ -7,6 +7,7 @@ mod demo;
 mod gateway;
 mod http;
 mod messages;
+mod migrate;
 mod program;
 mod serve;
 mod streams;
