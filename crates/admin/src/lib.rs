@@ -16,6 +16,7 @@
 mod access;
 mod answer;
 mod api;
+mod console;
 mod context;
 mod door;
 mod error;

@@ -6,4 +6,4 @@ mod whoami;
 use crate::route::Route;
 
 /// The tables of all files.
-pub(crate) const ROUTES: &[&[Route]] = &[vhosts::ROUTES, whoami::ROUTES];
+pub(crate) const ROUTES: &[&[Route]] = &[crate::console::ROUTES, vhosts::ROUTES, whoami::ROUTES];
