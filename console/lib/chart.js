@@ -4,7 +4,7 @@ import { h, s } from "./dom.js";
 import { short } from "./format.js";
 
 const SAMPLES_MAX = 120;
-const [WIDTH, HEIGHT, LEFT, BOTTOM] = [600, 150, 44, 16];
+const [WIDTH, HEIGHT, MARGIN] = [600, 150, 4];
 const histories = new Map();
 
 /** Remembers the newest values under a name; while the tab is open and no longer. */
@@ -30,25 +30,22 @@ export function chart({ title, history, lines, format = short }) {
   const summary = `${title}: ${shown.map(({ label, key }) => `${label} ${format(newest[key])}`).join(", ")}`;
   return h("figure", { class: "chart" },
     h("figcaption", {}, title),
-    s("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": summary, preserveAspectRatio: "none", class: "chart-picture" },
-      grid(max, format), shown.map((line, at) => polyline(history, line.key, max, at))),
+    h("div", { class: "chart-body" },
+      h("div", { class: "axis", "aria-hidden": "true" }, [1, 0.5, 0].map((share) => h("span", {}, format(max * share)))),
+      s("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": summary, preserveAspectRatio: "none", class: "chart-picture" },
+        [0, 0.5, 1].map(gridLine), shown.map((line, at) => polyline(history, line.key, max, at)))),
     h("ul", { class: "legend" }, shown.map(({ label, key }, at) => h("li", { class: `series-${at}` }, h("span", { class: "swatch", "aria-hidden": "true" }), `${label} `, h("b", {}, format(newest[key]))))));
 }
 
-function grid(max, format) {
-  return [0, 0.5, 1].map((share) => {
-    const y = place(share);
-    return s("g", { class: "grid" }, s("line", { x1: LEFT, x2: WIDTH, y1: y, y2: y }), s("text", { x: LEFT - 6, y: y + 4, "text-anchor": "end" }, format(max * share)));
-  });
-}
+const gridLine = (share) => s("line", { class: "grid", x1: 0, x2: WIDTH, y1: place(share), y2: place(share) });
 
-const place = (share) => 8 + (1 - share) * (HEIGHT - BOTTOM - 8);
+const place = (share) => MARGIN + (1 - share) * (HEIGHT - 2 * MARGIN);
 
 function polyline(history, key, max, at) {
   if (history.length < 2) return null;
   const [first, last] = [history[0].at, history.at(-1).at];
   const point = ({ at: when, values }) => {
-    const x = LEFT + ((when - first) / Math.max(1, last - first)) * (WIDTH - LEFT);
+    const x = ((when - first) / Math.max(1, last - first)) * WIDTH;
     return `${x.toFixed(1)},${place((values[key] ?? 0) / max).toFixed(1)}`;
   };
   return s("polyline", { class: `line series-${at}`, points: history.map(point).join(" ") });

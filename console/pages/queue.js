@@ -43,11 +43,11 @@ export function view(context, { queue, bound, messages }, vhost, name) {
     h("div", { class: "columns" },
       section("Messages", chart({ title: "In this queue", history: remember(`${key}.lengths`, queue), lines: LENGTHS })),
       section("Rates", chart({ title: "Messages a second", history: remember(`${key}.rates`, rates), lines: RATES, format: rate })),
-      section("Queue", about(queue)),
-      section("Publish to this queue", publishForm({ vhost, exchange: "amq.default", routingKey: name }))),
+      section("Queue", about(queue))),
     section("Messages that wait", browse(context, queue, messages)),
     section("Consumers", consumers(queue)),
     section("Bindings to this queue", bindings(context, bound, "source", "Only the default exchange leads here, by the queue's name.")),
+    section("Publish to this queue", publishForm({ vhost, exchange: "amq.default", routingKey: name })),
   ];
 }
 

@@ -57,9 +57,10 @@ function layout(bindings) {
     const column = node.kind === "queue" ? last : Math.min(node.depth, last - 1);
     const row = used.get(column) ?? 0;
     used.set(column, row + 1);
-    Object.assign(node, { x: 10 + column * COLUMN, y: 10 + row * ROW });
+    // Every second column stands half a row lower, so that a long line does not run through a box.
+    Object.assign(node, { x: 10 + column * COLUMN, y: 10 + (row + (column % 2) / 2) * ROW });
   }
-  return { nodes, width: 20 + last * COLUMN + BOX_WIDTH, height: 10 + Math.max(...used.values()) * ROW };
+  return { nodes, width: 20 + last * COLUMN + BOX_WIDTH, height: 10 + (Math.max(...used.values()) + 0.5) * ROW };
 }
 
 function picture(bindings) {
