@@ -2,8 +2,8 @@
 //!
 //! Nothing in them is secret, so nobody has to log in to get them; what they show, the API gives to who may see it.
 
-use axum::http::header::{CONTENT_SECURITY_POLICY, REFERRER_POLICY, X_FRAME_OPTIONS};
 use axum::http::HeaderValue;
+use axum::http::header::{CONTENT_SECURITY_POLICY, REFERRER_POLICY, X_FRAME_OPTIONS};
 
 use crate::access::Access;
 use crate::answer::Answer;
