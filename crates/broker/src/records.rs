@@ -11,6 +11,7 @@
 //!   d ␀ vhost ␀ x or q ␀ name ␀ slot            a key that a window against duplicates remembers
 //!   p | o ␀ vhost ␀ policy                      see `policies`; p a user's, o the operator's
 //!   l ␀ vhost, m ␀ user                         see `quotas`
+//!   s ␀ queue id                                (empty); it is paused
 //!   r ␀ component ␀ vhost ␀ name, g ␀ name      see `parameters`; g a global one
 //! ```
 //!
@@ -56,6 +57,8 @@ pub(crate) enum Key {
     Parameter(String, String, String),
     /// A parameter of none.
     GlobalParameter(String),
+    /// A queue that is paused, by its id in the store.
+    Paused(QueueId),
 }
 
 /// Where a window against duplicates has one of its notes.
@@ -123,6 +126,7 @@ impl Key {
                 encode_names(b'r', &[component.as_bytes(), vhost.as_bytes(), name.as_bytes()])
             }
             Self::GlobalParameter(name) => encode_names(b'g', &[name.as_bytes()]),
+            Self::Paused(queue) => encode_names(b's', &[&queue.0.to_le_bytes()]),
             Self::Binding(key) => encode_names(
                 if key.to_queue { b'b' } else { b'e' },
                 &[
@@ -166,6 +170,7 @@ impl Key {
             (b'm', 1) => Self::UserLimits(text(0)?),
             (b'r', 3) => Self::Parameter(text(0)?, text(1)?, text(2)?),
             (b'g', 1) => Self::GlobalParameter(text(0)?),
+            (b's', 1) => Self::Paused(QueueId(u64::from_le_bytes(names[0].try_into().ok()?))),
             (b'b' | b'e', 5) => Self::Binding(BindingKey {
                 vhost: text(0)?,
                 source: text(1)?,
@@ -316,6 +321,7 @@ mod tests {
         check(Key::UserLimits("guest".into()));
         check(Key::Parameter("shovel".into(), "/".into(), "s".into()));
         check(Key::GlobalParameter("cluster_name".into()));
+        check(Key::Paused(QueueId(9)));
         let binding = BindingKey {
             vhost: "/".into(),
             source: "amq.topic".into(),

@@ -139,6 +139,7 @@ struct Rebuild {
     notes: Option<HashMap<QueueId, SeenBefore>>,
     damaged: HashMap<QueueId, String>,
     attempts: HashMap<QueueId, HashMap<MessageId, Attempts>>,
+    paused: HashSet<QueueId>,
     next_id: MessageId,
     next_queue_id: u64,
 }
@@ -165,6 +166,7 @@ impl Rebuild {
             notes,
             damaged,
             attempts: HashMap::new(),
+            paused: HashSet::new(),
             next_id: recovery.next_id,
             // Durable queues are made faster in log octets than in numbers, so a position never names an old one.
             next_queue_id: recovery.next_id.0.max(1),
@@ -186,6 +188,7 @@ impl Rebuild {
                     let attempts = Attempts::decode(value).ok_or_else(|| unknown(bytes))?;
                     self.attempts.entry(*queue).or_default().insert(*id, attempts);
                 }
+                Key::Paused(queue) => drop(self.paused.insert(*queue)),
                 _ => {}
             }
             keys.push((key, bytes, value));
@@ -239,7 +242,8 @@ impl Rebuild {
 
     fn read_one(&mut self, key: &Key, value: &[u8]) -> Option<()> {
         match key {
-            Key::VHost(_) | Key::Binding(_) | Key::Attempts(..) | Key::Seen(_) | Key::Policy(..) => {}
+            Key::VHost(_) | Key::Binding(_) | Key::Attempts(..) => {}
+            Key::Seen(_) | Key::Policy(..) | Key::Paused(_) => {}
             Key::VHostLimits(vhost) => self.vhosts.get(vhost)?.set_limits(VHostLimits::decode(value)?),
             Key::UserLimits(user) => self.user_quotas.of(user).set(UserLimits::decode(value)?),
             Key::Parameter(component, vhost, name) => {
@@ -276,6 +280,7 @@ impl Rebuild {
     /// The queue with these ids, one for each level.
     fn life(&mut self, ids: RangeInclusive<u64>, settings: Arc<Settings>) -> Life {
         let damage = ids.clone().find_map(|id| self.damaged.get(&QueueId(id)).cloned());
+        let is_paused = self.paused.contains(&QueueId(*ids.start()));
         let found: Vec<_> = (0..=Level::MAX)
             .zip(ids.clone())
             .filter_map(|(level, id)| Some((level, self.content.remove(&QueueId(id))?)))
@@ -289,7 +294,8 @@ impl Rebuild {
             let tail = logged(&content.log, (level, &mut next_number), &seen, settings.message_ttl_ms);
             levels.push((level, Ready::recovered(Some(content.segments), tail, seen)));
         }
-        let state = QueueState::recovered(settings, Levels::recovered(levels), next_number);
+        let mut state = QueueState::recovered(settings, Levels::recovered(levels), next_number);
+        state.set_paused(is_paused);
         let mut life = Life::Alive(Rule::Work(state.with_attempts(attempts)));
         if let Some(what) = damage {
             life.take_offline(what);

@@ -4,6 +4,7 @@
 //! rule exists twice.
 
 pub mod bind;
+pub mod browse;
 pub mod consume;
 mod consumer_timeout;
 mod dead_letter;
@@ -17,6 +18,7 @@ mod limits;
 mod login;
 mod orphans;
 pub mod parameter;
+mod pause;
 pub mod policy;
 pub mod publish;
 pub mod queue;
@@ -27,5 +29,6 @@ pub mod services;
 pub mod settle;
 mod stream;
 mod together;
+pub mod transfer;
 pub mod tx;
 mod vhost;

@@ -11,20 +11,24 @@
 //! ```
 
 mod attempts;
+mod browse;
 mod consumers;
 mod courier;
 mod delays;
 mod dying;
 mod entry;
+mod handed_out;
 mod held;
 mod late;
 mod levels;
 mod limits;
+mod pause;
 mod ready;
 mod requests;
 mod rule;
 mod settle;
 pub mod stream;
+mod transfer;
 #[cfg(test)]
 mod tests;
 
@@ -35,11 +39,13 @@ use leveret_store::{MessageId, Place, ReadError, Store};
 
 pub use attempts::Attempts;
 use attempts::Returned;
+pub use browse::{Browsed, Section};
 pub use consumers::{Activity, Consumer, ConsumerKey, Consumers, SeenConsumer};
 pub use courier::{Courier, Handed};
 pub use delays::{DelayState, Due, Leaving};
 use dying::Dying;
 pub use entry::{Aftermath, Content, Dead, DeathReason, Ended, Entry, Incoming, Note, Pos, Stored};
+pub use handed_out::HandedOut;
 pub use held::Held;
 pub use late::LateConsumer;
 pub use levels::{Level, Levels, level_of, number_of, pos_at};
@@ -96,6 +102,8 @@ pub struct QueueState<P> {
     late_from_ms: u64,
     /// Something else than a message's own time may make this queue be looked at: its own, a retry, a late consumer.
     is_timed: bool,
+    /// Nothing is handed out.
+    is_paused: bool,
 }
 
 impl<P> Default for QueueState<P> {
@@ -129,6 +137,7 @@ impl<P> QueueState<P> {
             used_at_ms: NEVER_MS,
             late_from_ms: NEVER_MS,
             is_timed,
+            is_paused: false,
         }
     }
 
@@ -156,7 +165,7 @@ impl<P> QueueState<P> {
             return Ok(true);
         }
         // By the invariant a consumer in the ring means that nothing waits before this message.
-        while let Some(key) = self.consumers.next() {
+        while let Some(key) = self.next_taker() {
             match self.hand(key, pos, false, incoming.view, courier) {
                 Some(true) => {
                     aftermath.ended.extend(incoming.ended());
@@ -287,7 +296,11 @@ impl<P> QueueState<P> {
 
     /// Whether a message published now would go to a consumer at once (`immediate`).
     pub fn has_taker(&self) -> bool {
-        self.consumers.next().is_some()
+        self.next_taker().is_some()
+    }
+
+    fn next_taker(&self) -> Option<ConsumerKey> {
+        if self.is_paused { None } else { self.consumers.next() }
     }
 
     /// Hands out what waits to those that can take it.
@@ -300,7 +313,7 @@ impl<P> QueueState<P> {
         self.bury_again(courier, aftermath)?;
         self.drop_excess(courier, aftermath)?; // what came back may be too much
         self.expire(courier, aftermath)?;
-        while let Some(key) = self.consumers.next() {
+        while let Some(key) = self.next_taker() {
             let Some((entry, message)) = self.take_ready(courier, aftermath)? else { break };
             match self.hand(key, entry.pos, entry.redelivered, message.view(), courier) {
                 Some(true) => aftermath.ended.extend(self.end(&entry)),
@@ -383,6 +396,19 @@ impl<P> QueueState<P> {
     ) -> Result<Option<Fetched>, ReadError> {
         self.bring_back(courier.now_ms());
         self.expire(courier, aftermath)?;
+        if self.is_paused {
+            return Ok(None);
+        }
+        self.take_out(no_ack, courier, aftermath)
+    }
+
+    /// Hands out the message whose turn it is to somebody who is no consumer.
+    fn take_out(
+        &mut self,
+        no_ack: bool,
+        courier: &mut impl Courier<P>,
+        aftermath: &mut Aftermath,
+    ) -> Result<Option<Fetched>, ReadError> {
         let Some((entry, message)) = self.take_ready(courier, aftermath)? else { return Ok(None) };
         let (pos, redelivered) = (entry.pos, entry.redelivered);
         if no_ack {

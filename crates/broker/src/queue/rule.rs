@@ -446,6 +446,14 @@ impl<P: Clone> Rule<P> {
         }
     }
 
+    /// The rule of a queue whose messages go when they are consumed, for what only those do.
+    pub fn work(&mut self) -> Option<&mut QueueState<P>> {
+        match self {
+            Self::Work(state) => Some(state),
+            Self::Stream(_) | Self::Delays(_) => None,
+        }
+    }
+
     /// The rule of a stream, for what only streams do.
     pub fn stream(&mut self) -> Option<&mut StreamState<P>> {
         match self {
