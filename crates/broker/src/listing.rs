@@ -11,6 +11,8 @@ use crate::vhost::{Life, Queue};
 pub enum QueueCondition {
     /// It does.
     Running,
+    /// It takes messages and hands out nothing.
+    Paused,
     /// A message of it cannot be read: it takes and gives nothing. Says where.
     Offline(String),
     /// It has just been deleted.
@@ -77,6 +79,9 @@ impl Queue {
             Life::Gone => record.condition = QueueCondition::Gone,
         }
         let Some(rule) = life.content() else { return record };
+        if record.condition == QueueCondition::Running && rule.work().is_some_and(|work| work.is_paused()) {
+            record.condition = QueueCondition::Paused;
+        }
         record.ready = rule.ready();
         record.unacknowledged = rule.unacknowledged();
         record.consumers = rule.consumer_count();

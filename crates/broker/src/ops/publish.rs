@@ -220,7 +220,11 @@ impl Channel {
     }
 
     /// The exchange that a message is published to, if this user may do that with these keys.
-    pub(crate) fn target(&self, message: &MessageView<'_>, copies: &Copies) -> Result<Arc<Exchange>, Refusal> {
+    pub(crate) fn target(
+        &self,
+        message: &MessageView<'_>,
+        copies: &Copies,
+    ) -> Result<Arc<Exchange>, Refusal> {
         let (connection, name) = (&self.connection, message.exchange);
         connection.authorize(Operation::Write, Resource::Exchange(name))?;
         let exchange = connection.vhost.existing_exchange(name)?;

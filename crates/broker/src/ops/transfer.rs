@@ -183,12 +183,7 @@ impl Channel {
         }
     }
 
-    fn address_of_queue(
-        &self,
-        name: &str,
-        exchange: &str,
-        routing_key: &str,
-    ) -> Result<Address, Refusal> {
+    fn address_of_queue(&self, name: &str, exchange: &str, routing_key: &str) -> Result<Address, Refusal> {
         self.connection.authorize(Operation::Write, Resource::Queue(name))?;
         let queue = self.usable_queue(name)?;
         queue.check_not_internal()?;
@@ -214,11 +209,7 @@ impl Channel {
         Ok(Address { exchange: name.to_owned(), routing_key: routing_key.to_owned(), routed })
     }
 
-    fn address_of_death(
-        &self,
-        source: &Queue,
-        properties: RawProperties<'_>,
-    ) -> Result<Address, Unmoved> {
+    fn address_of_death(&self, source: &Queue, properties: RawProperties<'_>) -> Result<Address, Unmoved> {
         let death = first_death(properties).ok_or(Unmoved::Stays(Stay::NoHistory))?;
         if *death.queue == *source.name {
             return Err(Unmoved::Stays(Stay::DiedHere));

@@ -35,11 +35,7 @@ pub struct Browsed {
 
 impl<P> QueueState<P> {
     /// Shows a section of what waits, in the order in which it would be handed out.
-    pub fn browse(
-        &mut self,
-        section: Section,
-        courier: &impl Courier<P>,
-    ) -> Result<Vec<Browsed>, ReadError> {
+    pub fn browse(&mut self, section: Section, courier: &impl Courier<P>) -> Result<Vec<Browsed>, ReadError> {
         let mut taken = Vec::new();
         let browsed = self.browse_out(section, &mut taken, courier);
         for entry in taken {

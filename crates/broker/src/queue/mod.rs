@@ -28,9 +28,9 @@ mod requests;
 mod rule;
 mod settle;
 pub mod stream;
-mod transfer;
 #[cfg(test)]
 mod tests;
+mod transfer;
 
 use std::sync::Arc;
 

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)] // the helpers of tests are tests
 
 mod parameters;
+mod queue_actions;
 mod race;
 mod restart;
 mod support;
