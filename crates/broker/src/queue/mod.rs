@@ -17,6 +17,7 @@ mod courier;
 mod delays;
 mod dying;
 mod entry;
+mod fetch;
 mod handed_out;
 mod held;
 mod late;
@@ -45,6 +46,7 @@ pub use courier::{Courier, Handed};
 pub use delays::{DelayState, Due, Leaving};
 use dying::Dying;
 pub use entry::{Aftermath, Content, Dead, DeathReason, Ended, Entry, Incoming, Note, Pos, Stored};
+pub use fetch::Fetched;
 pub use handed_out::HandedOut;
 pub use held::Held;
 pub use late::LateConsumer;
@@ -59,19 +61,6 @@ pub use stream::StreamState;
 use crate::message::{Message, MessageView};
 use crate::settings::Settings;
 use crate::stamp::NEVER_MS;
-
-/// A message fetched by `basic.get`.
-#[derive(Debug)]
-pub struct Fetched {
-    /// Names it in a later settlement.
-    pub pos: Pos,
-    /// It was handed out before.
-    pub redelivered: bool,
-    /// The message.
-    pub message: Arc<Message>,
-    /// How many still wait.
-    pub remaining: u64,
-}
 
 #[derive(Debug)]
 struct Unacked {
@@ -385,38 +374,6 @@ impl<P> QueueState<P> {
             }
         }
         Some(no_ack)
-    }
-
-    /// Fetches one message (`basic.get`).
-    pub fn fetch(
-        &mut self,
-        no_ack: bool,
-        courier: &mut impl Courier<P>,
-        aftermath: &mut Aftermath,
-    ) -> Result<Option<Fetched>, ReadError> {
-        self.bring_back(courier.now_ms());
-        self.expire(courier, aftermath)?;
-        if self.is_paused {
-            return Ok(None);
-        }
-        self.take_out(no_ack, courier, aftermath)
-    }
-
-    /// Hands out the message whose turn it is to somebody who is no consumer.
-    fn take_out(
-        &mut self,
-        no_ack: bool,
-        courier: &mut impl Courier<P>,
-        aftermath: &mut Aftermath,
-    ) -> Result<Option<Fetched>, ReadError> {
-        let Some((entry, message)) = self.take_ready(courier, aftermath)? else { return Ok(None) };
-        let (pos, redelivered) = (entry.pos, entry.redelivered);
-        if no_ack {
-            aftermath.ended.extend(self.end(&entry));
-        } else {
-            self.delivered(pos, uncached(entry), None, courier.now_ms());
-        }
-        Ok(Some(Fetched { pos, redelivered, message, remaining: self.ready.len() }))
     }
 
     /// A delivered message is done with. Unknown positions (the queue was purged of them by its deletion) are
