@@ -9,6 +9,8 @@ use leveret_broker::users::User;
 use leveret_broker::{Batch, Broker, Refusal};
 use leveret_wire::sasl::Credentials;
 
+use crate::journal::Journal;
+
 /// The outcome of a login, later.
 pub type LoggedIn<'a> = Pin<Box<dyn Future<Output = Result<Arc<User>, Refusal>> + Send + 'a>>;
 
@@ -28,4 +30,13 @@ pub trait Host: Send + Sync + 'static {
 
     /// The wall clock, µs since 1970.
     fn now_us(&self) -> u64;
+
+    /// Whether clients are served.
+    ///
+    /// # Errors
+    /// Why not, in a sentence.
+    fn readiness(&self) -> Result<(), String>;
+
+    /// The log of the process.
+    fn journal(&self) -> &dyn Journal;
 }

@@ -23,8 +23,10 @@ pub(crate) use sources::{Given, Origin, from_environment, from_file, from_set_fl
 pub(crate) struct Settings {
     /// Where the data is.
     pub(crate) data_dir: PathBuf,
-    /// Where the HTTP API will listen.
-    pub(crate) http: SocketAddr,
+    /// Where the HTTP API is in the clear.
+    pub(crate) http: Vec<SocketAddr>,
+    /// Where it is over TLS.
+    pub(crate) http_tls: Vec<SocketAddr>,
     /// What is logged.
     pub(crate) log: Levels,
     /// How it looks.
@@ -50,7 +52,8 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             data_dir: PathBuf::from("leveret-data"),
-            http: SocketAddr::from((Ipv4Addr::LOCALHOST, 15672)),
+            http: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 15672))],
+            http_tls: Vec::new(),
             log: Levels::default(),
             log_format: LogFormat::default(),
             tls_cert: None,
@@ -85,14 +88,15 @@ impl Settings {
     /// # Errors
     /// Only half of what TLS needs was set.
     pub(crate) fn certificate_files(&self) -> Result<Option<CertificateFiles>, ConfigError> {
-        match (&self.tls_cert, &self.tls_key, self.broker.listen_tls.is_empty()) {
+        let nowhere = self.broker.listen_tls.is_empty() && self.http_tls.is_empty();
+        match (&self.tls_cert, &self.tls_key, nowhere) {
             (None, None, true) => Ok(None),
             (Some(chain), Some(key), false) => {
                 Ok(Some(CertificateFiles { chain: chain.clone(), key: key.clone() }))
             }
             (None, ..) => Err(ConfigError::HalfOfTls { missing: "tls_cert" }),
             (_, None, _) => Err(ConfigError::HalfOfTls { missing: "tls_key" }),
-            (Some(_), Some(_), true) => Err(ConfigError::HalfOfTls { missing: "listen_tls" }),
+            (Some(_), Some(_), true) => Err(ConfigError::HalfOfTls { missing: "listen_tls or http_tls" }),
         }
     }
 
@@ -188,7 +192,7 @@ mod tests {
         check("memory_share = 1.5", &[], &[], "", "allowed: a share above 0, up to 1");
         check("memory_share = nan", &[], &[], "", "allowed: a share above 0, up to 1");
         check("listen = 5672", &[], &[], "", "allowed: HOST:PORT, or a list of them");
-        check("http = []", &[], &[], "", "allowed: HOST:PORT");
+        check("http = 15672", &[], &[], "", "allowed: HOST:PORT");
         check("log = 'loud=x=y'", &[], &[], "", "allowed: error, warn, info, debug, trace, off");
         check("data_dir = ''", &[], &[], "", "allowed: a path");
     }
@@ -204,7 +208,9 @@ mod tests {
         let (cert, key, listen) = ("tls_cert=c.pem", "tls_key=k.pem", "listen_tls=127.0.0.1:5671");
         check("", &[], &[cert, key, listen], "tls_key", "k.pem");
         check("", &[], &[cert, key], "", "TLS also needs listen_tls");
+        check("", &[], &[cert, key, "http_tls=127.0.0.1:15671"], "http_tls", "127.0.0.1:15671");
         check("", &[], &[cert, listen], "", "TLS also needs tls_key");
+        check("", &[], &["http_tls=127.0.0.1:15671"], "", "TLS also needs tls_cert");
         check("", &[], &[listen], "", "TLS also needs tls_cert");
     }
 
@@ -228,6 +234,30 @@ mod tests {
         let names: Vec<_> = one.differences(&other).map(Key::name).collect();
         assert_eq!(names, ["log", "heartbeat_s"]);
         assert_eq!(one.differences(&one).count(), 0);
+    }
+
+    #[test]
+    fn the_reference_file_has_every_key_with_its_default() {
+        let path = Path::new("packaging/leveret.toml");
+        let text = include_str!("../../../packaging/leveret.toml");
+        let is_setting = |line: &str| line.starts_with('#') && line[1..].split(' ').nth(1) == Some("=");
+        let all: Vec<&str> =
+            text.lines().map(|line| if is_setting(line) { &line[1..] } else { line }).collect();
+        let as_it_is = Settings::overlay(from_file(path, text).unwrap()).unwrap();
+        let names: Vec<_> = as_it_is.differences(&Settings::default()).map(Key::name).collect();
+        assert_eq!(names, ["data_dir"], "everything else is a comment");
+        let given = from_file(path, &all.join("\n")).unwrap();
+        let default = Settings::default();
+        let mut written = Settings::default();
+        for key in KEYS {
+            let one = given.iter().find(|one| one.key == key.name);
+            let one = one.unwrap_or_else(|| panic!("packaging/leveret.toml does not have {}", key.name));
+            key.apply(&mut written, &one.texts).unwrap_or_else(|| panic!("{one:?}"));
+            let (shown, default) = ((key.show)(&written), (key.show)(&default));
+            let is_example = default.is_empty() || key.name == "data_dir";
+            assert!(shown == default || is_example, "packaging/leveret.toml: {} is {shown}", key.name);
+        }
+        assert_eq!(given.len(), KEYS.len());
     }
 
     #[test]

@@ -1,12 +1,14 @@
 //! What the program says about itself: on stderr, never on stdout, which belongs to the data.
 //!
 //! ```text
-//!   event ─▶ levels (by area) ─▶ storm guard ─▶ line ─▶ stderr, as text or JSON
+//!   event ─▶ levels (by area) ─▶ storm guard ─▶ line ─┬▶ stderr, as text or JSON
+//!                                                     └▶ the ring of recent lines
 //! ```
 
 mod areas;
 mod levels;
 mod line;
+mod recent;
 mod storm;
 
 use std::io::{self, IsTerminal, Write};
@@ -22,13 +24,17 @@ use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Registry, reload};
 
+pub(crate) use areas::AREAS;
 pub(crate) use levels::Levels;
-use line::Line;
+pub(crate) use line::Line;
+pub(crate) use recent::Numbered;
+use recent::Recent;
 use storm::StormGuard;
 
 /// The log of this process; levels and format can change while it runs.
 pub(crate) struct Log {
     sinks: Arc<Sinks>,
+    levels: Mutex<Levels>,
     filter: reload::Handle<Targets, Registry>,
 }
 
@@ -62,7 +68,7 @@ impl LogFormat {
 
 impl Log {
     /// Starts logging; panics are lines too. A second call in one process changes nothing.
-    pub(crate) fn start(levels: &Levels, format: LogFormat) -> Log {
+    pub(crate) fn start(levels: Levels, format: LogFormat) -> Log {
         let sinks = Arc::new(Sinks::new(format));
         let (filter, handle) = reload::Layer::new(levels.targets());
         let layers = tracing_subscriber::registry().with(filter).with(ToSinks(sinks.clone()));
@@ -70,19 +76,31 @@ impl Log {
             tracing::debug!("logging was set up before");
         }
         log_panics();
-        Log { sinks, filter: handle }
+        Log { sinks, levels: Mutex::new(levels), filter: handle }
+    }
+
+    /// What is logged at present.
+    pub(crate) fn levels(&self) -> Levels {
+        self.levels.lock().clone()
     }
 
     /// Logs by other levels from now on.
-    pub(crate) fn set_levels(&self, levels: &Levels) {
-        if let Err(error) = self.filter.reload(levels.targets()) {
-            tracing::warn!(%error, "cannot change what is logged");
+    pub(crate) fn set_levels(&self, levels: Levels) {
+        let mut current = self.levels.lock();
+        match self.filter.reload(levels.targets()) {
+            Ok(()) => *current = levels,
+            Err(error) => tracing::warn!(%error, "cannot change what is logged"),
         }
     }
 
     /// Writes in another format from now on.
     pub(crate) fn set_format(&self, format: LogFormat) {
         self.sinks.json.store(format == LogFormat::Json, Ordering::Relaxed);
+    }
+
+    /// The newest `count` lines at least as serious as `level` with numbers above `after`, oldest first.
+    pub(crate) fn recent(&self, level: Level, after: u64, count: usize) -> Vec<Numbered> {
+        self.sinks.recent.lock().newest(level, after, count)
     }
 }
 
@@ -105,6 +123,7 @@ struct Sinks {
     json: AtomicBool,
     coloured: bool,
     storms: Mutex<StormGuard<Identifier>>,
+    recent: Mutex<Recent>,
 }
 
 impl Sinks {
@@ -113,6 +132,7 @@ impl Sinks {
             json: AtomicBool::new(format == LogFormat::Json),
             coloured: is_coloured(&io::stderr()),
             storms: Mutex::default(),
+            recent: Mutex::default(),
         }
     }
 
@@ -120,8 +140,11 @@ impl Sinks {
         let Some(left_out) = self.admit(event) else { return };
         let line = Line::of(event, left_out);
         let text = if self.json.load(Ordering::Relaxed) { line.json() } else { line.text(self.coloured) };
+        // One lock for ring and stream: both have the same order.
+        let mut recent = self.recent.lock();
         // Nobody is left to tell when stderr is gone.
         let _ = io::stderr().lock().write_all(text.as_bytes());
+        recent.push(line);
     }
 
     /// Who asks for details gets all of them.

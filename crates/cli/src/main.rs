@@ -13,6 +13,7 @@ mod escape;
 mod failure;
 mod gateway;
 mod get;
+mod health;
 mod json_table;
 mod logging;
 mod management;
@@ -69,6 +70,7 @@ enum Command {
     Gateway(gateway::Arguments),
     Migrate(migrate::Arguments),
     Ctl(ctl::Arguments),
+    Health(health::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -115,6 +117,7 @@ async fn run(command: Command, log: Option<String>) -> Result<(), Failure> {
         Command::Gateway(arguments) => gateway::run(arguments).await,
         Command::Migrate(arguments) => migrate::run(arguments).await,
         Command::Ctl(arguments) => ctl::run(arguments).await,
+        Command::Health(arguments) => health::run(arguments).await,
     }
 }
 
@@ -124,6 +127,6 @@ fn log_to_stderr(flag: Option<&str>, default: &str) -> Result<(), Failure> {
     let levels = flag.or(variable.as_deref()).unwrap_or(default).parse();
     let levels = levels.map_err(|error| Failure::Usage(format!("--log: {error}")))?;
     let format = std::env::var("LEVERET_LOG_FORMAT").ok().and_then(|name| LogFormat::named(&name));
-    Log::start(&levels, format.unwrap_or_default());
+    Log::start(levels, format.unwrap_or_default());
     Ok(())
 }

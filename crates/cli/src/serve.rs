@@ -9,16 +9,20 @@
 
 mod certificate;
 mod http;
+mod inherited;
+mod journal;
 mod open_files;
 mod reload;
+mod systemd;
 
 use std::io::{self, Write};
 use std::net::{Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::Context;
 use leveret_server::{Broker, StartError};
-use tokio::net::TcpListener;
+use rustls::ServerConfig;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::ConfigError;
@@ -27,8 +31,10 @@ use crate::failure::Failure;
 use crate::logging::Log;
 use crate::say::say;
 use crate::signals::Termination;
-use http::Http;
+use http::{Bound, Http};
+use inherited::Inherited;
 use reload::Reloadable;
+use systemd::Systemd;
 
 /// Run the broker
 #[derive(clap::Args)]
@@ -49,9 +55,9 @@ pub(crate) struct Arguments {
     /// Private key for TLS, PEM
     #[arg(long, value_name = "FILE")]
     tls_key: Option<String>,
-    /// Where the HTTP API and the console are served [default: 127.0.0.1:15672]
+    /// Where the HTTP API and the console are served; may be repeated [default: 127.0.0.1:15672]
     #[arg(long, value_name = "HOST:PORT")]
-    http: Option<String>,
+    http: Vec<String>,
     /// A TOML file with settings
     #[arg(long, value_name = "FILE", env = "LEVERET_CONFIG")]
     config: Option<PathBuf>,
@@ -62,30 +68,38 @@ pub(crate) struct Arguments {
 
 /// Serves until a signal or a failed disk ends it.
 pub(crate) async fn run(arguments: Arguments, log: Option<String>) -> Result<(), Failure> {
-    let settings = read_settings(&arguments, log.as_deref())?;
-    let log_of_process = Log::start(&settings.log, settings.log_format);
+    let mut inherited = Inherited::of_environment().map_err(|error| Failure::Usage(error.to_string()))?;
+    let source = Source { arguments, log, sockets: inherited.settings() };
+    let settings = source.read()?;
+    let log = Arc::new(Log::start(settings.log.clone(), settings.log_format));
     open_files::raise_limit();
+    let systemd = Systemd::of_environment();
     let mut termination = Termination::catch()?;
     let mut hangup = signal(SignalKind::hangup())?;
-    let listener = TcpListener::bind(settings.http).await;
-    let listener = listener.with_context(|| format!("cannot listen on {}", settings.http))?;
-    let broker = start(&settings).await?;
-    let http = Http::serve(listener, broker.handle()).context("HTTP")?;
-    announce(&broker, &http, &settings);
+    let certificate = certificate::load(&settings)?;
+    let bound = Bound::bind(&settings, certificate.clone(), &mut inherited).await?;
+    let broker = start(&settings, certificate, &mut inherited).await?;
+    let http = bound.serve(broker.handle(), log.clone()).context("HTTP")?;
+    let status = announce(&broker, &http, &settings);
+    systemd.ready(&status);
     let mut reloadable = Reloadable::new(settings);
     loop {
         tokio::select! {
             name = termination.next() => {
                 tracing::info!(signal = name, "stopping");
+                systemd.stopping();
                 return stop(broker, http, termination).await;
             }
             _ = hangup.recv() => {
-                let read = read_settings(&arguments, log.as_deref()).map_err(anyhow::Error::from);
-                let reloaded = read.and_then(|new| reloadable.reload(new, &broker, &log_of_process));
+                systemd.reloading();
+                let reloaded = source.read().map_err(anyhow::Error::from);
+                let reloaded = reloaded.and_then(|new| reloadable.reload(new, &broker, &http, &log));
                 if let Err(error) = reloaded {
                     tracing::error!(error = format!("{error:#}"), "nothing reloaded");
                 }
+                systemd.ready(&status);
             }
+            () = systemd.live() => {}
             failed = broker.failed() => {
                 // P1: nothing is confirmed any more, and nothing is tried again. Threads that wait for the
                 // disk must not hold the process.
@@ -96,28 +110,37 @@ pub(crate) async fn run(arguments: Arguments, log: Option<String>) -> Result<(),
     }
 }
 
-fn read_settings(arguments: &Arguments, log: Option<&str>) -> Result<Settings, ConfigError> {
-    let mut given = Vec::new();
-    if let Some(path) = &arguments.config {
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| ConfigError::Unreadable { path: path.clone(), error })?;
-        given.extend(from_file(path, &text)?);
+/// Where the settings come from, now and at every reload.
+struct Source {
+    arguments: Arguments,
+    log: Option<String>,
+    sockets: Vec<Given>,
+}
+
+impl Source {
+    fn read(&self) -> Result<Settings, ConfigError> {
+        let Self { arguments, log, sockets } = self;
+        let mut given = Vec::new();
+        if let Some(path) = &arguments.config {
+            let text = std::fs::read_to_string(path)
+                .map_err(|error| ConfigError::Unreadable { path: path.clone(), error })?;
+            given.extend(from_file(path, &text)?);
+        }
+        given.extend(from_environment(std::env::vars_os())?);
+        for text in &arguments.set {
+            given.push(from_set_flag(text)?);
+        }
+        given.extend(flags(arguments, log.as_deref()));
+        given.extend(sockets.iter().cloned());
+        let is_default = !given.iter().any(|given| given.key == "listen");
+        let mut settings = Settings::overlay(given)?;
+        if is_default && has_ipv6_loopback() {
+            let ports: Vec<u16> = settings.broker.listen.iter().map(SocketAddr::port).collect();
+            let addresses = ports.iter().map(|port| SocketAddr::from((Ipv6Addr::LOCALHOST, *port)));
+            settings.broker.listen.extend(addresses);
+        }
+        Ok(settings)
     }
-    given.extend(from_environment(std::env::vars_os())?);
-    for text in &arguments.set {
-        given.push(from_set_flag(text)?);
-    }
-    given.extend(flags(arguments, log));
-    let is_default = !given.iter().any(|given| given.key == "listen");
-    let mut settings = Settings::overlay(given)?;
-    if is_default && has_ipv6_loopback() {
-        let ports: Vec<u16> = settings.broker.listen.iter().map(SocketAddr::port).collect();
-        settings
-            .broker
-            .listen
-            .extend(ports.iter().map(|port| SocketAddr::from((Ipv6Addr::LOCALHOST, *port))));
-    }
-    Ok(settings)
 }
 
 /// Clients that look up `localhost` may get the IPv6 address first, Node's among them.
@@ -139,16 +162,21 @@ fn flags<'a>(arguments: &'a Arguments, log: Option<&'a str>) -> impl Iterator<It
         many("listen_tls", "--listen-tls", &arguments.listen_tls),
         one("tls_cert", "--tls-cert", arguments.tls_cert.as_deref()),
         one("tls_key", "--tls-key", arguments.tls_key.as_deref()),
-        one("http", "--http", arguments.http.as_deref()),
+        many("http", "--http", &arguments.http),
         one("log", "--log", log),
     ];
     given.into_iter().flatten()
 }
 
-async fn start(settings: &Settings) -> Result<Broker, Failure> {
+async fn start(
+    settings: &Settings,
+    certificate: Option<Arc<ServerConfig>>,
+    inherited: &mut Inherited,
+) -> Result<Broker, Failure> {
     let mut config = settings.broker.clone();
-    config.tls = settings.certificate_files()?.as_ref().map(certificate::load).transpose().context("TLS")?;
-    let started = Broker::builder().config(config).data_dir(&settings.data_dir).start().await;
+    config.tls = certificate;
+    let builder = Broker::builder().config(config).data_dir(&settings.data_dir);
+    let started = builder.open_sockets(inherited.take_rest()).start().await;
     started.map_err(|error| {
         let error = match error {
             StartError::Open(_) => {
@@ -161,20 +189,20 @@ async fn start(settings: &Settings) -> Result<Broker, Failure> {
     })
 }
 
-/// Says that the broker is ready: what a script waits for.
-fn announce(broker: &Broker, http: &Http, settings: &Settings) {
-    let plain = broker.addresses().iter().map(|address| format!("amqp://{address}\n"));
-    let tls = broker.tls_addresses().iter().map(|address| format!("amqps://{address}\n"));
-    let http = [format!("http://{}\n", http.address)];
-    let lines: String = plain.chain(tls).chain(http).collect();
+/// Says that the broker is ready: what a script waits for. Returns the same in one line.
+fn announce(broker: &Broker, http: &Http, settings: &Settings) -> String {
+    let plain = broker.addresses().iter().map(|address| format!("amqp://{address}"));
+    let tls = broker.tls_addresses().iter().map(|address| format!("amqps://{address}"));
+    let urls: Vec<String> = plain.chain(tls).chain(http.urls().iter().cloned()).collect();
     let mut stdout = io::stdout().lock();
-    if let Err(error) = stdout.write_all(lines.as_bytes()).and_then(|()| stdout.flush()) {
+    if let Err(error) = writeln!(stdout, "{}", urls.join("\n")).and_then(|()| stdout.flush()) {
         tracing::warn!(%error, "nobody reads stdout");
     }
     for damage in &broker.condition().damage {
         tracing::error!(?damage, "damaged; its queues are offline, its files are kept");
     }
     tracing::info!(data_dir = %settings.data_dir.display(), "ready");
+    format!("ready: {}", urls.join(" "))
 }
 
 /// Drains. A second signal does not wait for clients that will not go.

@@ -29,7 +29,7 @@ use crate::counted_disk::{CountedDisk, DiskCounts};
 use crate::drive::serve_stream;
 use crate::facts::{Listening, NodeFacts};
 use crate::handle::Handle;
-use crate::listener::{Transport, accept, bind};
+use crate::listener::{Transport, accept, listen};
 use crate::peer::Peer;
 use crate::shared::Shared;
 use crate::timekeeper::keep_time;
@@ -41,6 +41,7 @@ const MEMORY_PIPE_BYTES: usize = 64 << 10;
 pub struct Builder {
     config: Config,
     storage: Storage,
+    open_sockets: Vec<std::net::TcpListener>,
 }
 
 enum Storage {
@@ -102,7 +103,8 @@ pub struct Condition {
 impl Broker {
     /// Settings for a new broker: the defaults of `leveret serve`.
     pub fn builder() -> Builder {
-        Builder { config: Config::default(), storage: Storage::Directory(PathBuf::from("leveret-data")) }
+        let storage = Storage::Directory(PathBuf::from("leveret-data"));
+        Builder { config: Config::default(), storage, open_sockets: Vec::new() }
     }
 
     /// Where to connect: the first plain listener, with the default user.
@@ -245,9 +247,15 @@ impl Builder {
         self
     }
 
+    /// Listeners that are open already, and do not block: each is used for the configured address that it has.
+    pub fn open_sockets(mut self, sockets: Vec<std::net::TcpListener>) -> Self {
+        self.open_sockets = sockets;
+        self
+    }
+
     /// Opens the data, binds the addresses, and serves. Needs a Tokio runtime.
     pub async fn start(self) -> Result<Broker, StartError> {
-        let Self { config, storage } = self;
+        let Self { config, storage, open_sockets } = self;
         let disk: Arc<dyn Disk> = match storage {
             Storage::Disk(disk) => disk,
             Storage::Directory(path) => {
@@ -258,7 +266,7 @@ impl Builder {
         };
         let counts = Arc::new(DiskCounts::default());
         let disk: Arc<dyn Disk> = CountedDisk::new(disk, counts.clone());
-        let listeners = Listeners::bind(&config).await?;
+        let listeners = Listeners::bind(&config, open_sockets).await?;
         let options = Options { log_file_bytes: log_file_bytes(&config, &*disk), ..Options::default() };
         let (alarm_tx, alarm) = watch::channel(None);
         let watchdog = Watchdog::new(disk.clone(), config.watermarks, options.log_file_bytes, alarm_tx);
@@ -310,13 +318,13 @@ struct Listeners {
 }
 
 impl Listeners {
-    async fn bind(config: &Config) -> Result<Self, StartError> {
+    async fn bind(config: &Config, mut open: Vec<std::net::TcpListener>) -> Result<Self, StartError> {
         let mut listeners = Self { plain: Vec::new(), tls: Vec::new() };
         for address in &config.listen {
-            listeners.plain.push(bind(*address).await?);
+            listeners.plain.push(listen(*address, &mut open).await?);
         }
         for address in &config.listen_tls {
-            listeners.tls.push(bind(*address).await?);
+            listeners.tls.push(listen(*address, &mut open).await?);
         }
         if config.tls.is_none() && !listeners.tls.is_empty() {
             return Err(StartError::NoCertificate);

@@ -47,6 +47,11 @@ impl Handle {
         self.0.committer.hurry();
     }
 
+    /// Whether clients are being told to go.
+    pub fn is_stopping(&self) -> bool {
+        *self.0.stopping.borrow()
+    }
+
     /// The wall clock that the broker goes by, µs since 1970.
     pub fn now_us(&self) -> u64 {
         now_us()

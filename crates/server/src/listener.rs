@@ -27,8 +27,19 @@ pub(crate) enum Transport {
     Tls,
 }
 
-/// Binds an address. The error names it.
-pub(crate) async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+/// Listens on an address, by a socket that is open already if there is one. The error names the address.
+pub(crate) async fn listen(
+    address: SocketAddr,
+    open: &mut Vec<std::net::TcpListener>,
+) -> io::Result<TcpListener> {
+    let is_on_it = |socket: &std::net::TcpListener| socket.local_addr().is_ok_and(|own| own == address);
+    match open.iter().position(is_on_it) {
+        Some(place) => TcpListener::from_std(open.swap_remove(place)),
+        None => bind(address).await,
+    }
+}
+
+async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let named =
         |error: io::Error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"));
     TcpListener::bind(address).await.map_err(named)

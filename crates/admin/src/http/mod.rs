@@ -6,7 +6,7 @@ mod stalled;
 
 use std::net::IpAddr;
 
-pub use server::serve;
+pub use server::{Listener, serve};
 
 /// Who sent a request: an extension of each.
 #[derive(Clone, Copy, Debug)]

@@ -30,7 +30,6 @@ enum Kind {
     Number { range: RangeInclusive<u64>, unit: &'static str, store: fn(&mut Settings, u64) },
     Share(fn(&mut Settings, f64)),
     Switch(fn(&mut Settings, bool)),
-    Address(fn(&mut Settings, SocketAddr)),
     Addresses(fn(&mut Settings, Vec<SocketAddr>)),
     Path(fn(&mut Settings, PathBuf)),
     Log(fn(&mut Settings, Levels)),
@@ -76,8 +75,14 @@ pub(super) const KEYS: &[Key] = &[
     },
     Key {
         name: "http",
-        kind: Kind::Address(|s, address| s.http = address),
-        show: |s| s.http.to_string(),
+        kind: Kind::Addresses(|s, addresses| s.http = addresses),
+        show: |s| list(&s.http),
+        when: When::Start,
+    },
+    Key {
+        name: "http_tls",
+        kind: Kind::Addresses(|s, addresses| s.http_tls = addresses),
+        show: |s| list(&s.http_tls),
         when: When::Start,
     },
     Key {
@@ -209,7 +214,6 @@ impl Key {
                 store(settings, text.trim().parse().ok().filter(|share| *share > 0.0 && *share <= 1.0)?);
             }
             (Kind::Switch(store), [text]) => store(settings, text.trim().parse().ok()?),
-            (Kind::Address(store), [text]) => store(settings, address(text)?),
             (Kind::Path(store), [text]) if !text.is_empty() => store(settings, text.into()),
             (Kind::Log(store), [text]) => store(settings, text.parse().ok()?),
             (Kind::LogFormat(store), [text]) => store(settings, LogFormat::named(text.trim())?),
@@ -224,7 +228,6 @@ impl Key {
             Kind::Number { range, unit, .. } => format!("{} to {} {unit}", range.start(), range.end()),
             Kind::Share(_) => "a share above 0, up to 1".to_owned(),
             Kind::Switch(_) => "true, false".to_owned(),
-            Kind::Address(_) => "HOST:PORT".to_owned(),
             Kind::Addresses(_) => "HOST:PORT, or a list of them".to_owned(),
             Kind::Path(_) => "a path".to_owned(),
             Kind::Log(_) => "error, warn, info, debug, trace, off, and AREA=LEVEL, with commas".to_owned(),

@@ -8,19 +8,26 @@
 pub(crate) struct Area {
     /// In `log`, in `/api/log-levels` and in every line.
     pub(crate) name: &'static str,
+    /// What it tells.
+    pub(crate) about: &'static str,
     /// Paths of modules; the longest that fits decides.
     pub(super) paths: &'static [&'static str],
 }
 
 /// All of them, as `docs/features/logging.md` lists them.
 pub(crate) const AREAS: &[Area] = &[
-    Area { name: "serve", paths: &["leveret_cli", "leveret"] },
-    Area { name: "connection", paths: &["leveret_server"] },
-    Area { name: "channel", paths: &["leveret_server::session"] },
-    Area { name: "auth", paths: &["leveret_server::shared"] },
-    Area { name: "queue", paths: &["leveret_broker"] },
+    Area { name: "serve", about: "start, stop, reload", paths: &["leveret"] },
+    Area {
+        name: "connection",
+        about: "clients that come, go, or are turned away; TLS",
+        paths: &["leveret_server"],
+    },
+    Area { name: "channel", about: "what clients were refused", paths: &["leveret_server::session"] },
+    Area { name: "auth", about: "logins", paths: &["leveret_server::shared"] },
+    Area { name: "queue", about: "queues, expiry, dead letters, policies", paths: &["leveret_broker"] },
     Area {
         name: "store",
+        about: "the disk, recovery, damage",
         paths: &[
             "leveret_store",
             "leveret_broker::broker",
@@ -30,9 +37,18 @@ pub(crate) const AREAS: &[Area] = &[
             "leveret_server::embed",
         ],
     },
-    Area { name: "alarm", paths: &["leveret_server::alarms"] },
-    Area { name: "http", paths: &["leveret_admin", "leveret_cli::gateway", "hyper", "hyper_util"] },
-    Area { name: "client", paths: &["leveret_client", "lapin"] },
+    Area { name: "alarm", about: "low memory, low disk", paths: &["leveret_server::alarms"] },
+    Area {
+        name: "http",
+        about: "HTTP connections and requests",
+        paths: &["leveret_admin", "leveret::http", "leveret::gateway", "hyper", "hyper_util"],
+    },
+    Area { name: "shovel", about: "messages moved between brokers", paths: &["leveret_shovel"] },
+    Area {
+        name: "client",
+        about: "connections that this program makes",
+        paths: &["leveret_client", "lapin"],
+    },
 ];
 
 /// The name of the area of a module, or of the crate when it is somebody else's.
@@ -61,7 +77,8 @@ mod tests {
         check("leveret_broker::ops::queue", "queue");
         check("leveret_broker::recover", "store");
         check("leveret_store::log", "store");
-        check("leveret_cli::serve::reload", "serve");
+        check("leveret::serve::reload", "serve");
+        check("leveret::http", "http");
         check("lapin::channel", "client");
         check("rustls::conn", "rustls");
     }
@@ -69,8 +86,8 @@ mod tests {
     #[test]
     fn the_page_lists_every_area() {
         let page = include_str!("../../../../docs/features/logging.md");
-        for Area { name, .. } in AREAS {
-            assert!(page.contains(&format!("| `{name}` |")), "docs/features/logging.md: {name}");
+        for Area { name, about, .. } in AREAS {
+            assert!(page.contains(&format!("| `{name}` | {about} |")), "docs/features/logging.md: {name}");
         }
     }
 }

@@ -22,6 +22,16 @@ pub(crate) struct Levels {
 }
 
 impl Levels {
+    /// The level of what has none of its own.
+    pub(crate) fn default_level(&self) -> LevelFilter {
+        self.default
+    }
+
+    /// The level of an area.
+    pub(crate) fn of(&self, area: &str) -> LevelFilter {
+        self.named(area).unwrap_or(self.default)
+    }
+
     fn named(&self, name: &str) -> Option<LevelFilter> {
         self.named.get(name).copied()
     }
@@ -30,7 +40,10 @@ impl Levels {
     ///
     /// # Errors
     /// The first name or level that does not exist; nothing has changed then.
-    fn with<'a>(&self, other: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Levels, WrongLevel> {
+    pub(crate) fn with<'a>(
+        &self,
+        other: impl IntoIterator<Item = (&'a str, &'a str)>,
+    ) -> Result<Levels, WrongLevel> {
         let mut levels = self.clone();
         for (name, level) in other {
             levels.set(name, level)?;
@@ -49,15 +62,14 @@ impl Levels {
         Ok(())
     }
 
-    /// What the library filters by: the longest path decides, so areas inside of a named one need a word of their own.
+    /// What the library filters by: the longest beginning of a path decides, so areas inside of a named one need a word of
+    /// their own (for it, all of `leveret_server` is inside of `leveret`).
     pub(super) fn targets(&self) -> Targets {
         let (named, others): (Vec<_>, Vec<_>) =
             AREAS.iter().partition(|area| self.named(area.name).is_some());
         let is_inside = |path: &str| named.iter().any(|area| area.paths.iter().any(|p| path.starts_with(p)));
         let others = others.into_iter().flat_map(|area| area.paths).filter(|path| is_inside(path));
-        let named = named.iter().flat_map(|area| {
-            area.paths.iter().map(|path| (*path, self.named(area.name).unwrap_or(self.default)))
-        });
+        let named = named.iter().flat_map(|area| area.paths.iter().map(|path| (*path, self.of(area.name))));
         let areas = others.map(|path| (*path, self.default)).chain(named);
         // Last: a module's own level is the more special word.
         let modules = self.named.iter().filter(|(name, _)| !is_area(name));
@@ -158,7 +170,11 @@ mod tests {
         check("info,leveret_server=debug", "leveret_server::session", Level::DEBUG, true);
         check("info,channel=debug", "leveret_server::session::running", Level::DEBUG, true);
         check("info,channel=debug", "leveret_server::drive", Level::DEBUG, false);
+        check("info,serve=debug", "leveret::serve", Level::DEBUG, true);
+        check("info,serve=debug", "leveret_server::drive", Level::DEBUG, false);
         check("off,store=info", "leveret_broker::recover", Level::INFO, true);
+        check("info,serve=debug", "leveret::serve", Level::DEBUG, true);
+        check("info,serve=debug", "leveret_server::drive", Level::DEBUG, false);
         check("off,store=info", "leveret_broker::ops", Level::ERROR, false);
         check("info,queue=warn,leveret_broker::ops=trace", "leveret_broker::ops::x", Level::TRACE, true);
         check("error,lapin=off", "lapin::channel", Level::ERROR, false);

@@ -71,6 +71,11 @@ impl Line {
         }
     }
 
+    /// How serious it is.
+    pub(crate) fn severity(&self) -> Level {
+        self.severity
+    }
+
     /// With the end of the line.
     pub(super) fn json(&self) -> String {
         let mut text = serde_json::to_string(self).unwrap_or_default();

@@ -2,15 +2,19 @@
 
 use std::sync::Arc;
 
-use leveret_server::{TlsError, load_tls};
+use anyhow::Context;
+use leveret_server::load_tls;
 use rustls::ServerConfig;
 
-use crate::config::CertificateFiles;
+use crate::config::Settings;
 
-/// Reads certificate and key. The cryptography is chosen here, in the binary: ring builds without cmake and in seconds.
+/// Reads certificate and key, if there are any. The cryptography is chosen here, in the binary: ring builds without cmake
+/// and in seconds.
 ///
 /// # Errors
 /// A file cannot be read, or the two do not belong together.
-pub(super) fn load(files: &CertificateFiles) -> Result<Arc<ServerConfig>, TlsError> {
-    load_tls(&files.chain, &files.key, Arc::new(rustls::crypto::ring::default_provider()))
+pub(super) fn load(settings: &Settings) -> anyhow::Result<Option<Arc<ServerConfig>>> {
+    let Some(files) = settings.certificate_files()? else { return Ok(None) };
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    Ok(Some(load_tls(&files.chain, &files.key, provider).context("TLS")?))
 }

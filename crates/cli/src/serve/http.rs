@@ -1,70 +1,146 @@
-//! The HTTP API of the broker in this process.
+//! The HTTP API of the broker in this process: its listeners, and the process as the API sees it.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use leveret_admin::{Host, LoggedIn};
+use anyhow::Context;
+use leveret_admin::http::Listener;
+use leveret_admin::{Host, Journal, LoggedIn};
 use leveret_broker::{Batch, Broker};
 use leveret_server::Handle;
 use leveret_wire::sasl::Credentials;
+use rustls::ServerConfig;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-/// The API on its listener.
+use super::inherited::Inherited;
+use crate::config::Settings;
+use crate::logging::Log;
+
+/// Listeners that nobody serves yet.
+pub(super) struct Bound {
+    plain: Vec<TcpListener>,
+    tls: Vec<TcpListener>,
+    certificate: watch::Sender<Option<Arc<ServerConfig>>>,
+}
+
+/// The API on its listeners.
 pub(super) struct Http {
-    pub(super) address: SocketAddr,
+    urls: Vec<String>,
+    certificate: watch::Sender<Option<Arc<ServerConfig>>>,
     stop: watch::Sender<bool>,
-    serving: JoinHandle<()>,
+    serving: Vec<JoinHandle<()>>,
+}
+
+impl Bound {
+    /// Listens; `certificate` is for those with TLS.
+    ///
+    /// # Errors
+    /// An address is taken; the text names it.
+    pub(super) async fn bind(
+        settings: &Settings,
+        certificate: Option<Arc<ServerConfig>>,
+        inherited: &mut Inherited,
+    ) -> anyhow::Result<Bound> {
+        let certificate = watch::Sender::new(certificate);
+        let mut bound = Bound { plain: Vec::new(), tls: Vec::new(), certificate };
+        for address in &settings.http {
+            bound.plain.push(listen(*address, inherited).await?);
+        }
+        for address in &settings.http_tls {
+            bound.tls.push(listen(*address, inherited).await?);
+        }
+        Ok(bound)
+    }
+
+    /// Serves from now on.
+    ///
+    /// # Errors
+    /// A listener has no address.
+    pub(super) fn serve(self, broker: Handle, log: Arc<Log>) -> std::io::Result<Http> {
+        let (stop, stopping) = watch::channel(false);
+        let router = leveret_admin::router(Arc::new(Process { broker, log }));
+        let (mut urls, mut serving) = (Vec::new(), Vec::new());
+        let plain = self.plain.into_iter().map(|socket| ("http", Listener::plain(socket)));
+        let certificate = &self.certificate;
+        let tls =
+            self.tls.into_iter().map(|socket| ("https", Listener::tls(socket, certificate.subscribe())));
+        for (scheme, listener) in plain.chain(tls) {
+            urls.push(format!("{scheme}://{}", listener.local_addr()?));
+            let (stop, hurry) = (stopped(stopping.clone()), stopped(stopping.clone()));
+            serving.push(tokio::spawn(leveret_admin::http::serve(listener, router.clone(), stop, hurry)));
+        }
+        Ok(Http { urls, certificate: self.certificate, stop, serving })
+    }
 }
 
 impl Http {
-    /// Serves on a listener from now on.
-    ///
-    /// # Errors
-    /// The listener has no address.
-    pub(super) fn serve(listener: TcpListener, broker: Handle) -> std::io::Result<Http> {
-        let address = listener.local_addr()?;
-        let (stop, stopping) = watch::channel(false);
-        let router = leveret_admin::router(Arc::new(Process(broker)));
-        let stopped = |mut stopping: watch::Receiver<bool>| async move {
-            drop(stopping.wait_for(|stop| *stop).await);
-        };
-        let served =
-            leveret_admin::http::serve(listener, router, stopped(stopping.clone()), stopped(stopping));
-        Ok(Http { address, stop, serving: tokio::spawn(served) })
+    /// Where it is, in the order of the configuration.
+    pub(super) fn urls(&self) -> &[String] {
+        &self.urls
+    }
+
+    /// New connections get this certificate.
+    pub(super) fn change_certificate(&self, certificate: Arc<ServerConfig>) {
+        self.certificate.send_replace(Some(certificate));
     }
 
     /// Ends what is being served.
     pub(super) async fn stop(self) {
         self.stop.send_replace(true);
-        if let Err(error) = self.serving.await {
-            tracing::error!(%error, "the HTTP API failed");
+        for serving in self.serving {
+            if let Err(error) = serving.await {
+                tracing::error!(%error, "the HTTP API failed");
+            }
         }
     }
 }
 
+async fn listen(address: SocketAddr, inherited: &mut Inherited) -> anyhow::Result<TcpListener> {
+    let listener = match inherited.take(address) {
+        Some(socket) => TcpListener::from_std(socket),
+        None => TcpListener::bind(address).await,
+    };
+    listener.with_context(|| format!("cannot listen on {address}"))
+}
+
+async fn stopped(mut stopping: watch::Receiver<bool>) {
+    drop(stopping.wait_for(|stop| *stop).await);
+}
+
 /// This process, as the API sees it.
-struct Process(Handle);
+struct Process {
+    broker: Handle,
+    log: Arc<Log>,
+}
 
 impl Host for Process {
     fn broker(&self) -> &Arc<Broker> {
-        self.0.rules()
+        self.broker.rules()
     }
 
     fn finish(&self, batch: &mut Batch) {
-        self.0.finish(batch);
+        self.broker.finish(batch);
     }
 
     fn hurry(&self) {
-        self.0.hurry();
+        self.broker.hurry();
     }
 
     fn login(&self, credentials: Credentials, peer: IpAddr) -> LoggedIn<'_> {
-        Box::pin(self.0.login(credentials, peer))
+        Box::pin(self.broker.login(credentials, peer))
     }
 
     fn now_us(&self) -> u64 {
-        self.0.now_us()
+        self.broker.now_us()
+    }
+
+    fn readiness(&self) -> Result<(), String> {
+        if self.broker.is_stopping() { Err("the broker is stopping".to_owned()) } else { Ok(()) }
+    }
+
+    fn journal(&self) -> &dyn Journal {
+        &*self.log
     }
 }

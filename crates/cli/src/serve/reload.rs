@@ -1,10 +1,10 @@
 //! SIGHUP: the configuration is read again, and what can change while the broker runs changes. All of it or, when
 //! anything in it is wrong, nothing.
 
-use anyhow::Context;
 use leveret_server::Broker;
 
 use super::certificate;
+use super::http::Http;
 use crate::config::Settings;
 use crate::logging::Log;
 
@@ -24,14 +24,20 @@ impl Reloadable {
     ///
     /// # Errors
     /// A certificate cannot be used; nothing has changed.
-    pub(super) fn reload(&mut self, new: Settings, broker: &Broker, log: &Log) -> anyhow::Result<()> {
-        let files = new.certificate_files()?;
+    pub(super) fn reload(
+        &mut self,
+        new: Settings,
+        broker: &Broker,
+        http: &Http,
+        log: &Log,
+    ) -> anyhow::Result<()> {
         let mut config = new.broker.clone();
-        config.tls = files.as_ref().map(certificate::load).transpose().context("TLS")?;
-        log.set_levels(&new.log);
+        config.tls = certificate::load(&new)?;
+        log.set_levels(new.log.clone());
         log.set_format(new.log_format);
         broker.reconfigure(&config);
-        if files.is_some() {
+        if let Some(certificate) = config.tls {
+            http.change_certificate(certificate);
             tracing::info!("certificate reloaded; new connections get it");
         }
         self.tell(&new);

@@ -9,6 +9,7 @@ mod http;
 mod messages;
 mod migrate;
 mod program;
+mod running;
 mod serve;
 mod streams;
 mod work;
