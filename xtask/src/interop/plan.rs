@@ -41,7 +41,7 @@ pub(crate) enum Needs {
 
 /// Debian packages of the programs; the scripts of the suites would install some themselves, but not side by side.
 pub(crate) const DEBIAN_PACKAGES: &[&str] =
-    &["amqp-tools", "memcached", "dpkg-dev", "xz-utils", "golang-uber-goleak-dev", "postgresql"];
+    &["amqp-tools", "memcached", "dpkg-dev", "xz-utils", "golang-uber-goleak-dev", "postgresql", "chromium"];
 
 /// The whole plan.
 pub(crate) fn programs() -> Vec<Program> {
@@ -50,6 +50,7 @@ pub(crate) fn programs() -> Vec<Program> {
         shared("suite-go-amqp091", Runner::Shell("suites/go-amqp091.sh"), 300),
         shared("celery", Runner::Python("python/celery_tasks.py"), 240),
         own("celery-delays", Runner::Python("python/celery_delays.py"), 300),
+        own("console", Runner::Node("console/console.js"), 300),
         own("examples", Runner::Examples("stories/examples.py"), 300),
         own("story-recipe", Runner::Examples("stories/recipe.py"), 120),
         shared("story-server-farms", Runner::Python("stories/server_farms.py"), 120),
