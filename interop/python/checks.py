@@ -98,7 +98,7 @@ def only_on_leveret(why):
     def mark(step):
         @functools.wraps(step)
         def run_or_leave():
-            if not _runs_leveret():
+            if not is_leveret():
                 raise LeftOut(why)
             step()
 
@@ -108,7 +108,7 @@ def only_on_leveret(why):
 
 
 @functools.cache
-def _runs_leveret():
+def is_leveret():
     import pika  # only the programs with such steps need it
 
     connection = pika.BlockingConnection(pika.URLParameters(URL))

@@ -36,6 +36,11 @@ impl Answer {
         Answer::status(StatusCode::CREATED)
     }
 
+    /// 201 where it is new, 204 where it was there.
+    pub(crate) fn created_or_changed(is_new: bool) -> Answer {
+        if is_new { Answer::created() } else { Answer::no_content() }
+    }
+
     /// 204: done, nothing to say.
     pub(crate) fn no_content() -> Answer {
         Answer::status(StatusCode::NO_CONTENT)

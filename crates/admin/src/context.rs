@@ -42,6 +42,11 @@ impl Context {
         self.broker().vhost(name).ok_or_else(ApiError::not_found)
     }
 
+    /// The virtual host that something is to be changed in, or 404 in RabbitMQ's words for that.
+    pub(crate) fn vhost_to_change(&self, name: &str) -> Result<Arc<VHost>, ApiError> {
+        self.broker().vhost(name).ok_or_else(|| ApiError::missing("vhost_not_found"))
+    }
+
     /// Acts in a virtual host as `user`: the same operations, with the same checks, as over AMQP. What it set in motion leaves, and
     /// what it left unsettled goes back, when `work` is done.
     pub(crate) fn act<T>(

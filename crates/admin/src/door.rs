@@ -13,6 +13,7 @@ use axum::http::header::{
 use axum::http::{HeaderMap, HeaderValue, Response, request};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use leveret_broker::authority::{Right, authorize};
 use leveret_broker::users::User;
 use leveret_wire::Secret;
 use leveret_wire::sasl::Credentials;
@@ -67,6 +68,9 @@ async fn respond(
         Found::WrongMethod(methods) => {
             return Ok(ApiError::wrong_method().into_answer().with_allow(&methods));
         }
+        Found::BadName => {
+            return Err(ApiError::bad_request("a name in the path is not UTF-8, or longer than 255 octets"));
+        }
         Found::Nothing => return Err(ApiError::not_found()),
     };
     refuse_other_sites(route.method, &head.headers)?;
@@ -77,9 +81,16 @@ async fn respond(
     let query = decode_query(head.uri.query().unwrap_or_default());
     let mut request = Request { params, query, body: Default::default(), user, peer };
     // Before the body: who may not use a route need not send one.
-    route.access.check(&request)?;
+    route.access.check(&request).map_err(|refused| known_missing(&context, &request).unwrap_or(refused))?;
     request.body = body::read(&head.headers, body, BODY_MAX_BYTES).await?;
     run(context, route, request).await
+}
+
+/// Whoever may see everything is told that a virtual host does not exist; others, that they may not enter it.
+fn known_missing(context: &Context, request: &Request) -> Option<ApiError> {
+    let vhost = request.param_if("vhost")?;
+    authorize(&*request.caller().ok()?, Right::Monitoring).ok()?;
+    context.broker().vhost(vhost).is_none().then(ApiError::not_found)
 }
 
 async fn run(context: Arc<Context>, route: &'static Route, request: Request) -> Result<Answer, ApiError> {

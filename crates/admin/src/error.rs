@@ -93,7 +93,7 @@ impl From<Refusal> for ApiError {
             ReplyCode::NOT_FOUND => ApiError::missing(refusal.explanation),
             ReplyCode::ACCESS_REFUSED => ApiError::not_authorised(refusal.explanation),
             ReplyCode::INTERNAL_ERROR => ApiError::internal(refusal.explanation),
-            code => ApiError::bad_request(format!("{} {refusal}", code.0)),
+            _ => ApiError::bad_request(refusal.explanation),
         }
     }
 }
@@ -105,6 +105,9 @@ impl From<ParameterError> for ApiError {
                 ApiError::not_found()
             }
             ParameterError::Invalid(_) => ApiError::bad_request(error.to_string()),
+            ParameterError::Protected(_) => {
+                ApiError::new(StatusCode::PRECONDITION_FAILED, "precondition_failed", error.to_string())
+            }
             ParameterError::Failed(refusal) => refusal.into(),
         }
     }

@@ -11,22 +11,28 @@
 //! the same argument checks and the same permissions as over AMQP. What the API needs of the process around the rules, it asks of a
 //! [`Host`]; the program that has both the server and this crate implements it.
 
-#![expect(dead_code, reason = "lifted with the first handlers that change something")]
+#![expect(dead_code, reason = "lifted with the first lists of connections")]
 
 mod access;
 mod answer;
 mod api;
+mod binding_key;
 mod console;
 mod context;
 mod door;
 mod error;
+mod fields;
 mod host;
 pub mod http;
 mod journal;
+mod json_table;
 mod listing;
+mod message_json;
 mod request;
 mod route;
+mod sight;
 mod socketless;
+mod table_json;
 
 pub use access::Access;
 pub use door::router;

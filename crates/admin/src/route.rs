@@ -70,6 +70,8 @@ pub(crate) enum Found {
     Route(&'static Route, Vec<(&'static str, String)>),
     /// The path exists, with these methods, and was not asked for one of them.
     WrongMethod(String),
+    /// What would have a name that cannot be one: no percent-encoded UTF-8, or longer than 255 octets.
+    BadName,
     /// Nowhere.
     Nothing,
 }
@@ -82,9 +84,12 @@ pub(crate) fn find(method: &str, path: &str) -> Found {
     let fitting: Vec<_> = fitting.into_iter().filter(|route| literals(route.path) == most).collect();
     let asked = Method::parse(method);
     match fitting.iter().find(|route| Some(route.method) == asked) {
-        Some(route) => {
-            params(route.path, &segments).map_or(Found::Nothing, |params| Found::Route(route, params))
-        }
+        Some(route) => match params(route.path, &segments) {
+            Some(params) => Found::Route(route, params),
+            // What cannot exist is not found, but it cannot be made either.
+            None if route.method == Method::PUT => Found::BadName,
+            None => Found::Nothing,
+        },
         None => Found::WrongMethod(allowed(&fitting)),
     }
 }
@@ -141,6 +146,7 @@ mod tests {
             let found = match find(method, path) {
                 Found::Route(route, params) => format!("{} {params:?}", route.path),
                 Found::WrongMethod(methods) => methods,
+                Found::BadName => "bad name".to_owned(),
                 Found::Nothing => "nothing".to_owned(),
             };
             assert_eq!(found, expected, "{method} {path}");
@@ -153,5 +159,6 @@ mod tests {
         check("GET", "/api//whoami", "nothing");
         check("GET", "/api/vhosts/%2F", "/api/vhosts/{vhost} [(\"vhost\", \"/\")]");
         check("GET", "/api/vhosts/%zz", "nothing");
+        check("PUT", "/api/vhosts/%zz", "bad name");
     }
 }

@@ -47,6 +47,7 @@ mod stamp;
 mod standing;
 pub mod users;
 pub mod vhost;
+mod vhost_metadata;
 
 pub use broker::{Broker, Limits, Logging};
 pub use channel::Channel;
@@ -60,3 +61,4 @@ pub use port::{Batch, Cancelled, ConnectionId, ConnectionPort, Delivery, Doomed,
 pub use quotas::{UserLimits, VHostLimits};
 pub use recover::{OpenFailed, Opened};
 pub use standing::Standing;
+pub use vhost_metadata::VHostMetadata;

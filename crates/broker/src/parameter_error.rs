@@ -15,6 +15,8 @@ pub enum ParameterError {
     Missing,
     /// What was given makes no sense, and why (400 over HTTP).
     Invalid(String),
+    /// The virtual host of that name is protected from being deleted (412 over HTTP).
+    Protected(String),
     /// It could not be kept: our fault (500 over HTTP).
     Failed(Refusal),
 }
@@ -26,6 +28,7 @@ impl fmt::Display for ParameterError {
             Self::NoUser(name) => write!(f, "User '{name}' does not exist"),
             Self::Missing => f.write_str("Parameter does not exist"),
             Self::Invalid(reason) => write!(f, "Validation failed\n\n{reason}\n"),
+            Self::Protected(name) => write!(f, "Virtual host '{name}' is protected from deletion"),
             Self::Failed(refusal) => refusal.fmt(f),
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   key                                         value
-//!   v ␀ vhost                                   (empty)
+//!   v ␀ vhost                                   see `vhost_metadata`
 //!   x ␀ vhost ␀ exchange                        type, flags, arguments
 //!   q ␀ vhost ␀ queue                           id, flags, arguments
 //!   b | e ␀ vhost ␀ source ␀ destination ␀ routing key ␀ arguments      (empty); b to a queue, e to an exchange

@@ -29,6 +29,7 @@ use crate::settings::{QueueKind, Settings};
 use crate::stamp::Stamp;
 use crate::users::Users;
 use crate::vhost::{Destination, Life, Queue, VHost};
+use crate::vhost_metadata::VHostMetadata;
 
 /// A broker and what its data directory was found to be like.
 #[derive(Debug)]
@@ -183,7 +184,11 @@ impl Rebuild {
         for (bytes, value) in meta {
             let key = Key::decode(bytes).ok_or_else(|| unknown(bytes))?;
             match &key {
-                Key::VHost(name) => drop(self.vhosts.insert(name.clone(), VHost::new(name))),
+                Key::VHost(name) => {
+                    let vhost = VHost::new(name);
+                    vhost.set_metadata(VHostMetadata::decode(value).ok_or_else(|| unknown(bytes))?);
+                    self.vhosts.insert(name.clone(), vhost);
+                }
                 Key::Attempts(queue, id) => {
                     let attempts = Attempts::decode(value).ok_or_else(|| unknown(bytes))?;
                     self.attempts.entry(*queue).or_default().insert(*id, attempts);

@@ -26,6 +26,7 @@ use crate::roster::MessageTotals;
 use crate::services::ServiceSlot;
 use crate::settings::{QueueKind, Settings};
 use crate::standing::Standing;
+use crate::vhost_metadata::VHostMetadata;
 
 pub use crate::life::Life;
 
@@ -51,6 +52,7 @@ pub struct VHost {
     pub(crate) connections: Arc<Quota>,
     /// How many queues there may be.
     pub(crate) queues_max: Quota,
+    metadata: RwLock<Arc<VHostMetadata>>,
 }
 
 /// What an exchange is declared as.
@@ -386,6 +388,7 @@ impl VHost {
             messages: Mutex::default(),
             connections: Arc::default(),
             queues_max: Quota::default(),
+            metadata: RwLock::default(),
         };
         for (name, kind) in [
             ("", ExchangeKind::Direct),
@@ -428,6 +431,15 @@ impl VHost {
         // Whoever is judged at the moment has noted what it has to note.
         let _turn = self.judging.lock();
         deduplicator.close()
+    }
+
+    /// What was said of it.
+    pub fn metadata(&self) -> Arc<VHostMetadata> {
+        self.metadata.read().clone()
+    }
+
+    pub(crate) fn set_metadata(&self, metadata: VHostMetadata) {
+        *self.metadata.write() = metadata.into();
     }
 
     /// What it may have.

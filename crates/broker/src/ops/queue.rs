@@ -118,12 +118,13 @@ impl Connection {
             return Err(Refusal::access(format!("queue name '{name}' contains reserved prefix 'amq.*'")));
         }
         self.authorize(Operation::Configure, Resource::Queue(name))?;
+        let lives_on = declare.durable && !declare.exclusive && !declare.auto_delete;
         let spec = QueueSpec {
             durable: declare.durable && !declare.exclusive,
             owner: declare.exclusive.then_some(self.port.id),
             auto_delete: declare.auto_delete,
             internal: false,
-            arguments: declare.arguments,
+            arguments: self.vhost.with_queue_type(declare.arguments, lives_on),
         };
         let _change = self.vhost.addition()?;
         if let Some(existing) = self.vhost.queue(name) {

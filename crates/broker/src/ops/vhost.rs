@@ -20,6 +20,7 @@ use crate::policies::Author;
 use crate::port::Batch;
 use crate::records::Key;
 use crate::vhost::VHost;
+use crate::vhost_metadata::VHostMetadata;
 
 impl Broker {
     /// Adds a virtual host; nothing happens when it exists. Durable once [`Self::topology_is_durable`].
@@ -36,15 +37,31 @@ impl Broker {
         Ok(())
     }
 
+    /// Replaces what is said of a virtual host. Durable once [`Self::topology_is_durable`].
+    ///
+    /// # Errors
+    /// There is no such virtual host, it makes no sense, or the log failed; nothing has changed then.
+    pub fn describe_vhost(&self, name: &str, metadata: VHostMetadata) -> Result<(), ParameterError> {
+        metadata.check()?;
+        let _turn = self.administration.lock();
+        let vhost = self.vhost(name).ok_or_else(|| ParameterError::NoVHost(name.to_owned()))?;
+        self.keep(&Key::VHost(name.to_owned()), Some(metadata.encode()))?;
+        vhost.set_metadata(metadata);
+        Ok(())
+    }
+
     /// Deletes a virtual host with everything in it: queues and their messages, exchanges, bindings, policies,
     /// limits, parameters, what users may do there. Its connections are closed (320). Durable once
     /// [`Self::topology_is_durable`].
     ///
     /// # Errors
-    /// There is no such virtual host, or the log failed.
+    /// There is no such virtual host, it is protected, or the log failed.
     pub fn delete_vhost(&self, name: &str, batch: &mut Batch) -> Result<(), ParameterError> {
         let turn = self.administration.lock();
         let vhost = self.vhost(name).ok_or_else(|| ParameterError::NoVHost(name.to_owned()))?;
+        if vhost.metadata().is_protected {
+            return Err(ParameterError::Protected(name.to_owned()));
+        }
         vhost.close();
         let mut changes = deletions(&vhost);
         changes.extend(self.forget_permissions(name));
