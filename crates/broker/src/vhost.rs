@@ -46,7 +46,7 @@ pub struct VHost {
     pub(crate) changes: Mutex<Standing>,
     /// Changed by [`crate::ops::policy`] only.
     pub(crate) policies: RwLock<PolicySet>,
-    /// What happened to messages on channels that are closed.
+    /// What happened to messages on connections that are closed.
     pub(crate) messages: Mutex<MessageTotals>,
     /// How many connections may be open, and are.
     pub(crate) connections: Arc<Quota>,

@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 use parking_lot::Mutex;
 
 use super::counter::Counter;
-use crate::vhost::{Exchange, Queue};
+use crate::vhost::Exchange;
 
 /// So many exchanges a channel counts for at a time; beyond that the oldest not in use hands in its numbers.
 const PATHS_MAX: usize = 64;
@@ -41,11 +41,11 @@ impl Path {
         Self { exchange: Arc::downgrade(exchange), publish_in, publish_out }
     }
 
-    /// A message was published, and goes to these queues.
+    /// A message was published, and goes to so many queues.
     #[inline]
-    pub(crate) fn took(&self, queues: &[Arc<Queue>]) {
+    pub(crate) fn took(&self, queues: usize) {
         self.publish_in.add(1);
-        self.publish_out.add(queues.iter().filter(|queue| !queue.spec.internal).count() as u64);
+        self.publish_out.add(queues as u64);
     }
 
     /// Whether it leads to this exchange.

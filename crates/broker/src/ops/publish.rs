@@ -50,6 +50,8 @@ pub struct Route {
     routing_key: String,
     queues: Arc<[Arc<Queue>]>,
     path: Option<Arc<Path>>,
+    /// How many of the queues are there for clients.
+    reached: usize,
     /// Of the topology and of the users.
     versions: (u64, u64),
 }
@@ -126,8 +128,9 @@ impl Channel {
     ) -> Result<Routed, Refusal> {
         let message = &publish.message;
         if message.exchange.is_empty() && is_reply_to(message.routing_key) {
-            self.target(message, &Copies::default())?;
+            let exchange = self.target(message, &Copies::default())?;
             let became = self.reply_directly(publish, batch);
+            self.count_path(&exchange, usize::from(became == Published::Routed));
             self.count_publish(message, became, batch.now_ms);
             return Ok(Routed::default());
         }
@@ -166,12 +169,12 @@ impl Channel {
         }
     }
 
-    /// Counts for the exchange that a message was published to.
-    fn count_path(&mut self, exchange: &Arc<Exchange>, queues: &[Arc<Queue>]) -> Option<Arc<Path>> {
+    /// Counts for the exchange that a message was published to, and that it reaches so many queues.
+    fn count_path(&mut self, exchange: &Arc<Exchange>, reached: usize) -> Option<Arc<Path>> {
         self.port.counting()?;
         let known = self.last_path.take().filter(|path| path.leads_to(exchange));
         let path = known.unwrap_or_else(|| self.port.paths.to(exchange));
-        path.took(queues);
+        path.took(reached);
         self.last_path = Some(path.clone());
         Some(path)
     }
@@ -184,7 +187,7 @@ impl Channel {
     ) -> Result<Routed, Refusal> {
         let exchange = self.target(message, copies)?;
         let queues: Arc<[_]> = self.connection.vhost.route(&exchange, *message, copies, gate).into();
-        self.count_path(&exchange, &queues);
+        self.count_path(&exchange, count_visible(&queues));
         let properties = if copies.bcc.is_empty() { None } else { Some(without_bcc(message.properties)?) };
         Ok(Routed { properties, ..Routed::to(queues) })
     }
@@ -199,7 +202,7 @@ impl Channel {
             && route.routing_key == message.routing_key
         {
             if let Some(path) = &route.path {
-                path.took(&route.queues);
+                path.took(route.reached);
             }
             return Ok(Routed::to(route.queues.clone()));
         }
@@ -207,13 +210,15 @@ impl Channel {
         let queues: Arc<[_]> =
             self.connection.vhost.route(&exchange, *message, &Copies::default(), gate).into();
         let varies = exchange.varies() || queues.iter().any(|queue| queue.deduplicator.is_some());
-        let path = self.count_path(&exchange, &queues);
+        let reached = count_visible(&queues);
+        let path = self.count_path(&exchange, reached);
         let is_whole = !varies && !gate.found_duplicate();
         self.last_route = is_whole.then(|| Route {
             exchange: exchange.name.clone(),
             routing_key: message.routing_key.to_owned(),
             queues: queues.clone(),
             path,
+            reached,
             versions,
         });
         Ok(Routed::to(queues))
@@ -570,6 +575,10 @@ pub(crate) fn in_order<'a>(queues: impl Iterator<Item = &'a Arc<Queue>>) -> Vec<
 /// How long the publisher lets a message wait.
 pub(crate) fn ttl_ms(properties: RawProperties<'_>) -> Option<u64> {
     std::str::from_utf8(properties.expiration()?).ok()?.parse().ok()
+}
+
+fn count_visible(queues: &[Arc<Queue>]) -> usize {
+    queues.iter().filter(|queue| !queue.spec.internal).count()
 }
 
 fn has_taker(queue: &Arc<Queue>) -> bool {

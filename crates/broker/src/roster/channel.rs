@@ -12,7 +12,6 @@ use crate::channel::Subscription;
 use crate::connection::Connection;
 use crate::counts::MessageCounts;
 use crate::port::{ChannelPort, ConnectionId};
-use crate::vhost::VHost;
 
 /// How publishes of a channel are answered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -165,7 +164,6 @@ impl ChannelFacts {
 pub(crate) struct ListedChannel {
     port: Arc<ChannelPort>,
     record: Arc<ConnectionRecord>,
-    vhost: Arc<VHost>,
     broker: Arc<Broker>,
 }
 
@@ -174,21 +172,15 @@ impl ListedChannel {
         let record = connection.record().clone();
         record.add(port);
         connection.broker.churn.channels_opened.add_shared(1);
-        Self {
-            port: port.clone(),
-            record,
-            vhost: connection.vhost.clone(),
-            broker: connection.broker.clone(),
-        }
+        Self { port: port.clone(), record, broker: connection.broker.clone() }
     }
 }
 
 impl Drop for ListedChannel {
     fn drop(&mut self) {
-        let mut open = self.broker.roster.open.lock();
-        let totals = self.record.remove(&self.port);
-        open.gone += totals;
-        *self.vhost.messages.lock() += totals;
+        // One step to whoever sums up.
+        let open = self.broker.roster.open.lock();
+        self.record.remove(&self.port);
         self.port.paths.close();
         drop(open);
         self.broker.churn.channels_closed.add_shared(1);

@@ -135,13 +135,11 @@ impl ConnectionRecord {
         self.channels.lock().open.insert(port.number, port.clone());
     }
 
-    /// Takes a channel out, and answers what it has counted.
-    pub(super) fn remove(&self, port: &Arc<ChannelPort>) -> MessageTotals {
+    /// Takes a channel out, and keeps what it has counted.
+    pub(super) fn remove(&self, port: &Arc<ChannelPort>) {
         let mut channels = self.channels.lock();
         channels.open.remove(&port.number);
-        let totals = port.totals();
-        channels.gone += totals;
-        totals
+        channels.gone += port.totals();
     }
 }
 
@@ -149,11 +147,17 @@ impl ConnectionRecord {
 #[derive(Debug)]
 pub(crate) struct ListedConnection {
     pub(crate) record: Arc<ConnectionRecord>,
+    vhost: Arc<VHost>,
     broker: Arc<Broker>,
 }
 
 impl ListedConnection {
-    pub(crate) fn new(broker: &Arc<Broker>, port: &Arc<ConnectionPort>, user: &str, vhost: &VHost) -> Self {
+    pub(crate) fn new(
+        broker: &Arc<Broker>,
+        port: &Arc<ConnectionPort>,
+        user: &str,
+        vhost: &Arc<VHost>,
+    ) -> Self {
         let introduction = port.introduction.clone();
         let record = Arc::new(ConnectionRecord {
             id: port.id,
@@ -169,13 +173,18 @@ impl ListedConnection {
         if record.is_clients() {
             broker.churn.connections_opened.add_shared(1);
         }
-        Self { record, broker: broker.clone() }
+        Self { record, vhost: vhost.clone(), broker: broker.clone() }
     }
 }
 
 impl Drop for ListedConnection {
     fn drop(&mut self) {
-        self.broker.roster.open.lock().connections.remove(&self.record.id);
+        let mut open = self.broker.roster.open.lock();
+        open.connections.remove(&self.record.id);
+        let totals = self.record.totals();
+        open.gone += totals;
+        *self.vhost.messages.lock() += totals;
+        drop(open);
         if self.record.is_clients() {
             self.broker.churn.connections_closed.add_shared(1);
         }

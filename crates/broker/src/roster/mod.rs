@@ -59,7 +59,7 @@ pub(crate) struct Roster {
 #[derive(Debug, Default)]
 struct Open {
     connections: BTreeMap<ConnectionId, Arc<ConnectionRecord>>,
-    /// Of channels that are closed, over all virtual hosts.
+    /// Of connections that are closed, over all virtual hosts.
     gone: MessageTotals,
 }
 

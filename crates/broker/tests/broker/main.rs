@@ -1,6 +1,7 @@
 //! The broker as one piece, in one process: no sockets, a disk in memory.
 #![allow(clippy::unwrap_used)] // the helpers of tests are tests
 
+mod counts;
 mod parameters;
 mod queue_actions;
 mod race;
