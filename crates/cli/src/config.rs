@@ -152,6 +152,7 @@ mod tests {
         check("memory_share = 1", &[], &[], "memory_share", "1");
         check("", &[], &[], "request_statistics", "true");
         check("request_statistics = false", &[], &[], "request_statistics", "false");
+        check("message_statistics = false", &[], &[], "message_statistics", "false");
         check("", &[("LEVERET_REQUEST_STATISTICS", "off")], &[], "", "true, false");
         check("disk_free_bytes = 1_000_000", &[], &[], "disk_free_bytes", "1000000");
         check("data_dir = '/var/lib/leveret'", &[], &[], "data_dir", "/var/lib/leveret");

@@ -66,7 +66,7 @@ impl VHost {
     }
 
     /// How many messages wait for a queue, not in it.
-    pub(crate) fn delayed_len(&self, queue: &Queue) -> u64 {
+    pub fn delayed_len(&self, queue: &Queue) -> u64 {
         let delay_queue = match queue.kind {
             QueueKind::Delayed => self.queue(&Owner::Queue(&queue.name).delay_queue()),
             _ => None,

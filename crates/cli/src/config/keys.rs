@@ -190,6 +190,12 @@ pub(super) const KEYS: &[Key] = &[
         show: |s| s.broker.limits.request_statistics.to_string(),
         when: When::Start,
     },
+    Key {
+        name: "message_statistics",
+        kind: Kind::Switch(|s, on| s.broker.limits.message_statistics = on),
+        show: |s| s.broker.limits.message_statistics.to_string(),
+        when: When::Start,
+    },
 ];
 
 impl Key {
