@@ -57,6 +57,9 @@ async fn a_connection_closed_by_its_name_hears_why() {
     peer.declare("q").await;
     let consume = BasicConsume { queue: "q", consumer_tag: "c", ..Default::default() };
     peer.ask(CHANNEL, consume, "basic.consume-ok").await;
+    peer.publish("q", b"work").await;
+    peer.expect("basic.deliver").await;
+    assert_eq!(peer.content().await, b"work");
     broker.rules().connection_named(&name).unwrap().close("go home");
     let frame = peer.expect("connection.close").await;
     let Method::ConnectionClose(close) = frame.method() else { unreachable!() };
@@ -65,7 +68,7 @@ async fn a_connection_closed_by_its_name_hears_why() {
     assert!(broker.rules().consumers(&vhost).is_empty(), "what it had ended with it");
     let names: Vec<_> = broker.rules().connections().iter().map(|record| record.name.clone()).collect();
     assert!(names.len() == 1 && names[0] != name, "{names:?}");
-    other.ask(CHANNEL, BasicGet { queue: "q", ..Default::default() }, "basic.get-empty").await;
+    other.ask(CHANNEL, BasicGet { queue: "q", ..Default::default() }, "basic.get-ok").await;
 }
 
 #[tokio::test]
