@@ -9,6 +9,7 @@ use leveret_store::{MessageId, MetaChange, Place, QueueId, ReadError, Store, Sto
 use leveret_wire::FieldTable;
 use parking_lot::{Mutex, RwLock};
 
+use crate::attempts::Attempts;
 use crate::counts::{Churn, QueueCounters, QueueCounts};
 use crate::deadlines::Deadlines;
 use crate::error::Refusal;
@@ -42,6 +43,9 @@ pub struct Limits {
     pub request_statistics: bool,
     /// Whether messages are counted (see [`counts`](crate::counts)).
     pub message_statistics: bool,
+    /// Passwords that may be wrong in a minute for one user from one source; see [`attempts`](crate::attempts). 0: any
+    /// number.
+    pub login_failures_max: u32,
     /// How long a delivery may stay unacknowledged where nothing else is said; `None`: for ever.
     pub consumer_timeout_ms: Option<u64>,
 }
@@ -63,6 +67,7 @@ impl Default for Limits {
             consumers_per_channel: 10_000,
             request_statistics: true,
             message_statistics: true,
+            login_failures_max: 10,
             consumer_timeout_ms: None,
         }
     }
@@ -84,6 +89,8 @@ pub(crate) struct ReplyTarget {
 pub struct Broker {
     /// The users and their permissions.
     pub users: Users,
+    /// Who has tried to log in.
+    pub attempts: Attempts,
     /// The limits.
     pub limits: Limits,
     pub(crate) store: Arc<Store>,
@@ -134,6 +141,7 @@ impl Broker {
     ) -> Self {
         Self {
             users,
+            attempts: Attempts::default(),
             statistics: Services::new(limits.request_statistics),
             roster: Roster::default(),
             churn: Churn::default(),

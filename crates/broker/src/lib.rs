@@ -13,6 +13,7 @@
 //! ```
 
 mod arguments;
+pub mod attempts;
 pub mod authority;
 mod broker;
 mod channel;

@@ -62,6 +62,10 @@ pub enum LoginRefused {
     EmptyPassword,
     /// The user may only log in from this machine.
     NotFromLoopback,
+    /// Too many passwords were wrong from there; this one was not looked at.
+    TooManyFailures,
+    /// The password could not be checked, by a fault of ours.
+    Unable,
 }
 
 /// Why a change of a user is refused.
@@ -379,6 +383,8 @@ impl fmt::Display for LoginRefused {
             Self::UnknownUser => "no such user",
             Self::WrongPassword => "wrong password",
             Self::EmptyPassword => "empty password",
+            Self::TooManyFailures => "too many wrong passwords from there, not looked at",
+            Self::Unable => "the password could not be checked",
             Self::NotFromLoopback => "the user may only log in from this machine",
         })
     }

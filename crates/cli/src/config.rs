@@ -14,6 +14,7 @@ use std::path::PathBuf;
 pub(crate) use error::ConfigError;
 use keys::KEYS;
 pub(crate) use keys::Key;
+use leveret_server::ClientTrust;
 
 use crate::logging::{Levels, LogFormat};
 pub(crate) use sources::{Given, Origin, from_environment, from_file, from_set_flag};
@@ -35,6 +36,10 @@ pub(crate) struct Settings {
     pub(crate) tls_cert: Option<PathBuf>,
     /// PEM file with its private key.
     pub(crate) tls_key: Option<PathBuf>,
+    /// PEM file with those who may issue clients' certificates.
+    pub(crate) tls_client_ca: Option<PathBuf>,
+    /// Whether clients are asked for one.
+    pub(crate) tls_client_certificates: ClientCertificates,
     /// The broker's own; `tls` in it is not set from here.
     pub(crate) broker: leveret_server::Config,
 }
@@ -46,6 +51,39 @@ pub(crate) struct CertificateFiles {
     pub(crate) chain: PathBuf,
     /// PEM file with its private key.
     pub(crate) key: PathBuf,
+    /// Whose certificates clients may show, if they are asked for one.
+    pub(crate) clients: Option<ClientTrust>,
+}
+
+/// Whether clients are asked for a certificate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum ClientCertificates {
+    /// They are not.
+    #[default]
+    None,
+    /// They may show one.
+    Wanted,
+    /// They have to.
+    Required,
+}
+
+impl ClientCertificates {
+    /// As it is written; an unknown name is none.
+    fn named(name: &str) -> Self {
+        match name {
+            "wanted" => Self::Wanted,
+            "required" => Self::Required,
+            _ => Self::None,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Wanted => "wanted",
+            Self::Required => "required",
+        }
+    }
 }
 
 impl Default for Settings {
@@ -58,6 +96,8 @@ impl Default for Settings {
             log_format: LogFormat::default(),
             tls_cert: None,
             tls_key: None,
+            tls_client_ca: None,
+            tls_client_certificates: ClientCertificates::None,
             broker: leveret_server::Config::default(),
         }
     }
@@ -88,15 +128,30 @@ impl Settings {
     /// # Errors
     /// Only half of what TLS needs was set.
     pub(crate) fn certificate_files(&self) -> Result<Option<CertificateFiles>, ConfigError> {
+        let clients = self.client_trust()?;
         let nowhere = self.broker.listen_tls.is_empty() && self.http_tls.is_empty();
         match (&self.tls_cert, &self.tls_key, nowhere) {
-            (None, None, true) => Ok(None),
+            (None, None, true) if clients.is_none() => Ok(None),
             (Some(chain), Some(key), false) => {
-                Ok(Some(CertificateFiles { chain: chain.clone(), key: key.clone() }))
+                Ok(Some(CertificateFiles { chain: chain.clone(), key: key.clone(), clients }))
             }
             (None, ..) => Err(ConfigError::HalfOfTls { missing: "tls_cert" }),
             (_, None, _) => Err(ConfigError::HalfOfTls { missing: "tls_key" }),
             (Some(_), Some(_), true) => Err(ConfigError::HalfOfTls { missing: "listen_tls or http_tls" }),
+        }
+    }
+
+    fn client_trust(&self) -> Result<Option<ClientTrust>, ConfigError> {
+        match (self.tls_client_certificates, &self.tls_client_ca) {
+            (ClientCertificates::None, None) => Ok(None),
+            (ClientCertificates::None, Some(_)) => {
+                Err(ConfigError::HalfOfTls { missing: "tls_client_certificates" })
+            }
+            (_, None) => Err(ConfigError::HalfOfTls { missing: "tls_client_ca" }),
+            (asked, Some(authorities)) => Ok(Some(ClientTrust {
+                authorities: authorities.clone(),
+                required: asked == ClientCertificates::Required,
+            })),
         }
     }
 
@@ -213,6 +268,11 @@ mod tests {
         check("", &[], &[cert, listen], "", "TLS also needs tls_key");
         check("", &[], &["http_tls=127.0.0.1:15671"], "", "TLS also needs tls_cert");
         check("", &[], &[listen], "", "TLS also needs tls_cert");
+        let (authority, wanted) = ("tls_client_ca=a.pem", "tls_client_certificates=wanted");
+        check("", &[], &[cert, key, listen, authority, wanted], "tls_client_certificates", "wanted");
+        check("", &[], &[cert, key, listen, authority], "", "TLS also needs tls_client_certificates");
+        check("", &[], &[cert, key, listen, wanted], "", "TLS also needs tls_client_ca");
+        check("", &[], &[authority, wanted], "", "TLS also needs tls_cert");
     }
 
     #[test]

@@ -15,9 +15,9 @@ use crate::channel::Channel;
 use crate::confirm::ConfirmChannel;
 use crate::driver::Driver;
 use crate::error::{By, ChannelError, Closed, ConnectError};
-use crate::options::{ConnectOptions, Targets};
+use crate::options::{ConnectOptions, Targets, is_external};
 use crate::outbox::Outbox;
-use crate::session::handshake::{Agreed, Handshake, HandshakeError, Login, Shake, Stage};
+use crate::session::handshake::{Agreed, Handshake, HandshakeError, Login, Proof, Shake, Stage};
 use crate::session::{Limits, Session};
 use crate::shared::Shared;
 use crate::transport::{Halves, connect, connect_memory, unreachable_at};
@@ -250,15 +250,21 @@ fn start(halves: Halves, options: &ConnectOptions, agreed: Agreed, received: Vec
 }
 
 fn login(options: &ConnectOptions, uri: Option<&AmqpUri>) -> Login {
-    let guest = || ("guest".to_owned(), Secret::from("guest"), "/".to_owned());
-    let of_uri = |uri: &AmqpUri| (uri.user.clone(), uri.password.clone(), uri.vhost.clone());
-    let (user, password, vhost) = uri.map_or_else(guest, of_uri);
+    let guest = || ("guest".to_owned(), Proof::Password(Secret::from("guest")), "/".to_owned());
+    let of_uri = |uri: &AmqpUri| {
+        let proof = match is_external(uri) {
+            true => Proof::Certificate,
+            false => Proof::Password(uri.password.clone()),
+        };
+        (uri.user.clone(), proof, uri.vhost.clone())
+    };
+    let (user, proof, vhost) = uri.map_or_else(guest, of_uri);
     let wish = TuneLimits {
         channel_max: options.channel_max,
         frame_max: options.frame_max,
         heartbeat_s: options.heartbeat_s,
     };
-    Login { user, password, vhost, name: options.name.clone(), wish }
+    Login { user, proof, vhost, name: options.name.clone(), wish }
 }
 
 fn refusal(error: HandshakeError, login: &Login, address: String) -> ConnectError {

@@ -103,7 +103,8 @@ impl ConnectOptions {
     /// One or several addresses, separated by commas (a comma separates only before a scheme). Parameters:
     /// `heartbeat` (s), `connection_timeout` (ms), `channel_max`, `frame_max` (octets), which count for all
     /// addresses, the last one wins; `cacertfile`, `certfile`, `keyfile` (PEM), for their address;
-    /// `verify=verify_peer`, which is always so.
+    /// `verify=verify_peer`, which is always so; `auth_mechanism`: `plain`, or `external` to log in by the client's
+    /// certificate instead of a password (over `amqps://`).
     ///
     /// # Errors
     /// [`ConnectError::Url`], which names an unknown parameter, and never the password.
@@ -118,6 +119,9 @@ impl ConnectOptions {
             }
             if files.certificate.is_some() != files.key.is_some() {
                 return Err(refuse("certfile and keyfile only make sense together"));
+            }
+            if !uri.tls && is_external(&uri) {
+                return Err(refuse("auth_mechanism=external needs amqps://"));
             }
             if !uri.tls && files != TlsFiles::default() {
                 return Err(refuse("cacertfile, certfile and keyfile need amqps://"));
@@ -222,6 +226,8 @@ impl ConnectOptions {
             "cacertfile" => files.authorities = Some(value.into()),
             "certfile" => files.certificate = Some(value.into()),
             "keyfile" => files.key = Some(value.into()),
+            "auth_mechanism" if ["plain", "amqplain", "external"].contains(&value) => {}
+            "auth_mechanism" => return Err(refuse("auth_mechanism is none of plain, amqplain, external")),
             "verify" if value == "verify_peer" => {}
             "verify" => {
                 return Err(refuse("the peer is always verified; name its authority with cacertfile"));
@@ -249,6 +255,11 @@ impl fmt::Debug for ConnectOptions {
             .field("heartbeat_s", &self.heartbeat_s)
             .finish_non_exhaustive()
     }
+}
+
+/// Whether the user is whom the client's certificate names.
+pub(crate) fn is_external(uri: &AmqpUri) -> bool {
+    uri.parameter("auth_mechanism") == Some("external")
 }
 
 /// A comma may be part of a password or a parameter, but not in front of a scheme.
@@ -303,6 +314,10 @@ mod tests {
         let verified = "the peer is always verified; name its authority with cacertfile";
         check("amqps://a?verify=verify_none", Err(verified));
         check("amqps://a?certfile=c.pem", Err("certfile and keyfile only make sense together"));
+        check("amqp://a?auth_mechanism=external", Err("auth_mechanism=external needs amqps://"));
+        let unknown = "auth_mechanism is none of plain, amqplain, external";
+        check("amqps://a?auth_mechanism=anonymous", Err(unknown));
+        check("amqps://a?auth_mechanism=external", Ok(&["amqps://guest@a:5671/%2f"]));
         check("amqp://a?cacertfile=c.pem", Err("cacertfile, certfile and keyfile need amqps://"));
     }
 

@@ -4,11 +4,12 @@
 
 mod support;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use leveret_client::{ConnectError, ConnectOptions, Connection, Publish, QueueDeclare};
-use leveret_server::{Broker, Config, load_tls};
+use leveret_server::{Broker, ClientTrust, Config, load_mutual_tls};
+use rustls::pki_types::PrivateKeyDer;
 use support::soon;
 
 /// A broker with a certificate of its own, in a file.
@@ -21,7 +22,15 @@ struct Secured {
 
 impl Secured {
     async fn start() -> Secured {
-        let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        Secured::start_with(|_| None).await
+    }
+
+    /// With those who may vouch for clients, given the broker's own certificate.
+    async fn start_with(clients: impl FnOnce(&Path) -> Option<ClientTrust>) -> Secured {
+        let mut params = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
+        params.distinguished_name.push(rcgen::DnType::CommonName, "guest");
+        let signing_key = rcgen::KeyPair::generate().unwrap();
+        let certified = rcgen::CertifiedKey { cert: params.self_signed(&signing_key).unwrap(), signing_key };
         let directory = tempfile::tempdir().unwrap();
         let (certificate, key) = (directory.path().join("cert.pem"), directory.path().join("key.pem"));
         std::fs::write(&certificate, certified.cert.pem()).unwrap();
@@ -30,7 +39,7 @@ impl Secured {
         let config = Config {
             listen: vec!["127.0.0.1:0".parse().unwrap()],
             listen_tls: vec!["127.0.0.1:0".parse().unwrap()],
-            tls: Some(load_tls(&certificate, &key, provider).unwrap()),
+            tls: Some(load_mutual_tls(&certificate, &key, clients(&certificate).as_ref(), provider).unwrap()),
             ..Config::default()
         };
         let broker = Broker::builder().config(config).in_memory().start().await.unwrap();
@@ -39,6 +48,21 @@ impl Secured {
 
     fn url(&self, host: &str) -> String {
         format!("amqps://{host}:{}/%2f", self.broker.tls_addresses()[0].port())
+    }
+
+    /// Trusts the broker, and is `guest`, whom that certificate names.
+    fn identified(&self) -> Arc<rustls::ClientConfig> {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(self.certified.cert.der().clone()).unwrap();
+        let key = PrivateKeyDer::try_from(self.certified.signing_key.serialize_der()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_client_auth_cert(vec![self.certified.cert.der().clone()], key)
+            .unwrap();
+        Arc::new(config)
     }
 
     fn trusting(&self) -> Arc<rustls::ClientConfig> {
@@ -80,6 +104,18 @@ async fn a_given_configuration_is_used() {
     let by_address = ConnectOptions::parse(&secured.url("127.0.0.1")).unwrap().tls(secured.trusting());
     let error = refused(&by_address).await;
     assert!(error.contains("not valid for name"), "{error}");
+}
+
+#[tokio::test]
+async fn a_certificate_can_be_the_login() {
+    let trust =
+        |authorities: &Path| Some(ClientTrust { authorities: authorities.to_owned(), required: false });
+    let secured = Secured::start_with(trust).await;
+    let url = format!("{}?auth_mechanism=external", secured.url("localhost"));
+    let options = ConnectOptions::parse(&url).unwrap();
+    goes_round(&options.clone().tls(secured.identified())).await;
+    let error = soon(Connection::open(&options.tls(secured.trusting()))).await.unwrap_err().to_string();
+    assert!(error.contains("no login with a certificate, only: PLAIN AMQPLAIN"), "{error}");
 }
 
 /// One test, since the installed provider is the process's.

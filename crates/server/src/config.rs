@@ -6,6 +6,10 @@ use std::time::Duration;
 
 use leveret_broker::Limits;
 
+use crate::certificate::UserFrom;
+use crate::lobby::LobbyLimits;
+use crate::network::Network;
+
 /// The settings of one broker.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -15,6 +19,12 @@ pub struct Config {
     pub listen_tls: Vec<SocketAddr>,
     /// Certificate and key for those, once loaded.
     pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// What of a client's certificate is its user, where `tls` asks for one.
+    pub tls_user_from: UserFrom,
+    /// Proxies, whose connections begin with a PROXY header.
+    pub proxies: Vec<Network>,
+    /// Connections that have not logged in yet.
+    pub lobby: LobbyLimits,
     /// Rules of the broker itself.
     pub limits: Limits,
     /// What is offered to clients in `connection.tune`.
@@ -60,6 +70,9 @@ impl Default for Config {
             listen: vec![SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 5672)],
             listen_tls: Vec::new(),
             tls: None,
+            tls_user_from: UserFrom::default(),
+            proxies: Vec::new(),
+            lobby: LobbyLimits { all: 16_384, per_source: 4_096 },
             limits: Limits::default(),
             tune: Tune { channel_max: 2047, frame_max: 131_072, heartbeat_s: 60 },
             connections_max: 65_536,

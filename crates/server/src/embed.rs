@@ -156,7 +156,7 @@ impl Broker {
     pub fn connect_in_memory(&self) -> DuplexStream {
         let (client, server) = tokio::io::duplex(MEMORY_PIPE_BYTES);
         if self.shared.admit() {
-            tokio::spawn(serve_stream(server, self.shared.clone(), Peer::in_memory()));
+            tokio::spawn(serve_stream(server, self.shared.clone(), Peer::in_memory(), None));
         }
         client
     }

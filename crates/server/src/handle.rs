@@ -3,11 +3,13 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use leveret_broker::attempts::Door;
 use leveret_broker::users::User;
 use leveret_broker::{Batch, Refusal};
 use leveret_wire::sasl::Credentials;
 
 use crate::facts::NodeFacts;
+use crate::logins::{Claim, Visitor};
 use crate::shared::{Shared, is_loopback, now_us};
 
 /// A running broker, for other doors. Cheap to clone; does not keep the broker from being stopped.
@@ -29,7 +31,9 @@ impl Handle {
     /// # Errors
     /// 403, with a text that does not say why; the log does.
     pub async fn login(&self, credentials: Credentials, peer: IpAddr) -> Result<Arc<User>, Refusal> {
-        self.0.login(credentials, is_loopback(peer)).await
+        let claim = Claim::Password { credentials, mechanism: "PLAIN".to_owned() };
+        let visitor = Visitor { door: Door::Http, address: Some(peer), is_loopback: is_loopback(peer) };
+        self.0.logins.check(claim, visitor).await
     }
 
     /// What there is to know of the process as a node.

@@ -8,6 +8,7 @@
 //! ```
 
 mod alarms;
+mod certificate;
 mod committer;
 mod config;
 mod counted_disk;
@@ -17,18 +18,25 @@ mod facts;
 mod handle;
 mod identity;
 mod listener;
+mod lobby;
+mod logins;
+mod network;
 mod outbox;
 mod peer;
+pub mod proxy_protocol;
 mod session;
 mod shared;
 mod timekeeper;
 mod tls;
 
 pub use alarms::Alarms;
+pub use certificate::{NoName, UserFrom, user_of};
 pub use config::{Config, Tune, Watermarks};
 pub use counted_disk::{DiskFacts, DiskWork};
 pub use embed::{Broker, Builder, Condition, StartError};
 pub use facts::{Listening, NodeFacts};
 pub use handle::Handle;
 pub use leveret_broker::Limits;
-pub use tls::{TlsError, load_tls};
+pub use lobby::LobbyLimits;
+pub use network::Network;
+pub use tls::{ClientTrust, TlsError, load_mutual_tls, load_tls};

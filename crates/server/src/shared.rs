@@ -5,21 +5,19 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
-use leveret_broker::users::{LoginRefused, User};
-use leveret_broker::{Batch, Broker, Logging, Refusal};
+use leveret_broker::{Batch, Broker, Logging};
 use leveret_wire::TuneLimits;
-use leveret_wire::sasl::Credentials;
 use parking_lot::RwLock;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
 use crate::alarms::Watchdog;
 use crate::committer::Committer;
 use crate::config::Config;
 use crate::counted_disk::DiskCounts;
 use crate::facts::Listening;
+use crate::lobby::Lobby;
+use crate::logins::Logins;
 
-/// Passwords hashed at a time: a login attack may take one core, not all.
-const LOGINS_AT_ONCE: usize = 1;
 /// More than this gathered for the disk holds publishers back.
 const GATHERED_MAX_BYTES: usize = 16 << 20;
 /// More full log files than this waiting to be settled hold publishers back, so that recovery stays bounded.
@@ -37,13 +35,16 @@ pub(crate) struct Shared {
     pub(crate) stopping: watch::Receiver<bool>,
     pub(crate) connections: AtomicUsize,
     received_bytes: AtomicU64,
-    logins: Semaphore,
     /// When the broker started, ms since 1970.
     pub(crate) started_at_ms: u64,
     /// What is done with the disk.
     pub(crate) disk: Arc<DiskCounts>,
     /// Where clients are awaited, once they are.
     pub(crate) listeners: OnceLock<Vec<Listening>>,
+    /// The gate that every login goes through.
+    pub(crate) logins: Logins,
+    /// Connections that have not logged in yet.
+    pub(crate) lobby: Arc<Lobby>,
 }
 
 impl Shared {
@@ -57,6 +58,8 @@ impl Shared {
         stopping: watch::Receiver<bool>,
     ) -> Arc<Self> {
         Arc::new(Self {
+            logins: Logins::new(broker.clone(), committer.clone()),
+            lobby: Lobby::new(config.lobby),
             broker,
             config: RwLock::new(Arc::new(config)),
             committer,
@@ -65,7 +68,6 @@ impl Shared {
             stopping,
             connections: AtomicUsize::new(0),
             received_bytes: AtomicU64::new(0),
-            logins: Semaphore::new(LOGINS_AT_ONCE),
             started_at_ms: now_us() / 1000,
             disk,
             listeners: OnceLock::new(),
@@ -129,36 +131,6 @@ impl Shared {
         let store = self.broker.store();
         store.gathered_bytes() > GATHERED_MAX_BYTES || store.rotated_files() > UNSETTLED_MAX_FILES
     }
-
-    /// Checks credentials without holding up other connections.
-    pub(crate) async fn login(
-        self: &Arc<Self>,
-        credentials: Credentials,
-        peer_is_loopback: bool,
-    ) -> Result<Arc<User>, Refusal> {
-        let users = &self.broker.users;
-        let (name, password) = (&credentials.user, credentials.password.expose());
-        if let Some(answer) = users.authenticate_quickly(name, password, peer_is_loopback) {
-            return answer.map_err(|refused| login_refused(&refused));
-        }
-        let _permit = self.logins.acquire().await;
-        let shared = self.clone();
-        let checked = tokio::task::spawn_blocking(move || {
-            let (name, password) = (&credentials.user, credentials.password.expose());
-            shared.broker.users.authenticate(name, password, peer_is_loopback)
-        });
-        match checked.await {
-            Ok(Ok(user)) => Ok(user),
-            Ok(Err(refused)) => Err(login_refused(&refused)),
-            Err(error) => Err(Refusal::internal(error.to_string())),
-        }
-    }
-}
-
-/// The log says why; the client only hears that it was refused.
-fn login_refused(refused: &LoginRefused) -> Refusal {
-    tracing::warn!(%refused, "login refused");
-    Refusal::access(LoginRefused::reply_text("PLAIN"))
 }
 
 /// The wall clock, for what has to mean the same after a restart: µs since 1970.

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | PLAIN | `\0` user `\0` password (an authorization id before the first `\0` is refused, as in RabbitMQ) |
 //! | AMQPLAIN | the octets of a field table with `LOGIN` and `PASSWORD`, without its length |
-//! | EXTERNAL | nothing: the user is known otherwise, e.g. from a TLS certificate |
+//! | EXTERNAL | nothing: the user is known otherwise, e.g. from a TLS certificate (the Go client says `\0*\0*`) |
 //!
 //! RabbitMQ quotes a response it cannot read in its error text, password and all. We do not.
 
@@ -90,12 +90,16 @@ pub fn build_amqplain(user: &str, password: &Secret) -> Result<Vec<u8>, crate::E
     FieldTable::from([("LOGIN", FieldValue::from(user)), ("PASSWORD", password)]).raw_bytes()
 }
 
-/// Accepts an EXTERNAL response, which must be empty.
+/// Accepts an EXTERNAL response, which must be empty, or name nobody as the Go client does.
 ///
 /// # Errors
 /// 502 if it asks for another identity than the one proven.
 pub fn parse_external(response: &[u8]) -> Result<(), WireError> {
-    if response.is_empty() { Ok(()) } else { Err(invalid("response of EXTERNAL must be empty".to_owned())) }
+    if response.is_empty() || response == b"\0*\0*" {
+        Ok(())
+    } else {
+        Err(invalid("response of EXTERNAL must be empty".to_owned()))
+    }
 }
 
 fn credentials(user: &[u8], password: &[u8]) -> Option<Credentials> {
@@ -147,6 +151,7 @@ mod tests {
         let wrong_type = "AMQPLAIN auth info uses unsupported type for LOGIN or PASSWORD field";
         check("AMQPLAIN", b"\x05LOGINt\x01\x08PASSWORDV", Err((syntax, wrong_type)));
         check("EXTERNAL", b"", Ok(("", b"")));
+        check("EXTERNAL", b"\0*\0*", Ok(("", b"")));
         check("EXTERNAL", b"root", Err((syntax, "response of EXTERNAL must be empty")));
         let unknown = "unknown authentication mechanism 'ANONYMOUS'";
         check("ANONYMOUS", b"", Err((ReplyCode::COMMAND_INVALID, unknown)));

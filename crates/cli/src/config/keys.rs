@@ -5,7 +5,9 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::Settings;
+use leveret_server::Network;
+
+use super::{ClientCertificates, Settings};
 use crate::logging::{Levels, LogFormat};
 
 /// One setting.
@@ -32,6 +34,8 @@ enum Kind {
     Switch(fn(&mut Settings, bool)),
     Addresses(fn(&mut Settings, Vec<SocketAddr>)),
     Path(fn(&mut Settings, PathBuf)),
+    Choice { names: &'static [&'static str], store: fn(&mut Settings, &str) },
+    Networks(fn(&mut Settings, Vec<Network>)),
     Log(fn(&mut Settings, Levels)),
     LogFormat(fn(&mut Settings, LogFormat)),
 }
@@ -74,6 +78,36 @@ pub(super) const KEYS: &[Key] = &[
         when: When::Reload,
     },
     Key {
+        name: "tls_client_ca",
+        kind: Kind::Path(|s, path| s.tls_client_ca = Some(path)),
+        show: |s| s.tls_client_ca.as_deref().map(path).unwrap_or_default(),
+        when: When::Reload,
+    },
+    Key {
+        name: "tls_client_certificates",
+        kind: Kind::Choice {
+            names: &["none", "wanted", "required"],
+            store: |s, name| s.tls_client_certificates = ClientCertificates::named(name),
+        },
+        show: |s| s.tls_client_certificates.name().to_owned(),
+        when: When::Reload,
+    },
+    Key {
+        name: "tls_user_from",
+        kind: Kind::Choice {
+            names: &["common_name", "subject", "san:dns", "san:uri", "san:email"],
+            store: |s, name| s.broker.tls_user_from = name.parse().unwrap_or_default(),
+        },
+        show: |s| s.broker.tls_user_from.to_string(),
+        when: When::Reload,
+    },
+    Key {
+        name: "proxy_protocol_from",
+        kind: Kind::Networks(|s, networks| s.broker.proxies = networks),
+        show: |s| s.broker.proxies.iter().map(Network::to_string).collect::<Vec<_>>().join(", "),
+        when: When::Reload,
+    },
+    Key {
         name: "http",
         kind: Kind::Addresses(|s, addresses| s.http = addresses),
         show: |s| list(&s.http),
@@ -102,6 +136,26 @@ pub(super) const KEYS: &[Key] = &[
         kind: number(1..=10_000_000, "connections", |s, n| s.broker.connections_max = n as usize),
         show: |s| s.broker.connections_max.to_string(),
         when: When::Reload,
+    },
+    Key {
+        name: "unauthenticated_max",
+        kind: number(1..=10_000_000, "connections", |s, n| s.broker.lobby.all = n as usize),
+        show: |s| s.broker.lobby.all.to_string(),
+        when: When::Start,
+    },
+    Key {
+        name: "unauthenticated_per_address_max",
+        kind: number(1..=10_000_000, "connections", |s, n| s.broker.lobby.per_source = n as usize),
+        show: |s| s.broker.lobby.per_source.to_string(),
+        when: When::Start,
+    },
+    Key {
+        name: "login_failures_max",
+        kind: number(0..=1_000_000, "wrong passwords a minute", |s, n| {
+            s.broker.limits.login_failures_max = n as u32;
+        }),
+        show: |s| s.broker.limits.login_failures_max.to_string(),
+        when: When::Start,
     },
     Key {
         name: "channel_max",
@@ -213,6 +267,10 @@ impl Key {
     pub(super) fn apply(&self, settings: &mut Settings, texts: &[String]) -> Option<()> {
         match (&self.kind, texts) {
             (Kind::Addresses(store), texts) => store(settings, addresses(texts)?),
+            (Kind::Networks(store), texts) => store(settings, networks(texts)?),
+            (Kind::Choice { names, store }, [text]) => {
+                store(settings, names.iter().find(|name| **name == text.trim())?);
+            }
             (Kind::Number { range, store, .. }, [text]) => {
                 store(settings, text.trim().parse().ok().filter(|number| range.contains(number))?);
             }
@@ -234,6 +292,8 @@ impl Key {
             Kind::Number { range, unit, .. } => format!("{} to {} {unit}", range.start(), range.end()),
             Kind::Share(_) => "a share above 0, up to 1".to_owned(),
             Kind::Switch(_) => "true, false".to_owned(),
+            Kind::Networks(_) => "ADDRESS/BITS, or a list of them".to_owned(),
+            Kind::Choice { names, .. } => names.join(", "),
             Kind::Addresses(_) => "HOST:PORT, or a list of them".to_owned(),
             Kind::Path(_) => "a path".to_owned(),
             Kind::Log(_) => "error, warn, info, debug, trace, off, and AREA=LEVEL, with commas".to_owned(),
@@ -248,6 +308,11 @@ const fn number(range: RangeInclusive<u64>, unit: &'static str, store: fn(&mut S
 
 const fn milliseconds(store: fn(&mut Settings, u64)) -> Kind {
     number(1..=HOUR_MS, "milliseconds", store)
+}
+
+fn networks(texts: &[String]) -> Option<Vec<Network>> {
+    let parts = texts.iter().flat_map(|text| text.split(',')).map(str::trim);
+    parts.filter(|part| !part.is_empty()).map(|part| part.parse().ok()).collect()
 }
 
 /// A list may also be written as one text with commas: a variable cannot hold anything else.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::Context;
-use leveret_server::load_tls;
+use leveret_server::load_mutual_tls;
 use rustls::ServerConfig;
 
 use crate::config::Settings;
@@ -12,9 +12,9 @@ use crate::config::Settings;
 /// and in seconds.
 ///
 /// # Errors
-/// A file cannot be read, or the two do not belong together.
+/// A file cannot be read, certificate and key do not belong together, or nobody may issue clients' certificates.
 pub(super) fn load(settings: &Settings) -> anyhow::Result<Option<Arc<ServerConfig>>> {
     let Some(files) = settings.certificate_files()? else { return Ok(None) };
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    Ok(Some(load_tls(&files.chain, &files.key, provider).context("TLS")?))
+    Ok(Some(load_mutual_tls(&files.chain, &files.key, files.clients.as_ref(), provider).context("TLS")?))
 }

@@ -31,10 +31,19 @@ const FRAME_MAX_LIMIT: u32 = 16 << 20;
 #[derive(Debug, Clone)]
 pub(crate) struct Login {
     pub(crate) user: String,
-    pub(crate) password: Secret,
+    pub(crate) proof: Proof,
     pub(crate) vhost: String,
     pub(crate) name: Option<String>,
     pub(crate) wish: TuneLimits,
+}
+
+/// How the user shows who it is.
+#[derive(Debug, Clone)]
+pub(crate) enum Proof {
+    /// By PLAIN or AMQPLAIN.
+    Password(Secret),
+    /// By EXTERNAL: the broker knows from the client's certificate.
+    Certificate,
 }
 
 /// What both sides agreed on.
@@ -168,19 +177,31 @@ fn send_start_ok(
         let text = format!("it speaks AMQP {}-{}", start.version_major, start.version_minor);
         return Err(HandshakeError::Protocol(text));
     }
-    let offers = |wanted: &[u8]| start.mechanisms.split(|&octet| octet == b' ').any(|one| one == wanted);
-    let (mechanism, response) = if offers(b"PLAIN") {
-        ("PLAIN", sasl::build_plain(&login.user, &login.password))
-    } else if offers(b"AMQPLAIN") {
-        ("AMQPLAIN", sasl::build_amqplain(&login.user, &login.password).map_err(unsendable)?)
-    } else {
-        let offered = String::from_utf8_lossy(start.mechanisms);
-        return Err(HandshakeError::Protocol(format!("no login with a password, only: {offered}")));
-    };
+    let (mechanism, response) = prove(login, start.mechanisms)?;
     let properties = client_properties(login.name.as_deref()).raw_bytes().map_err(unsendable)?;
     let client_properties = RawTable::parse(&properties).map_err(broken)?;
     let start_ok = ConnectionStartOk { client_properties, mechanism, response: &response, locale: "en_US" };
     send(out, &Method::ConnectionStartOk(start_ok))
+}
+
+/// The mechanism to log in by, of those offered, and its response.
+fn prove(login: &Login, offered: &[u8]) -> Result<(&'static str, Vec<u8>), HandshakeError> {
+    let offers = |wanted: &[u8]| offered.split(|&octet| octet == b' ').any(|one| one == wanted);
+    let missing = |what: &str| {
+        let offered = String::from_utf8_lossy(offered);
+        Err(HandshakeError::Protocol(format!("no login with {what}, only: {offered}")))
+    };
+    match &login.proof {
+        Proof::Password(password) if offers(b"PLAIN") => {
+            Ok(("PLAIN", sasl::build_plain(&login.user, password)))
+        }
+        Proof::Password(password) if offers(b"AMQPLAIN") => {
+            Ok(("AMQPLAIN", sasl::build_amqplain(&login.user, password).map_err(unsendable)?))
+        }
+        Proof::Password(_) => missing("a password"),
+        Proof::Certificate if offers(b"EXTERNAL") => Ok(("EXTERNAL", Vec::new())),
+        Proof::Certificate => missing("a certificate"),
+    }
 }
 
 fn client_properties(name: Option<&str>) -> FieldTable {
@@ -228,7 +249,7 @@ mod tests {
     fn login() -> Login {
         Login {
             user: "guest".to_owned(),
-            password: Secret::from("canary"),
+            proof: Proof::Password(Secret::from("canary")),
             vhost: "/".to_owned(),
             name: Some("test".to_owned()),
             wish: TuneLimits { channel_max: 2047, frame_max: 131_072, heartbeat_s: 10 },
@@ -243,6 +264,20 @@ mod tests {
             locales: b"en_US",
             ..ConnectionStart::default()
         })
+    }
+
+    #[test]
+    fn a_certificate_is_never_replaced_by_a_password() {
+        let check = |proof: Proof, offered: &[u8], expected: Result<&str, &str>| {
+            let found = prove(&Login { proof, ..login() }, offered).map(|(mechanism, _)| mechanism);
+            let expected = expected.map_err(|text| HandshakeError::Protocol(text.to_owned()));
+            assert_eq!(found, expected);
+        };
+        let password = || Proof::Password(Secret::from("canary"));
+        check(Proof::Certificate, b"PLAIN AMQPLAIN EXTERNAL", Ok("EXTERNAL"));
+        check(Proof::Certificate, b"PLAIN", Err("no login with a certificate, only: PLAIN"));
+        check(password(), b"EXTERNAL AMQPLAIN", Ok("AMQPLAIN"));
+        check(password(), b"EXTERNAL", Err("no login with a password, only: EXTERNAL"));
     }
 
     fn tune(channel_max: u16, frame_max: u32, heartbeat: u16) -> Method<'static> {

@@ -11,6 +11,7 @@ use leveret_broker::roster::ConnectionState;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
+use crate::lobby::Guest;
 use crate::outbox::{Flushed, Outbox};
 use crate::peer::Peer;
 use crate::session::{Session, Step};
@@ -47,6 +48,8 @@ struct Driver {
     /// Input that is not a whole frame yet, or must wait.
     partial: Vec<u8>,
     peer: Peer,
+    /// Its place among those who have not logged in yet.
+    guest: Option<Guest>,
     waits: Waits,
     /// The log is durable past what was waited for.
     durable: Arc<Notify>,
@@ -72,12 +75,13 @@ impl Waits {
 }
 
 impl Driver {
-    fn new(shared: Arc<Shared>, outbox: Arc<Outbox>, peer: Peer) -> Self {
+    fn new(shared: Arc<Shared>, outbox: Arc<Outbox>, peer: Peer, guest: Option<Guest>) -> Self {
         Self {
             session: Session::new(shared.clone(), outbox.clone(), peer.clone()),
             outbox,
             partial: Vec::new(),
             peer,
+            guest,
             waits: Waits::default(),
             durable: Arc::new(Notify::new()),
             alarm: shared.alarm.clone(),
@@ -124,8 +128,11 @@ impl Driver {
                     self.await_durable(position);
                     return Flow::Continue;
                 }
-                Step::Authenticate(credentials) => {
-                    let login = self.shared.login(credentials, self.peer.is_loopback()).await;
+                Step::Authenticate(claim) => {
+                    let login = self.shared.logins.check(claim, self.peer.visitor()).await;
+                    if login.is_ok() {
+                        self.guest = None;
+                    }
                     match self.session.authenticated(login) {
                         Step::More => self.receive_kept(),
                         other => other,
@@ -150,6 +157,7 @@ impl Driver {
     /// Publishers wait while an alarm is on or the disk is behind; the others are not disturbed.
     fn after_input(&mut self) {
         if self.session.is_closing() {
+            self.waits = Waits::default(); // its answer is to be read
             self.deadline.get_or_insert_with(|| Instant::now() + CLOSE_TIMEOUT);
         } else if self.session.is_running() && self.deadline.take().is_some() {
             self.heart = Heart::every(self.session.heartbeat_s());

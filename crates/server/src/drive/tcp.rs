@@ -9,6 +9,7 @@ use tokio::io::Interest;
 use tokio::net::TcpStream;
 
 use super::{Driver, Flow};
+use crate::lobby::Guest;
 use crate::outbox::{Flushed, Outbox};
 use crate::peer::Peer;
 use crate::session::Step;
@@ -30,11 +31,10 @@ thread_local! {
 }
 
 /// Serves a client until it is gone.
-pub(crate) async fn serve_tcp(socket: TcpStream, shared: Arc<Shared>) {
-    let peer = Peer::of_socket(&socket);
+pub(crate) async fn serve_tcp(socket: TcpStream, shared: Arc<Shared>, peer: Peer, guest: Guest) {
     let socket = Arc::new(socket);
     let outbox = Outbox::new(Some(socket.clone()), peer.traffic.clone());
-    let mut driver = Driver::new(shared, outbox.clone(), peer);
+    let mut driver = Driver::new(shared, outbox.clone(), peer, Some(guest));
     let flow = drive(&mut driver, &socket).await;
     if flow != Flow::Gone {
         say_goodbye(&socket, &outbox, flow == Flow::HangUp).await;

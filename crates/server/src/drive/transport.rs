@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 
 use super::{Driver, Flow};
+use crate::lobby::Guest;
 use crate::outbox::Outbox;
 use crate::peer::Peer;
 use crate::shared::Shared;
@@ -15,14 +16,14 @@ const READ_BYTES: usize = 32 << 10;
 const LAST_WORDS_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Serves a client until it is gone.
-pub(crate) async fn serve_stream<S>(stream: S, shared: Arc<Shared>, peer: Peer)
+pub(crate) async fn serve_stream<S>(stream: S, shared: Arc<Shared>, peer: Peer, guest: Option<Guest>)
 where
     S: AsyncRead + AsyncWrite + Send + 'static,
 {
     let (mut reader, writer) = tokio::io::split(stream);
     let outbox = Outbox::new(None, peer.traffic.clone());
     let writing = tokio::spawn(write_all(writer, outbox.clone()));
-    let mut driver = Driver::new(shared, outbox.clone(), peer);
+    let mut driver = Driver::new(shared, outbox.clone(), peer, guest);
     let flow = drive(&mut driver, &mut reader).await;
     if flow != Flow::Gone {
         drop(tokio::time::timeout(LAST_WORDS_TIMEOUT, outbox.drained()).await); // nobody to tell

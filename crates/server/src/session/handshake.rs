@@ -14,6 +14,7 @@ use leveret_wire::{
 
 use super::{Received, Step, check_heartbeat};
 use crate::identity::{Client, server_properties};
+use crate::logins::Claim;
 use crate::outbox::{Outbox, SocketOutlet};
 use crate::peer::Peer;
 use crate::shared::{Shared, now_us};
@@ -22,6 +23,8 @@ use crate::shared::{Shared, now_us};
 pub(super) struct Greeting {
     client: Client,
     introduction: Introduction,
+    /// The user that the client's certificate names.
+    certificate_user: Option<String>,
     stage: Stage,
 }
 
@@ -45,10 +48,10 @@ pub(super) struct Opened {
 
 impl Greeting {
     pub(super) fn new(peer: Peer) -> Self {
-        let Peer { over, tls, traffic } = peer;
+        let Peer { over, tls, traffic, certificate_user, .. } = peer;
         let connected_at_ms = now_us() / 1000;
         let introduction = Introduction { over, tls, traffic, connected_at_ms, ..Introduction::default() };
-        Self { client: Client::default(), introduction, stage: Stage::Header }
+        Self { client: Client::default(), introduction, certificate_user, stage: Stage::Header }
     }
 
     /// Before `start-ok` a peer has not shown that it speaks AMQP; a refused login is only told to those who
@@ -116,7 +119,11 @@ impl Greeting {
                 version_major: 0,
                 version_minor,
                 server_properties: RawTable::parse(&properties).unwrap_or_default(),
-                mechanisms: b"PLAIN AMQPLAIN",
+                mechanisms: if self.certificate_user.is_some() {
+                    b"PLAIN AMQPLAIN EXTERNAL"
+                } else {
+                    b"PLAIN AMQPLAIN"
+                },
                 locales: b"en_US",
             }),
         );
@@ -138,12 +145,17 @@ impl Greeting {
                 self.introduction.auth_mechanism = start_ok.mechanism.to_owned();
                 let response = sasl::parse(start_ok.mechanism, start_ok.response);
                 self.stage = Stage::StartOk; // an unknown mechanism is told to everybody
-                let Response::Password(credentials) = response? else {
-                    let text = format!("unknown authentication mechanism '{}'", start_ok.mechanism);
-                    return Err(WireError::new(ReplyCode::COMMAND_INVALID, text).with_method(10, 11));
+                let mechanism = start_ok.mechanism.to_owned();
+                let claim = match (response?, self.certificate_user.take()) {
+                    (Response::Password(credentials), _) => Claim::Password { credentials, mechanism },
+                    (Response::External, Some(user)) => Claim::Certificate { user },
+                    (Response::External, None) => {
+                        let text = format!("unknown authentication mechanism '{mechanism}'");
+                        return Err(WireError::new(ReplyCode::COMMAND_INVALID, text).with_method(10, 11));
+                    }
                 };
                 self.stage = Stage::Login;
-                Ok(Step::Authenticate(credentials))
+                Ok(Step::Authenticate(claim))
             }
             (Stage::TuneOk(user), Method::ConnectionTuneOk(tune_ok)) => {
                 self.stage = Stage::StartOk;

@@ -18,9 +18,9 @@ use std::sync::Arc;
 use leveret_broker::roster::ConnectionState;
 use leveret_broker::{Batch, Refusal};
 use leveret_wire::method::{ConnectionClose, ConnectionCloseOk};
-use leveret_wire::sasl::Credentials;
 use leveret_wire::{Method, RawFrame, ReplyCode, WireError, split_frame};
 
+use crate::logins::Claim;
 use crate::outbox::Outbox;
 use crate::peer::Peer;
 use crate::shared::{Shared, now_us};
@@ -33,7 +33,7 @@ pub(crate) enum Step {
     /// More bytes.
     More,
     /// The credentials are checked, then [`Session::authenticated`] is called.
-    Authenticate(Credentials),
+    Authenticate(Claim),
     /// The log becomes durable past this position, then [`Session::made_durable`] is called.
     AwaitDurable(u64),
     /// What is in the outbox is written, then the socket is closed.

@@ -117,11 +117,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
 
     /// Publishes a message with these properties to the queue of that name.
     pub(crate) async fn publish_with(&mut self, properties: &Properties, routing_key: &str, body: &[u8]) {
-        let properties = properties.encode().unwrap();
         let publish = BasicPublish { routing_key, ..Default::default() };
+        self.publish_to(CHANNEL, publish, properties, body).await;
+    }
+
+    /// Publishes on any channel, to anywhere.
+    pub(crate) async fn publish_to(
+        &mut self,
+        channel: u16,
+        publish: BasicPublish<'_>,
+        properties: &Properties,
+        body: &[u8],
+    ) {
+        let properties = properties.encode().unwrap();
         let mut octets = Vec::new();
         let properties = RawProperties::parse(&properties).unwrap();
-        write_content(&mut octets, CHANNEL, &publish.into(), properties, body, DEFAULT_FRAME_MAX).unwrap();
+        write_content(&mut octets, channel, &publish.into(), properties, body, DEFAULT_FRAME_MAX).unwrap();
         self.write(&octets).await;
     }
 

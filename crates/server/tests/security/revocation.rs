@@ -1,16 +1,13 @@
 //! What was allowed and no longer is ends within a second, also for a client that only waits for messages.
-#![allow(clippy::unwrap_used)] // the helpers of tests are tests
-
-mod support;
 
 use std::time::{Duration, Instant};
 
+use crate::support::{CHANNEL, Peer, plain};
 use leveret_broker::users::{PasswordHash, Permissions};
 use leveret_broker::{Batch, Broker as Rules};
 use leveret_server::Broker;
 use leveret_wire::Method;
 use leveret_wire::method::BasicConsume;
-use support::{CHANNEL, Peer, plain};
 use tokio::net::TcpStream;
 
 const AT_ONCE: Duration = Duration::from_secs(1);

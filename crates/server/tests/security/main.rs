@@ -1,0 +1,9 @@
+//! Who gets in, who may do what, and when that ends.
+#![allow(clippy::unwrap_used)] // the helpers of tests are tests
+
+mod external;
+mod logins;
+mod proxy;
+mod revocation;
+#[path = "../support/mod.rs"]
+mod support;
