@@ -1,6 +1,7 @@
 //! Who gets in, who may do what, and when that ends.
 #![allow(clippy::unwrap_used)] // the helpers of tests are tests
 
+mod authorization;
 mod external;
 mod logins;
 mod proxy;
