@@ -228,6 +228,65 @@ def policies():
     call("DELETE", "/api/policies/{v}/p")
 
 
+def limits():
+    play(
+        ("PUT", "/api/vhost-limits/{v}/max-queues", {"value": 500}, 204),
+        ("PUT", "/api/vhost-limits/{v}/bogus", {"value": 5}, 400),
+        ("PUT", "/api/vhost-limits/{v}/max-queues", {"value": "x"}, 400),
+        ("PUT", "/api/vhost-limits/{v}/max-queues", {}, 400),
+        ("PUT", "/api/vhost-limits/{v}-missing/max-queues", {"value": 5}, 404),
+        ("GET", "/api/vhost-limits", None, 200),
+        ("GET", "/api/vhost-limits/{v}-missing", None, 404),
+    )
+    equal(fetch("/api/vhost-limits/{v}"), [{"vhost": V, "value": {"max-queues": 500}}], "limits")
+    play(
+        ("DELETE", "/api/vhost-limits/{v}/max-queues", None, 204),
+        ("DELETE", "/api/vhost-limits/{v}/max-queues", None, 204),
+        ("DELETE", "/api/vhost-limits/{v}/bogus", None, 204),
+        ("DELETE", "/api/vhost-limits/{v}-missing/max-queues", None, 404, Theirs(500, CRASH)),
+        ("PUT", "/api/user-limits/{u}/max-connections", {"value": 5}, 204),
+        ("PUT", "/api/user-limits/{u}/max-channels", {"value": "x"}, 400),
+        ("PUT", "/api/user-limits/{u}/bogus", {"value": 5}, 400),
+        ("PUT", "/api/user-limits/{u}-missing/max-connections", {"value": 5}, 400),
+        ("GET", "/api/user-limits", None, 200),
+        ("GET", "/api/user-limits/{u}-missing", None, 404),
+    )
+    equal(fetch("/api/user-limits/{u}"), [{"user": U, "value": {"max-connections": 5}}], "limits")
+    play(
+        ("DELETE", "/api/user-limits/{u}/max-connections", None, 204),
+        ("DELETE", "/api/user-limits/{u}/max-connections", None, 204),
+        ("DELETE", "/api/user-limits/{u}-missing/max-connections", None, 404, Theirs(500, CRASH)),
+    )
+
+
+def parameters():
+    play(
+        ("PUT", "/api/parameters/{v}/{v}/s", {"value": {}}, 400),
+        ("PUT", "/api/parameters/{v}/{v}/s", {}, 400),
+        ("PUT", "/api/parameters/{v}/{v}-missing/s", {"value": 1}, 404),
+        ("PUT", "/api/parameters/policy/{v}/p", {"value": {"pattern": "", "definition": {"max-length": 5}}}, 400),
+        ("PUT", "/api/parameters/vhost-limits/{v}/limits", {"value": {"max-queues": 300}}, 204),
+        ("GET", "/api/parameters/vhost-limits/{v}/limits", None, 200),
+        ("GET", "/api/parameters", None, 200),
+        ("GET", "/api/parameters/{v}/{v}", None, 200),
+        ("GET", "/api/parameters/{v}/{v}/s", None, 404),
+        ("DELETE", "/api/parameters/{v}/{v}/s", None, 404),
+        ("DELETE", "/api/parameters/vhost-limits/{v}/limits", None, 204),
+        ("PUT", "/api/global-parameters/{v}", {"value": {"a": 1}}, 201),
+        ("PUT", "/api/global-parameters/{v}", {"value": None}, 204),
+        ("PUT", "/api/global-parameters/{v}", {}, 400),
+        ("GET", "/api/global-parameters", None, 200),
+    )
+    equal(fetch("/api/global-parameters/{v}"), {"name": V, "value": None}, "a global parameter")
+    play(
+        ("DELETE", "/api/global-parameters/{v}", None, 204),
+        ("DELETE", "/api/global-parameters/{v}", None, 404),
+        ("PUT", "/api/cluster-name", {"name": "named"}, 204),
+        ("PUT", "/api/cluster-name", {"name": 5}, 400, Theirs(500, CRASH)),
+        ("PUT", "/api/cluster-name", {}, 400),
+    )
+
+
 def queues():
     play(
         ("PUT", "/api/queues/{v}/q", {"durable": True}, 201),
@@ -374,4 +433,4 @@ def cleanup():
 
 
 if __name__ == "__main__":
-    run("management_writes", [virtual_hosts, users, permissions, policies, queues, exchanges, bindings, messages, cleanup])
+    run("management_writes", [virtual_hosts, users, permissions, policies, limits, parameters, queues, exchanges, bindings, messages, cleanup])

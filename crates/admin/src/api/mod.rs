@@ -3,8 +3,10 @@
 mod binding_changes;
 mod exchange_changes;
 mod health;
+mod limits;
 mod logs;
 mod messages;
+mod parameters;
 mod permissions;
 mod policies;
 mod queue_changes;
@@ -21,8 +23,10 @@ pub(crate) const ROUTES: &[&[Route]] = &[
     binding_changes::ROUTES,
     exchange_changes::ROUTES,
     health::ROUTES,
+    limits::ROUTES,
     logs::ROUTES,
     messages::ROUTES,
+    parameters::ROUTES,
     permissions::ROUTES,
     policies::ROUTES,
     queue_changes::ROUTES,
