@@ -174,7 +174,8 @@ fn put(context: &Context, request: &Request) -> Result<Answer, ApiError> {
     if component == "policy" || component == OPERATOR_POLICY {
         return Err(ApiError::bad_request("policies may not be set using this method"));
     }
-    let is_new = one(context, request).is_err();
+    // A virtual host always has limits, if only none.
+    let is_new = component != LIMITS.0 && one(context, request).is_err();
     let value = fields.value("value").map(Value::to_string).unwrap_or_default();
     let caller = request.caller()?;
     match component == LIMITS.0 {
