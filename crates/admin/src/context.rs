@@ -9,14 +9,21 @@ use tokio::sync::oneshot;
 
 use crate::error::ApiError;
 use crate::host::Host;
+use crate::rates::Rates;
 use crate::socketless::Socketless;
 
 /// The broker and its process, for handlers.
 pub(crate) struct Context {
     pub(crate) host: Arc<dyn Host>,
+    /// What counters were when somebody looked.
+    pub(crate) rates: Rates,
 }
 
 impl Context {
+    pub(crate) fn new(host: Arc<dyn Host>) -> Context {
+        Context { host, rates: Rates::default() }
+    }
+
     /// The rules.
     pub(crate) fn broker(&self) -> &Arc<Broker> {
         self.host.broker()

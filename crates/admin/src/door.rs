@@ -34,7 +34,7 @@ const REQUESTED_WITH: &str = "x-requested-with";
 
 /// All routes as a service.
 pub fn router(host: Arc<dyn Host>) -> Router {
-    Router::new().fallback(serve).with_state(Arc::new(Context { host }))
+    Router::new().fallback(serve).with_state(Arc::new(Context::new(host)))
 }
 
 async fn serve(
@@ -79,7 +79,8 @@ async fn respond(
         _ => Some(login(&context, &head.headers, peer).await?),
     };
     let query = decode_query(head.uri.query().unwrap_or_default());
-    let mut request = Request { params, query, body: Default::default(), user, peer };
+    let headers = head.headers.clone();
+    let mut request = Request { params, query, headers, body: Default::default(), user, peer };
     // Before the body: who may not use a route need not send one.
     route.access.check(&request).map_err(|refused| known_missing(&context, &request).unwrap_or(refused))?;
     request.body = body::read(&head.headers, body, BODY_MAX_BYTES).await?;

@@ -10,6 +10,7 @@ use leveret_broker::{Batch, Broker, Refusal};
 use leveret_wire::sasl::Credentials;
 
 use crate::journal::Journal;
+use crate::node::NodeFacts;
 
 /// The outcome of a login, later.
 pub type LoggedIn<'a> = Pin<Box<dyn Future<Output = Result<Arc<User>, Refusal>> + Send + 'a>>;
@@ -27,6 +28,12 @@ pub trait Host: Send + Sync + 'static {
 
     /// Checks a password, by the gate that AMQP logins go through too.
     fn login(&self, credentials: Credentials, peer: IpAddr) -> LoggedIn<'_>;
+
+    /// What this node is called, as in `rabbit@host`.
+    fn node_name(&self) -> &str;
+
+    /// What there is to know of the process now. Asks the kernel and the disk.
+    fn node(&self) -> NodeFacts;
 
     /// The wall clock, µs since 1970.
     fn now_us(&self) -> u64;

@@ -23,29 +23,83 @@ const REGEX_MAX_BYTES: usize = 1 << 20;
 /// # Errors
 /// 400: a page that does not exist, or a parameter that makes no sense.
 pub(crate) fn answer(request: &Request, items: Vec<Value>) -> Result<Answer, ApiError> {
+    let name = |item: &Value| item.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let column = |item: &Value, column: &str| Cheap::Is(at(item, column).cloned().unwrap_or_default());
+    lazy(request, items, name, column, |item| item)
+}
+
+/// What a column of something is, as far as that is known before its JSON is built.
+pub(crate) enum Cheap {
+    /// This; null where it has no such column.
+    Is(Value),
+    /// Only the whole JSON tells.
+    Unknown,
+}
+
+/// The same for things whose JSON is only built where it is shown: `name` is what the filter looks at, `cheap` what they
+/// are sorted by.
+///
+/// # Errors
+/// 400: a page that does not exist, or a parameter that makes no sense.
+pub(crate) fn lazy<T>(
+    request: &Request,
+    items: Vec<T>,
+    name: impl Fn(&T) -> String,
+    cheap: impl Fn(&T, &str) -> Cheap,
+    build: impl Fn(T) -> Value,
+) -> Result<Answer, ApiError> {
+    let page = page(request)?;
     let total = items.len();
-    let mut items = filter(request, items)?;
-    sort(request, &mut items);
+    let items = filter(request, items, name)?;
+    let items = match sort(request, items, cheap) {
+        Ok(items) => cut(items, page.as_ref())?.map(build),
+        Err(items) => {
+            let mut items: Vec<Value> = items.into_iter().map(build).collect();
+            let column = request.query("sort").unwrap_or_default();
+            items.sort_by(|a, b| compare(at(a, column), at(b, column)));
+            if request.asks_for("sort_reverse") {
+                items.reverse();
+            }
+            cut(items, page.as_ref())?
+        }
+    };
     let columns = columns(request);
-    let cut =
-        |items: Vec<Value>| items.into_iter().map(|item| keep(item, columns.as_deref())).collect::<Vec<_>>();
-    let Some(page) = page(request)? else { return Ok(Answer::json(&cut(items))) };
-    let filtered = items.len();
-    let page_count = filtered.div_ceil(page.size).max(1);
-    if page.number > page_count {
-        let reason = format!("page_out_of_range: page {} of {page_count}", page.number);
-        return Err(ApiError::bad_request(reason));
-    }
-    let items: Vec<_> = items.into_iter().skip((page.number - 1) * page.size).take(page.size).collect();
+    let filtered = items.filtered;
+    let items: Vec<_> = items.items.into_iter().map(|item| keep(item, columns.as_deref())).collect();
+    let Some(page) = page else { return Ok(Answer::json(&items)) };
     Ok(Answer::json(&json!({
         "filtered_count": filtered,
         "item_count": items.len(),
-        "items": cut(items),
+        "items": items,
         "page": page.number,
-        "page_count": page_count,
+        "page_count": page.count(filtered),
         "page_size": page.size,
         "total_count": total,
     })))
+}
+
+/// What of a list is shown.
+struct Cut<T> {
+    items: Vec<T>,
+    /// How many there were before the list was cut to a page.
+    filtered: usize,
+}
+
+impl<T> Cut<T> {
+    fn map<U>(self, build: impl Fn(T) -> U) -> Cut<U> {
+        Cut { items: self.items.into_iter().map(build).collect(), filtered: self.filtered }
+    }
+}
+
+fn cut<T>(items: Vec<T>, page: Option<&Page>) -> Result<Cut<T>, ApiError> {
+    let filtered = items.len();
+    let Some(page) = page else { return Ok(Cut { items, filtered }) };
+    let count = page.count(filtered);
+    if page.number > count {
+        return Err(ApiError::bad_request(format!("page_out_of_range: page {} of {count}", page.number)));
+    }
+    let items = items.into_iter().skip((page.number - 1) * page.size).take(page.size).collect();
+    Ok(Cut { items, filtered })
 }
 
 /// One object with the columns that the request wants.
@@ -56,6 +110,13 @@ pub(crate) fn one(request: &Request, item: Value) -> Answer {
 struct Page {
     number: usize,
     size: usize,
+}
+
+impl Page {
+    /// How many there are; an empty list has one.
+    fn count(&self, items: usize) -> usize {
+        items.div_ceil(self.size).max(1)
+    }
 }
 
 fn page(request: &Request) -> Result<Option<Page>, ApiError> {
@@ -73,9 +134,8 @@ fn page(request: &Request) -> Result<Option<Page>, ApiError> {
     Ok(page.map(|number| Page { number, size }))
 }
 
-fn filter(request: &Request, items: Vec<Value>) -> Result<Vec<Value>, ApiError> {
+fn filter<T>(request: &Request, items: Vec<T>, name: impl Fn(&T) -> String) -> Result<Vec<T>, ApiError> {
     let Some(wanted) = request.query("name").filter(|name| !name.is_empty()) else { return Ok(items) };
-    let name = |item: &Value| item.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
     if !request.asks_for("use_regex") {
         let wanted = wanted.to_lowercase();
         return Ok(items.into_iter().filter(|item| name(item).to_lowercase().contains(&wanted)).collect());
@@ -87,12 +147,22 @@ fn filter(request: &Request, items: Vec<Value>) -> Result<Vec<Value>, ApiError> 
     Ok(items.into_iter().filter(|item| regex.is_match(name(item).as_bytes())).collect())
 }
 
-fn sort(request: &Request, items: &mut [Value]) {
-    let Some(column) = request.query("sort").filter(|column| !column.is_empty()) else { return };
-    items.sort_by(|a, b| compare(at(a, column), at(b, column)));
-    if request.asks_for("sort_reverse") {
-        items.reverse();
+/// Sorts by what is cheap; gives the items back as they were where it is not.
+fn sort<T>(request: &Request, items: Vec<T>, cheap: impl Fn(&T, &str) -> Cheap) -> Result<Vec<T>, Vec<T>> {
+    let Some(column) = request.query("sort").filter(|column| !column.is_empty()) else { return Ok(items) };
+    let mut keys = Vec::with_capacity(items.len());
+    for item in &items {
+        match cheap(item, column) {
+            Cheap::Is(key) => keys.push(key),
+            Cheap::Unknown => return Err(items),
+        }
     }
+    let mut sorted: Vec<_> = keys.into_iter().zip(items).collect();
+    sorted.sort_by(|(a, _), (b, _)| compare(Some(a), Some(b)));
+    if request.asks_for("sort_reverse") {
+        sorted.reverse();
+    }
+    Ok(sorted.into_iter().map(|(_, item)| item).collect())
 }
 
 /// What is missing goes first.
@@ -164,6 +234,7 @@ mod tests {
         let request = Request {
             params: Vec::new(),
             query: decode_query(query),
+            headers: Default::default(),
             body: Bytes::new(),
             user: None,
             peer: Ipv4Addr::LOCALHOST.into(),

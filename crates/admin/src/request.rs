@@ -5,6 +5,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::body::Bytes;
+use axum::http::HeaderMap;
+use axum::http::header::HeaderName;
 use leveret_broker::users::User;
 use serde::de::DeserializeOwned;
 
@@ -20,6 +22,7 @@ pub(crate) struct Request {
     pub(crate) params: Vec<(&'static str, String)>,
     /// By name, percent-decoded; the first of a name counts.
     pub(crate) query: BTreeMap<String, String>,
+    pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
     /// Who asks; nobody where [`Access::Open`](crate::Access::Open) lets everybody in.
     pub(crate) user: Option<Arc<User>>,
@@ -48,6 +51,11 @@ impl Request {
     /// A value of the query.
     pub(crate) fn query(&self, name: &str) -> Option<&str> {
         self.query.get(name).map(String::as_str)
+    }
+
+    /// A header, where it is text.
+    pub(crate) fn header(&self, name: &HeaderName) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
     }
 
     /// Whether the query says `name=true`.

@@ -8,6 +8,7 @@
 //! ```
 
 mod certificate;
+mod host;
 mod http;
 mod inherited;
 mod journal;

@@ -10,8 +10,10 @@ use leveret_wire::{FieldTable, FieldValue};
 const PRODUCT: &str = "RabbitMQ";
 /// The series whose channel-wide prefetch and shared transient queues we keep.
 pub(crate) const COMPATIBLE_VERSION: &str = "3.13.7";
+/// What this node is called wherever RabbitMQ's tools expect the name of one.
+pub const NODE_NAME: &str = "leveret@localhost";
 /// What operators call the cluster.
-pub(crate) const CLUSTER_NAME: &str = "leveret@localhost";
+pub(crate) const CLUSTER_NAME: &str = NODE_NAME;
 
 /// What a client may count on.
 const CAPABILITIES: [&str; 11] = [

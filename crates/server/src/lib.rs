@@ -36,6 +36,7 @@ pub use counted_disk::{DiskFacts, DiskWork};
 pub use embed::{Broker, Builder, Condition, StartError};
 pub use facts::{Listening, NodeFacts};
 pub use handle::Handle;
+pub use identity::NODE_NAME;
 pub use leveret_broker::Limits;
 pub use lobby::LobbyLimits;
 pub use network::Network;

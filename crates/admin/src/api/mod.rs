@@ -1,15 +1,23 @@
 //! The resources of the API: one file each, with its routes and their handlers.
 
 mod binding_changes;
+mod bindings;
+mod channels;
+mod connections;
+mod consumers;
 mod exchange_changes;
+mod exchanges;
 mod health;
 mod limits;
 mod logs;
 mod messages;
+mod nodes;
+mod overview;
 mod parameters;
 mod permissions;
 mod policies;
 mod queue_changes;
+mod queues;
 mod users;
 mod vhost_changes;
 mod vhosts;
@@ -21,15 +29,23 @@ use crate::route::Route;
 pub(crate) const ROUTES: &[&[Route]] = &[
     crate::console::ROUTES,
     binding_changes::ROUTES,
+    bindings::ROUTES,
+    channels::ROUTES,
+    connections::ROUTES,
+    consumers::ROUTES,
     exchange_changes::ROUTES,
+    exchanges::ROUTES,
     health::ROUTES,
     limits::ROUTES,
     logs::ROUTES,
     messages::ROUTES,
+    nodes::ROUTES,
+    overview::ROUTES,
     parameters::ROUTES,
     permissions::ROUTES,
     policies::ROUTES,
     queue_changes::ROUTES,
+    queues::ROUTES,
     users::ROUTES,
     vhost_changes::ROUTES,
     vhosts::ROUTES,

@@ -1,16 +1,21 @@
 //! Virtual hosts.
 
-use leveret_broker::authority::{Right, authorize};
+use std::sync::Arc;
+
 use leveret_broker::vhost::VHost;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::access::Access;
 use crate::answer::Answer;
 use crate::context::Context;
 use crate::error::ApiError;
-use crate::listing;
+use crate::listing::Cheap;
+use crate::message_stats::{self, Shown};
+use crate::rates::{Span, Subject};
 use crate::request::Request;
 use crate::route::{Method, Route};
+use crate::totals::Totals;
+use crate::{listing, sight};
 
 pub(crate) const ROUTES: &[Route] = &[
     Route {
@@ -29,18 +34,62 @@ pub(crate) const ROUTES: &[Route] = &[
     },
 ];
 
+const LENGTHS: [&str; 3] = ["messages", "messages_ready", "messages_unacknowledged"];
+const OCTETS: [&str; 2] = ["recv_oct", "send_oct"];
+
 fn list(context: &Context, request: &Request) -> Result<Answer, ApiError> {
-    let caller = request.caller()?;
-    let mut vhosts = context.broker().vhosts();
-    vhosts.retain(|vhost| authorize(&caller, Right::See(&vhost.name)).is_ok());
-    vhosts.sort_by(|a, b| a.name.cmp(&b.name));
-    listing::answer(request, vhosts.iter().map(|vhost| described(vhost)).collect())
+    let vhosts = sight::vhosts(context, request)?;
+    let cheap = |vhost: &Arc<VHost>, column: &str| match column {
+        "name" => Cheap::Is(json!(&*vhost.name)),
+        _ => Cheap::Unknown,
+    };
+    let name = |vhost: &Arc<VHost>| vhost.name.to_string();
+    listing::lazy(request, vhosts, name, cheap, |vhost| described(context, request, &vhost))
 }
 
 fn one(context: &Context, request: &Request) -> Result<Answer, ApiError> {
-    Ok(listing::one(request, described(&*context.vhost(request.param("vhost"))?)))
+    let vhost = context.vhost(request.param("vhost"))?;
+    Ok(listing::one(request, described(context, request, &vhost)))
 }
 
-fn described(vhost: &VHost) -> Value {
-    json!({ "name": &*vhost.name, "tracing": false })
+fn described(context: &Context, request: &Request, vhost: &Arc<VHost>) -> Value {
+    let mut shown = json!({
+        "name": &*vhost.name,
+        "description": "",
+        "tags": [],
+        "metadata": { "description": "", "tags": [] },
+        "default_queue_type": "undefined",
+        "tracing": false,
+        "cluster_state": { context.host.node_name(): "running" },
+    });
+    if let (Value::Object(shown), false) = (&mut shown, request.asks_for("disable_stats")) {
+        put_stats(shown, context, request, vhost);
+    }
+    shown
+}
+
+fn put_stats(shown: &mut Map<String, Value>, context: &Context, request: &Request, vhost: &Arc<VHost>) {
+    let totals = Totals::of(context.broker(), std::slice::from_ref(vhost));
+    let mut values = totals.lengths().to_vec();
+    values.extend(octets(context, vhost));
+    values.extend(message_stats::values(&totals.counts));
+    let subject = Subject::VHost(vhost.name.clone());
+    let trend = context.rates.look(subject, context.now_ms(), &values, Span::any(request));
+    trend.put(shown, 0, &LENGTHS, Span::Lengths.samples(request));
+    trend.put(shown, LENGTHS.len(), &OCTETS, Span::DataRates.samples(request));
+    let samples = Span::MessageRates.samples(request);
+    let first = LENGTHS.len() + OCTETS.len();
+    if let Some(stats) = message_stats::object(&trend, first, Shown::WhatHappened, samples) {
+        shown.insert("message_stats".to_owned(), stats);
+    }
+}
+
+/// Of the connections that are open.
+fn octets(context: &Context, vhost: &VHost) -> [u64; 2] {
+    let connections = context.broker().connections();
+    let here = connections.iter().filter(|connection| connection.vhost == vhost.name);
+    here.fold([0, 0], |[received, sent], connection| {
+        let traffic = connection.traffic();
+        [received + traffic.received_bytes(), sent + traffic.sent_bytes()]
+    })
 }

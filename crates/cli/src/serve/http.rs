@@ -1,19 +1,18 @@
-//! The HTTP API of the broker in this process: its listeners, and the process as the API sees it.
+//! The HTTP API of the broker in this process: its listeners.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::Context;
+use leveret_admin::Listening;
 use leveret_admin::http::Listener;
-use leveret_admin::{Host, Journal, LoggedIn};
-use leveret_broker::{Batch, Broker};
 use leveret_server::Handle;
-use leveret_wire::sasl::Credentials;
 use rustls::ServerConfig;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::host::Process;
 use super::inherited::Inherited;
 use crate::config::Settings;
 use crate::logging::Log;
@@ -60,7 +59,8 @@ impl Bound {
     /// A listener has no address.
     pub(super) fn serve(self, broker: Handle, log: Arc<Log>) -> std::io::Result<Http> {
         let (stop, stopping) = watch::channel(false);
-        let router = leveret_admin::router(Arc::new(Process { broker, log }));
+        let http = self.listening()?;
+        let router = leveret_admin::router(Arc::new(Process { broker, log, http }));
         let (mut urls, mut serving) = (Vec::new(), Vec::new());
         let plain = self.plain.into_iter().map(|socket| ("http", Listener::plain(socket)));
         let certificate = &self.certificate;
@@ -72,6 +72,15 @@ impl Bound {
             serving.push(tokio::spawn(leveret_admin::http::serve(listener, router.clone(), stop, hurry)));
         }
         Ok(Http { urls, certificate: self.certificate, stop, serving })
+    }
+
+    fn listening(&self) -> std::io::Result<Vec<Listening>> {
+        let plain = self.plain.iter().map(|socket| ("http", socket));
+        let tls = self.tls.iter().map(|socket| ("https", socket));
+        let listening = |(protocol, socket): (_, &TcpListener)| {
+            socket.local_addr().map(|address| Listening { protocol, address })
+        };
+        plain.chain(tls).map(listening).collect()
     }
 }
 
@@ -107,40 +116,4 @@ async fn listen(address: SocketAddr, inherited: &mut Inherited) -> anyhow::Resul
 
 async fn stopped(mut stopping: watch::Receiver<bool>) {
     drop(stopping.wait_for(|stop| *stop).await);
-}
-
-/// This process, as the API sees it.
-struct Process {
-    broker: Handle,
-    log: Arc<Log>,
-}
-
-impl Host for Process {
-    fn broker(&self) -> &Arc<Broker> {
-        self.broker.rules()
-    }
-
-    fn finish(&self, batch: &mut Batch) {
-        self.broker.finish(batch);
-    }
-
-    fn hurry(&self) {
-        self.broker.hurry();
-    }
-
-    fn login(&self, credentials: Credentials, peer: IpAddr) -> LoggedIn<'_> {
-        Box::pin(self.broker.login(credentials, peer))
-    }
-
-    fn now_us(&self) -> u64 {
-        self.broker.now_us()
-    }
-
-    fn readiness(&self) -> Result<(), String> {
-        if self.broker.is_stopping() { Err("the broker is stopping".to_owned()) } else { Ok(()) }
-    }
-
-    fn journal(&self) -> &dyn Journal {
-        &*self.log
-    }
 }
