@@ -15,9 +15,11 @@ mod health;
 mod legacy;
 mod limits;
 mod listings;
+mod logs;
 mod output;
 mod parameters;
 mod password;
+mod peek;
 mod permissions;
 mod policies;
 mod queues;
@@ -35,6 +37,7 @@ use clap::Subcommand;
 use crate::failure::Failure;
 use crate::management::ManagementFlags;
 use output::OutputFlags;
+pub(crate) use output::facts;
 use policies::Author;
 use session::Session;
 
@@ -98,6 +101,9 @@ enum Noun {
     Shovels(shovels::Shovels),
     #[command(subcommand)]
     Federation(federation::Federation),
+    Logs(logs::Logs),
+    #[command(subcommand)]
+    LogLevel(logs::LogLevel),
     #[command(subcommand)]
     Definitions(definitions::Definitions),
 }
@@ -137,6 +143,8 @@ impl Noun {
             Self::GlobalParameters(parameters) => parameters.run(session).await,
             Self::Shovels(shovels) => shovels.run(session).await,
             Self::Federation(federation) => federation.run(session).await,
+            Self::Logs(logs) => logs.run(session).await,
+            Self::LogLevel(level) => level.run(session).await,
             Self::Definitions(definitions) => definitions.run(session).await,
         }
     }

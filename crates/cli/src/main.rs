@@ -5,6 +5,7 @@
 mod answer_json;
 mod call;
 mod client;
+mod completions;
 mod config;
 mod ctl;
 mod demo;
@@ -16,6 +17,7 @@ mod get;
 mod health;
 mod json_table;
 mod logging;
+mod man;
 mod management;
 mod migrate;
 mod printer;
@@ -28,11 +30,12 @@ mod stdin;
 mod table;
 mod tail;
 mod toolkit;
+mod top;
 mod work;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use failure::Failure;
 use logging::{Log, LogFormat};
 use say::say;
@@ -71,6 +74,9 @@ enum Command {
     Migrate(migrate::Arguments),
     Ctl(ctl::Arguments),
     Health(health::Arguments),
+    Top(top::Arguments),
+    Completions(completions::Arguments),
+    Man(man::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -118,6 +124,9 @@ async fn run(command: Command, log: Option<String>) -> Result<(), Failure> {
         Command::Migrate(arguments) => migrate::run(arguments).await,
         Command::Ctl(arguments) => ctl::run(arguments).await,
         Command::Health(arguments) => health::run(arguments).await,
+        Command::Top(arguments) => top::run(arguments).await,
+        Command::Completions(arguments) => completions::run(&arguments, CommandLine::command()),
+        Command::Man(arguments) => man::run(&arguments, CommandLine::command()),
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::discovery::{Asked, text, workers};
+use crate::escape::{Place, escape};
 use crate::failure::Failure;
 use crate::toolkit::{BrokerUrl, duration};
 
@@ -62,14 +63,15 @@ fn row(worker: &Value) -> [String; 7] {
     let endpoint = &worker["endpoints"][0];
     let number = |key: &str| endpoint[key].as_u64().unwrap_or(0);
     let average = format!("{:.3} ms", number("average_processing_time") as f64 / 1e6);
+    let text = |key: &str| escape(&text(worker, key), Place::Screen);
     [
-        text(worker, "name"),
-        text(worker, "id"),
-        text(worker, "version"),
+        text("name"),
+        text("id"),
+        text("version"),
         number("num_requests").to_string(),
         number("num_errors").to_string(),
         average,
-        text(worker, "started"),
+        text("started"),
     ]
 }
 

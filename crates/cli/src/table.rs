@@ -127,8 +127,8 @@ mod tests {
     fn columns_line_up() {
         let table = Table::of(&objects(), &columns(), Place::Screen).to_aligned(true, false);
         let expected = "\
-name                   messages  tags  arguments           message_stats.publish_details.rate
-日本                      12345  a,b
+name                 messages  tags  arguments           message_stats.publish_details.rate
+日本                    12345  a,b
 two\\tthree\\u{1b}[0m         7        {\"x-max-length\":3}                                 1.5
 ";
         assert_eq!(table, expected);

@@ -101,10 +101,17 @@ impl OutputFlags {
         if self.json {
             return write(&picked(object, self.columns(&[]).as_deref()));
         }
-        let facts = match self.columns.as_slice() {
+        self.lines(match self.columns.as_slice() {
             [] => flat(object),
             chosen => chosen.iter().map(|path| json!({"key": path, "value": at(object, path)})).collect(),
-        };
+        })
+    }
+
+    /// Prints facts in this order: objects with `key` and `value`.
+    ///
+    /// # Errors
+    /// As [`list`](Self::list).
+    pub(super) fn lines(&self, facts: Vec<Value>) -> io::Result<()> {
         let untitled = OutputFlags { no_header: true, columns: Vec::new(), sort: None, ..self.clone() };
         untitled.list(facts, &["key", "value"])
     }
@@ -177,6 +184,12 @@ fn picked(object: &Value, columns: Option<&[String]>) -> String {
         columns.iter().map(|column| (column.clone(), at(object, column).clone())).collect::<Map<_, _>>()
     });
     format!("{}\n", picked.map_or_else(|| object.clone(), Value::Object))
+}
+
+/// What there is to know about one thing, for a screen: a line per fact.
+pub(crate) fn facts(object: &Value) -> String {
+    let columns = ["key", "value"].map(str::to_owned);
+    Table::of(&flat(object), &columns, Place::Screen).to_aligned(false, false)
 }
 
 /// Every value that is no object, with the path to it.

@@ -4,8 +4,10 @@ use serde_json::{Value, json};
 
 use super::arguments::{argument, table};
 use super::output::Change;
+use super::peek;
 use super::session::Session;
 use crate::failure::Failure;
+use crate::management::ManagementError;
 
 /// Queues, and the messages in them
 #[derive(clap::Subcommand)]
@@ -35,6 +37,17 @@ pub(super) enum Queues {
         /// The name
         name: String,
     },
+    /// Hand out nothing more, but take what is published; RabbitMQ cannot
+    Pause {
+        /// The name
+        name: String,
+    },
+    /// Hand out messages again
+    Resume {
+        /// The name
+        name: String,
+    },
+    Peek(peek::Arguments),
 }
 
 #[derive(clap::Args)]
@@ -77,7 +90,22 @@ impl Queues {
                 let (thing, path) = session.thing("queue", "queues", &name);
                 session.delete_as(&thing, &path.segment("contents"), Change::Done("purged")).await
             }
+            Self::Pause { name } => act(session, &name, "pause", "paused").await,
+            Self::Resume { name } => act(session, &name, "resume", "resumed").await,
+            Self::Peek(peek) => peek.run(session).await,
         }
+    }
+}
+
+async fn act(session: &Session, name: &str, verb: &str, done: &'static str) -> Result<(), Failure> {
+    let (thing, path) = session.thing("queue", "queues", name);
+    match session.management.put(&path.segment(verb), &json!({})).await {
+        Ok(_) => Ok(session.output.change(&thing, Change::Done(done))?),
+        Err(ManagementError::NotFound { .. } | ManagementError::Refused { status: 405, .. }) => {
+            let what = format!("{thing}: not found, or this broker cannot {verb} queues");
+            Err(Failure::Other(anyhow::Error::msg(what)))
+        }
+        Err(error) => Err(error.into()),
     }
 }
 

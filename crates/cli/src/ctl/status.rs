@@ -19,14 +19,14 @@ impl Arguments {
         if session.output.is_json() {
             return Ok(session.output.facts(&json!({"overview": overview, "nodes": nodes}))?);
         }
-        Ok(session.output.facts(&summary(&session.management.address().to_string(), &overview, &nodes))?)
+        Ok(session.output.lines(summary(&session.management.address().to_string(), &overview, &nodes))?)
     }
 }
 
 /// The lines in the order in which they are of interest.
-fn summary(address: &str, overview: &Value, nodes: &[Value]) -> Value {
-    let mut lines = serde_json::Map::new();
-    let mut say = |key: String, value: String| drop(lines.insert(key, Value::String(value)));
+fn summary(address: &str, overview: &Value, nodes: &[Value]) -> Vec<Value> {
+    let mut lines = Vec::new();
+    let mut say = |key: String, value: String| lines.push(json!({"key": key, "value": value}));
     let text = |path: &str| at(overview, path).as_str().unwrap_or("?").to_owned();
     say("api".into(), address.to_owned());
     say("broker".into(), format!("{} {}", text("product_name"), text("product_version")));
@@ -53,7 +53,7 @@ fn summary(address: &str, overview: &Value, nodes: &[Value]) -> Value {
             at(listener, "protocol").as_str().unwrap_or("?").to_owned(),
         );
     }
-    Value::Object(lines)
+    lines
 }
 
 fn number(object: &Value, path: &str) -> String {

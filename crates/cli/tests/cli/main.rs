@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)] // tests may, helpers of tests included
 
 mod api;
+mod ctl;
 mod demo;
 mod gateway;
 mod http;
