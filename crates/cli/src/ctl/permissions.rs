@@ -55,8 +55,7 @@ impl Permissions {
     }
 }
 
-/// The path of a listing of permissions: of a user, of a virtual host, or of everything. Of both, the API has one
-/// entry and no list, and the user's are few.
+/// The path of a listing of permissions: of a user, of a virtual host, or of everything.
 pub(super) fn listing(session: &Session, user: Option<String>, kind: &str) -> Path {
     match (user, &session.vhost) {
         (Some(user), _) => Path::of(&["users", &user, kind]),

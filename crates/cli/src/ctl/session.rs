@@ -42,10 +42,17 @@ impl Session {
     /// Lists what is at a path.
     pub(super) async fn list(&self, path: Path, columns: &[&str]) -> Result<(), Failure> {
         let path = match self.output.needed(columns) {
-            Some(columns) => path.query("columns", &columns.join(",")),
+            Some(mut columns) => {
+                columns.push("vhost".to_owned());
+                path.query("columns", &columns.join(","))
+            }
             None => path,
         };
-        let objects: Vec<Value> = self.management.get(&path).await?;
+        let mut objects: Vec<Value> = self.management.get(&path).await?;
+        // Not every listing has a path for one virtual host.
+        objects.retain(|object| {
+            self.vhost.is_none() || object["vhost"].as_str().is_none_or(|name| name == self.vhost())
+        });
         Ok(self.output.list(objects, columns)?)
     }
 

@@ -1,11 +1,13 @@
 //! Against a server that says what it is told to.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
 
 use super::*;
 
@@ -121,4 +123,40 @@ async fn a_silent_server_is_given_up() {
         Management::new(ManagementAddress::parse(&url).unwrap(), Duration::from_millis(50)).unwrap();
     let error = management.get::<Value>(&Path::of(&["overview"])).await.unwrap_err();
     assert!(error.to_string().contains("no answer within 50ms"), "{error}");
+}
+
+/// The server proves that it is the host of the address, to those who trust its certificate.
+#[tokio::test]
+async fn https_is_spoken_to_whom_the_address_trusts() {
+    let _installed_before = rustls::crypto::ring::default_provider().install_default();
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let (chain, key) = (directory.path().join("cert.pem"), directory.path().join("key.pem"));
+    std::fs::write(&chain, made.cert.pem()).unwrap();
+    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let acceptor = TlsAcceptor::from(leveret_server::load_tls(&chain, &key, provider).unwrap());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let Ok(mut stream) = acceptor.accept(stream).await else { continue };
+            let mut octets = [0; 4_096];
+            while stream.read(&mut octets).await.is_ok_and(|count| count > 0) {
+                stream.write_all(answer("200 OK", "7").as_bytes()).await.unwrap();
+            }
+        }
+    });
+    let trusted = format!("https://localhost:{port}?cacertfile={}", chain.display());
+    let other_name = format!("https://127.0.0.1:{port}?cacertfile={}", chain.display());
+    for (url, expected) in [(trusted, Ok(7)), (other_name, Err("TLS: "))] {
+        let management =
+            Management::new(ManagementAddress::parse(&url).unwrap(), Duration::from_secs(5)).unwrap();
+        match (management.get::<u32>(&Path::of(&["x"])).await, expected) {
+            (Ok(got), Ok(expected)) => assert_eq!(got, expected),
+            (Err(error), Err(words)) => assert!(error.to_string().contains(words), "{error}"),
+            (got, expected) => panic!("{url}: {got:?}, expected {expected:?}"),
+        }
+    }
 }

@@ -76,7 +76,7 @@ pub(super) fn count(number: f64) -> String {
 /// `0`, `0.4`, `12.5`, `1234`.
 pub(super) fn decimal(number: f64) -> String {
     match number {
-        number if number == 0.0 => "0".to_owned(),
+        0.0 => "0".to_owned(),
         number if number < 10.0 => format!("{number:.2}"),
         number if number < 100.0 => format!("{number:.1}"),
         number => count(number),

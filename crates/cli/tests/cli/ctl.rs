@@ -107,6 +107,7 @@ fn queues_are_listed() {
     fake.check("ctl list_queues name messages -s", 0, "b\\tc\\u{1b}[31m\t12345\na\t8\n", "");
     let json = "{\"name\":\"b\\tc\\u001b[31m\"}\n{\"name\":\"a\"}\n";
     fake.check("ctl queues list --columns name --json", 0, json, "");
+    fake.check("ctl queues list -p / --columns name", 0, "name\nb\\tc\\u{1b}[31m\n", "");
 }
 
 #[test]
