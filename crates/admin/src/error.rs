@@ -60,6 +60,11 @@ impl ApiError {
         ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal_server_error", reason)
     }
 
+    /// 504: what was asked for did not happen in time.
+    pub(crate) fn timed_out(reason: impl Into<String>) -> ApiError {
+        ApiError::new(StatusCode::GATEWAY_TIMEOUT, "timeout", reason)
+    }
+
     /// 503, and why not now.
     pub(crate) fn unavailable(reason: impl Into<String>) -> ApiError {
         ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", reason)

@@ -16,8 +16,10 @@ mod overview;
 mod parameters;
 mod permissions;
 mod policies;
+mod queue_actions;
 mod queue_changes;
 mod queues;
+mod service_call;
 mod users;
 mod vhost_changes;
 mod vhosts;
@@ -44,8 +46,10 @@ pub(crate) const ROUTES: &[&[Route]] = &[
     parameters::ROUTES,
     permissions::ROUTES,
     policies::ROUTES,
+    queue_actions::ROUTES,
     queue_changes::ROUTES,
     queues::ROUTES,
+    service_call::ROUTES,
     users::ROUTES,
     vhost_changes::ROUTES,
     vhosts::ROUTES,

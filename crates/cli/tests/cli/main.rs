@@ -10,6 +10,7 @@ mod http;
 mod messages;
 mod migrate;
 mod program;
+mod queue_actions;
 mod running;
 mod serve;
 mod streams;
