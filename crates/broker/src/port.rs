@@ -85,7 +85,7 @@ pub struct ConnectionPort {
     /// Why the connection has to be closed; the first reason counts.
     end: OnceLock<Refusal>,
     /// Who it is.
-    pub(crate) introduction: Introduction,
+    pub(crate) introduction: Arc<Introduction>,
 }
 
 /// A channel that its connection has to close, and why.
@@ -109,7 +109,15 @@ impl ConnectionPort {
     /// The port of a client's connection.
     pub fn introduced(id: ConnectionId, outlet: Box<dyn Outlet>, introduction: Introduction) -> Arc<Self> {
         let (touched, stalled, doomed) = (AtomicBool::new(false), Mutex::default(), Mutex::default());
-        Arc::new(Self { id, outlet, touched, stalled, doomed, end: OnceLock::new(), introduction })
+        Arc::new(Self {
+            id,
+            outlet,
+            touched,
+            stalled,
+            doomed,
+            end: OnceLock::new(),
+            introduction: Arc::new(introduction),
+        })
     }
 
     /// Channels that the connection has to close for what did not happen on them.

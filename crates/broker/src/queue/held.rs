@@ -28,7 +28,7 @@ pub struct Held {
 impl Held {
     /// What one entry holds.
     #[inline]
-    fn one(entry: &Entry) -> Self {
+    pub(super) fn one(entry: &Entry) -> Self {
         let (is_persistent, is_cached) = match &entry.content {
             Content::Memory(_) => (false, true),
             Content::Stored(stored) => (stored.durable, stored.cached.is_some()),

@@ -183,6 +183,18 @@ impl Story {
         self.bury();
         let waits = self.queue.ready_len() > 0;
         assert!(!(waits && self.queue.has_taker()), "a message waits beside a consumer that can take it");
+        self.check_held();
+    }
+
+    /// What is counted as it comes and goes is what is there.
+    fn check_held(&self) {
+        let sum = |entries: &mut dyn Iterator<Item = &Entry>| {
+            entries.fold(Held::default(), |held, entry| held + Held::one(entry))
+        };
+        let mut indexed = self.queue.ready.all().flat_map(|(_, ready)| ready.indexed());
+        assert_eq!(self.queue.ready(), sum(&mut indexed));
+        let mut unacked = self.queue.unacked.values().map(|unacked| &unacked.entry);
+        assert_eq!(self.queue.unacknowledged(), sum(&mut unacked));
     }
 
     fn step_of_time(&mut self, words: &[&str]) {

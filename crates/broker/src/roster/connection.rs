@@ -55,7 +55,7 @@ pub struct ConnectionRecord {
     /// The virtual host it opened.
     pub vhost: Arc<str>,
     /// What was known of it before.
-    pub introduction: Introduction,
+    pub introduction: Arc<Introduction>,
     state: AtomicU8,
     port: Weak<ConnectionPort>,
     channels: Mutex<Channels>,

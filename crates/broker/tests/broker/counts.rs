@@ -10,11 +10,12 @@ use leveret_broker::ops::queue::DeclareQueue;
 use leveret_broker::ops::settle::Settlement;
 use leveret_broker::queue::DeathReason;
 use leveret_broker::roster::{ChannelMode, ChannelRecord};
+use leveret_broker::settings::QueueKind;
 use leveret_broker::{Batch, Broker, Channel, Limits, MessageView};
 use leveret_store::MemDisk;
-use leveret_wire::{FieldTable, Properties, RawProperties};
+use leveret_wire::{FieldTable, FieldValue, Properties, RawProperties};
 
-use crate::support::Life;
+use crate::support::{KEPT, Life, TRANSIENT};
 
 const BATCH_MS: u64 = 1_000_000;
 
@@ -306,4 +307,53 @@ fn nothing_is_counted_when_that_is_switched_off() {
     let queue = script.life.connection.vhost.queue("q2").unwrap().record();
     assert_eq!(queue.counts, Default::default());
     assert_eq!(queue.unacknowledged.messages, 3, "what is there is still seen");
+}
+
+#[test]
+fn a_queue_says_what_it_holds_wherever_that_lies() {
+    let mut life = Life::begin(&MemDisk::new());
+    life.queue("q", &[("x-max-priority", 3.into())]);
+    (0..3).for_each(|_| life.publish("", "q", None, KEPT, "kept"));
+    life.publish("", "q", None, TRANSIENT, "gone");
+    life.commit();
+    let vhost = life.connection.vhost.clone();
+    let check = |messages: u64, persistent: u64, in_index: u64, in_memory: u64| {
+        let held = vhost.queue("q").unwrap().record().ready;
+        let found = (held.messages, held.persistent, held.in_index, held.in_memory);
+        assert_eq!(found, (messages, persistent, in_index, in_memory));
+        assert_eq!((held.bytes > 0, held.persistent_bytes > 0), (messages > 0, persistent > 0));
+    };
+    check(4, 3, 4, 4);
+    life.settle();
+    check(4, 3, 1, 1); // what is in segment files is not indexed
+    let mut batch = Batch::at(BATCH_MS);
+    life.channel.get("q", false, &mut batch).unwrap().unwrap();
+    let record = vhost.queue("q").unwrap().record();
+    assert_eq!((record.unacknowledged.messages, record.unacknowledged.persistent), (1, 1));
+    assert!(record.memory_bytes > 0 && record.used_at_ms == BATCH_MS);
+    life.channel.recover(true, &mut batch).unwrap();
+    check(4, 3, 2, 1);
+    life.channel.purge_queue("q").unwrap();
+    check(0, 0, 0, 0);
+}
+
+#[test]
+fn what_a_queue_gives_up_is_counted_by_reason() {
+    let mut life = Life::begin(&MemDisk::new());
+    life.queue("letters", &[]);
+    let text = |text: &str| FieldValue::LongString(text.into());
+    let buries = [("x-dead-letter-exchange", text("")), ("x-dead-letter-routing-key", text("letters"))];
+    life.queue("expires", &[buries.as_slice(), &[("x-message-ttl", 1.into())]].concat());
+    life.queue("drops", &[("x-max-length", 1.into())]);
+    (0..2).for_each(|_| life.publish("", "expires", None, KEPT, "late"));
+    (0..3).for_each(|_| life.publish("", "drops", None, KEPT, "much"));
+    life.now_ms += 10;
+    assert!(life.drain("expires").is_empty());
+    let vhost = &life.connection.vhost;
+    let deaths = |queue: &str, reason| vhost.queue(queue).unwrap().counts().deaths.of(reason);
+    assert_eq!((deaths("expires", DeathReason::Expired), deaths("expires", DeathReason::MaxLen)), (2, 0));
+    assert_eq!((deaths("drops", DeathReason::Expired), deaths("drops", DeathReason::MaxLen)), (0, 2));
+    assert_eq!(vhost.queue("letters").unwrap().counts().messages.publish, 2);
+    let totals = life.broker.queue_totals()[&QueueKind::Classic];
+    assert_eq!((totals.deaths.total(), totals.messages.publish), (4, 7));
 }
