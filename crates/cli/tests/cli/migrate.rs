@@ -16,8 +16,7 @@ struct Two {
 impl Two {
     fn start() -> Two {
         let folder = tempfile::tempdir().unwrap();
-        let mut servers =
-            ["from", "to"].map(|name| Server::start(&folder.path().join(name), &["--http", "127.0.0.1:0"]));
+        let mut servers = ["from", "to"].map(|name| Server::start(&folder.path().join(name), &[]));
         let urls = servers.each_mut().map(Server::url);
         let definitions = json!({
             "vhosts": [{"name": "/"}],
