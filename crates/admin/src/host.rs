@@ -11,6 +11,7 @@ use leveret_wire::sasl::Credentials;
 
 use crate::journal::Journal;
 use crate::node::NodeFacts;
+use crate::shovels::Shovels;
 
 /// The outcome of a login, later.
 pub type LoggedIn<'a> = Pin<Box<dyn Future<Output = Result<Arc<User>, Refusal>> + Send + 'a>>;
@@ -46,4 +47,7 @@ pub trait Host: Send + Sync + 'static {
 
     /// The log of the process.
     fn journal(&self) -> &dyn Journal;
+
+    /// What moves messages between this broker and others.
+    fn shovels(&self) -> &dyn Shovels;
 }

@@ -14,6 +14,7 @@ mod inherited;
 mod journal;
 mod open_files;
 mod reload;
+mod shovels;
 mod systemd;
 
 use std::io::{self, Write};
@@ -35,6 +36,7 @@ use crate::signals::Termination;
 use http::{Bound, Http};
 use inherited::Inherited;
 use reload::Reloadable;
+use shovels::Shovels;
 use systemd::Systemd;
 
 /// Run the broker
@@ -80,7 +82,8 @@ pub(crate) async fn run(arguments: Arguments, log: Option<String>) -> Result<(),
     let certificate = certificate::load(&settings)?;
     let bound = Bound::bind(&settings, certificate.clone(), &mut inherited).await?;
     let broker = start(&settings, certificate, &mut inherited).await?;
-    let http = bound.serve(broker.handle(), log.clone()).context("HTTP")?;
+    let shovels = Shovels::start(broker.handle());
+    let http = bound.serve(broker.handle(), log.clone(), shovels.clone()).context("HTTP")?;
     let status = announce(&broker, &http, &settings);
     systemd.ready(&status);
     let mut reloadable = Reloadable::new(settings);
@@ -89,7 +92,7 @@ pub(crate) async fn run(arguments: Arguments, log: Option<String>) -> Result<(),
             name = termination.next() => {
                 tracing::info!(signal = name, "stopping");
                 systemd.stopping();
-                return stop(broker, http, termination).await;
+                return stop(broker, http, &shovels, termination).await;
             }
             _ = hangup.recv() => {
                 systemd.reloading();
@@ -207,9 +210,15 @@ fn announce(broker: &Broker, http: &Http, settings: &Settings) -> String {
 }
 
 /// Drains. A second signal does not wait for clients that will not go.
-async fn stop(broker: Broker, http: Http, mut termination: Termination) -> Result<(), Failure> {
+async fn stop(
+    broker: Broker,
+    http: Http,
+    shovels: &Shovels,
+    mut termination: Termination,
+) -> Result<(), Failure> {
     let stopping = async {
         http.stop().await;
+        shovels.stop().await;
         broker.stop().await
     };
     tokio::select! {

@@ -88,7 +88,7 @@ impl Connection {
         start: usize,
     ) -> Result<(Connection, usize), ConnectError> {
         let (uris, tls_files) = match &options.targets {
-            Targets::Memory(connector) => {
+            Targets::Memory { connector, .. } => {
                 let opening = async { open_on(connect_memory(&**connector).await?, options, None).await };
                 let opened = within(options.connect_timeout, options, "memory", opening).await?;
                 return Ok((opened, 0));
@@ -250,7 +250,11 @@ fn start(halves: Halves, options: &ConnectOptions, agreed: Agreed, received: Vec
 }
 
 fn login(options: &ConnectOptions, uri: Option<&AmqpUri>) -> Login {
-    let guest = || ("guest".to_owned(), Proof::Password(Secret::from("guest")), "/".to_owned());
+    let in_memory = || match &options.targets {
+        Targets::Memory { vhost, vouches: true, .. } => (String::new(), Proof::Certificate, vhost.clone()),
+        Targets::Memory { vhost, .. } => guest(vhost),
+        Targets::Addresses { .. } => guest("/"),
+    };
     let of_uri = |uri: &AmqpUri| {
         let proof = match is_external(uri) {
             true => Proof::Certificate,
@@ -258,13 +262,17 @@ fn login(options: &ConnectOptions, uri: Option<&AmqpUri>) -> Login {
         };
         (uri.user.clone(), proof, uri.vhost.clone())
     };
-    let (user, proof, vhost) = uri.map_or_else(guest, of_uri);
+    let (user, proof, vhost) = uri.map_or_else(in_memory, of_uri);
     let wish = TuneLimits {
         channel_max: options.channel_max,
         frame_max: options.frame_max,
         heartbeat_s: options.heartbeat_s,
     };
     Login { user, proof, vhost, name: options.name.clone(), wish }
+}
+
+fn guest(vhost: &str) -> (String, Proof, String) {
+    ("guest".to_owned(), Proof::Password(Secret::from("guest")), vhost.to_owned())
 }
 
 fn refusal(error: HandshakeError, login: &Login, address: String) -> ConnectError {

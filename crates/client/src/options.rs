@@ -54,8 +54,16 @@ pub struct ConnectOptions {
 /// Who is at the other end.
 #[derive(Clone)]
 pub(crate) enum Targets {
-    Addresses { uris: Vec<AmqpUri>, tls_files: Vec<TlsFiles> },
-    Memory(Arc<dyn Connector>),
+    Addresses {
+        uris: Vec<AmqpUri>,
+        tls_files: Vec<TlsFiles>,
+    },
+    /// With a connector that vouches for the user, the login is EXTERNAL.
+    Memory {
+        connector: Arc<dyn Connector>,
+        vhost: String,
+        vouches: bool,
+    },
 }
 
 /// Files that an address names for TLS, PEM all of them.
@@ -133,16 +141,23 @@ impl ConnectOptions {
         Ok(options)
     }
 
-    /// Streams from a connector, as user `guest` with password `guest`, virtual host `/`.
+    /// Streams from a connector, as user `guest` with password `guest`, virtual host `/` unless
+    /// [another](Self::vhost) is named.
     pub fn memory(connector: Arc<dyn Connector>) -> ConnectOptions {
-        ConnectOptions::defaults(Targets::Memory(connector))
+        ConnectOptions::defaults(Targets::Memory { connector, vhost: "/".to_owned(), vouches: false })
+    }
+
+    /// As [`Self::memory`], as the user for whom the connector vouches at the other end: without a password.
+    pub fn vouched(connector: Arc<dyn Connector>) -> ConnectOptions {
+        ConnectOptions::defaults(Targets::Memory { connector, vhost: "/".to_owned(), vouches: true })
     }
 
     /// Another virtual host than the addresses name, at all of them.
     #[must_use]
     pub fn vhost(mut self, name: &str) -> Self {
-        if let Targets::Addresses { uris, .. } = &mut self.targets {
-            uris.iter_mut().for_each(|uri| uri.vhost = name.to_owned());
+        match &mut self.targets {
+            Targets::Addresses { uris, .. } => uris.iter_mut().for_each(|uri| uri.vhost = name.to_owned()),
+            Targets::Memory { vhost, .. } => *vhost = name.to_owned(),
         }
         self
     }
@@ -197,7 +212,7 @@ impl ConnectOptions {
     pub fn addresses(&self) -> &[AmqpUri] {
         match &self.targets {
             Targets::Addresses { uris, .. } => uris,
-            Targets::Memory(_) => &[],
+            Targets::Memory { .. } => &[],
         }
     }
 

@@ -154,11 +154,7 @@ impl Broker {
     /// A connection that never leaves this process. The other end speaks AMQP like a socket; it is closed already when
     /// there are as many connections as `connections_max` allows.
     pub fn connect_in_memory(&self) -> DuplexStream {
-        let (client, server) = tokio::io::duplex(MEMORY_PIPE_BYTES);
-        if self.shared.admit() {
-            tokio::spawn(serve_stream(server, self.shared.clone(), Peer::in_memory(), None));
-        }
-        client
+        connect(&self.shared, Peer::in_memory())
     }
 
     /// Waits until the disk has failed for good; never returns while all is well. Nothing is confirmed after
@@ -198,6 +194,15 @@ impl Drop for Broker {
         self.stop.send_replace(true);
         stop_threads(&self.shared, self.disk.take(), self.watchdog.take());
     }
+}
+
+/// A pipe with a connection at its other end, if there may be one more.
+pub(crate) fn connect(shared: &Arc<Shared>, peer: Peer) -> DuplexStream {
+    let (client, server) = tokio::io::duplex(MEMORY_PIPE_BYTES);
+    if shared.admit() {
+        tokio::spawn(serve_stream(server, shared.clone(), peer, None));
+    }
+    client
 }
 
 fn stop_threads(shared: &Shared, disk: Option<DiskThreads>, watchdog: Option<JoinHandle<()>>) {

@@ -7,9 +7,12 @@ use leveret_broker::attempts::Door;
 use leveret_broker::users::User;
 use leveret_broker::{Batch, Refusal};
 use leveret_wire::sasl::Credentials;
+use tokio::io::DuplexStream;
 
+use crate::embed::connect;
 use crate::facts::NodeFacts;
 use crate::logins::{Claim, Visitor};
+use crate::peer::Peer;
 use crate::shared::{Shared, is_loopback, now_us};
 
 /// A running broker, for other doors. Cheap to clone; does not keep the broker from being stopped.
@@ -39,6 +42,13 @@ impl Handle {
     /// What there is to know of the process as a node.
     pub fn facts(&self) -> NodeFacts {
         NodeFacts::of(&self.0)
+    }
+
+    /// A connection that never leaves this process, for a user for whom this process vouches: whoever logs in at its other
+    /// end by EXTERNAL is that user, with the permissions of the moment. It is refused when there is no such user, and
+    /// closed already when there are as many connections as `connections_max` allows.
+    pub fn connect_as(&self, user: &str) -> DuplexStream {
+        connect(&self.0, Peer::on_behalf_of(user))
     }
 
     /// Ends a batch of operations that did not come by a connection of this server.

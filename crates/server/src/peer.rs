@@ -20,7 +20,7 @@ pub(crate) struct Peer {
     pub(crate) tls: Option<TlsFacts>,
     /// What came and went.
     pub(crate) traffic: Arc<Traffic>,
-    /// The user that its certificate names.
+    /// The user that its certificate names, or for whom this process vouches.
     pub(crate) certificate_user: Option<String>,
     is_loopback: bool,
 }
@@ -37,6 +37,11 @@ impl Peer {
     /// A client in the same process.
     pub(crate) fn in_memory() -> Self {
         Self::new(Over::Memory, true)
+    }
+
+    /// A part of this process that acts for a user: it logs in without a password.
+    pub(crate) fn on_behalf_of(user: &str) -> Self {
+        Self { certificate_user: Some(user.to_owned()), ..Self::in_memory() }
     }
 
     fn new(over: Over, is_loopback: bool) -> Self {

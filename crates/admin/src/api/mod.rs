@@ -20,6 +20,7 @@ mod queue_actions;
 mod queue_changes;
 mod queues;
 mod service_call;
+mod shovels;
 mod users;
 mod vhost_changes;
 mod vhosts;
@@ -50,6 +51,7 @@ pub(crate) const ROUTES: &[&[Route]] = &[
     queue_changes::ROUTES,
     queues::ROUTES,
     service_call::ROUTES,
+    shovels::ROUTES,
     users::ROUTES,
     vhost_changes::ROUTES,
     vhosts::ROUTES,

@@ -8,13 +8,15 @@ use leveret_broker::{Batch, Broker};
 use leveret_server::Handle;
 use leveret_wire::sasl::Credentials;
 
+use super::shovels::Shovels;
 use crate::logging::Log;
 
-/// The broker, its log, and where HTTP is served.
+/// The broker, its log, its shovels, and where HTTP is served.
 pub(super) struct Process {
     pub(super) broker: Handle,
     pub(super) log: Arc<Log>,
     pub(super) http: Vec<Listening>,
+    pub(super) shovels: Arc<Shovels>,
 }
 
 impl Host for Process {
@@ -78,6 +80,10 @@ impl Host for Process {
 
     fn journal(&self) -> &dyn Journal {
         &*self.log
+    }
+
+    fn shovels(&self) -> &dyn leveret_admin::Shovels {
+        &*self.shovels
     }
 }
 

@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 
 use super::host::Process;
 use super::inherited::Inherited;
+use super::shovels::Shovels;
 use crate::config::Settings;
 use crate::logging::Log;
 
@@ -57,10 +58,10 @@ impl Bound {
     ///
     /// # Errors
     /// A listener has no address.
-    pub(super) fn serve(self, broker: Handle, log: Arc<Log>) -> std::io::Result<Http> {
+    pub(super) fn serve(self, broker: Handle, log: Arc<Log>, shovels: Arc<Shovels>) -> std::io::Result<Http> {
         let (stop, stopping) = watch::channel(false);
         let http = self.listening()?;
-        let router = leveret_admin::router(Arc::new(Process { broker, log, http }));
+        let router = leveret_admin::router(Arc::new(Process { broker, log, http, shovels }));
         let (mut urls, mut serving) = (Vec::new(), Vec::new());
         let plain = self.plain.into_iter().map(|socket| ("http", Listener::plain(socket)));
         let certificate = &self.certificate;
