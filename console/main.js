@@ -27,9 +27,9 @@ async function start() {
   const overview = await getIf(path("overview"), {});
   session.node = overview.cluster_name ?? overview.node ?? "";
   show(document.body, frame());
-  window.addEventListener("hashchange", route);
+  window.addEventListener("hashchange", () => route({ moved: true }));
   document.addEventListener("visibilitychange", () => document.hidden || current?.refresh());
-  route();
+  route({ moved: false });
 }
 
 const may = (tag) => !tag || session.tags.includes("administrator") || session.tags.includes(tag) || (tag === "management" && session.tags.length > 0);
@@ -79,7 +79,8 @@ function applyTheme(theme) {
   else delete document.documentElement.dataset.theme;
 }
 
-function route() {
+function route({ moved }) {
+  for (const dialog of document.querySelectorAll("dialog")) dialog.close();
   const [name, ...names] = location.hash.replace(/^#\/?/, "").split("/").map(decodeURIComponent);
   const page = pages[name || "overview"];
   current?.stop();
@@ -90,6 +91,8 @@ function route() {
   }
   current = new Shown(page ?? pages.missing, names);
   current.start();
+  // Screen readers learn of the new page; whoever has just come begins at the top.
+  if (moved) document.querySelector("main h1").focus({ preventScroll: true });
 }
 
 /** A page that is being looked at: loads, shows, and loads again until another one is. */
@@ -119,11 +122,9 @@ class Shown {
   start() {
     const title = this.#page.title(...this.#names);
     document.title = `${title} · Leveret`;
-    const heading = h("h1", { tabindex: "-1" }, title);
-    show(document.getElementById("content"), heading, this.#root);
+    show(document.getElementById("content"), h("h1", { tabindex: "-1" }, title), this.#root);
     show(this.#root, h("p", { class: "muted" }, "Loading…"));
     window.scrollTo(0, 0);
-    heading.focus({ preventScroll: true });
     this.refresh();
   }
 

@@ -101,8 +101,8 @@ const heading = "document.querySelector('main h1')?.textContent";
 const settled = "!document.querySelector('.page')?.textContent.startsWith('Loading')";
 
 async function visit(browser, hash) {
-  await browser.evaluate(`location.hash = "#/?"; location.hash = ${JSON.stringify(`#/${hash}`)}`);
-  await browser.until(`document.querySelector('main h1') && ${settled}`);
+  await browser.evaluate(`document.querySelector("main").replaceChildren(); location.hash = "#/?"; location.hash = ${JSON.stringify(`#/${hash}`)}`);
+  await browser.until(`document.querySelector('main h1') && document.querySelector('.page') && ${settled}`);
 }
 
 const LOOK = `(() => {
@@ -141,8 +141,9 @@ async function walk(browser, seen) {
 
 async function byKeyboard(browser) {
   await browser.size(1280, 900, "light");
-  await visit(browser, "overview");
-  await browser.evaluate("document.body.focus(); document.activeElement.blur()");
+  await browser.evaluate("location.hash = ''");
+  await browser.open(`${base}/`);
+  await browser.until(`${heading} === 'Overview'`);
   await browser.press("Tab", 9);
   assert.equal(await browser.evaluate("document.activeElement.textContent"), "Skip to the page");
   for (let tabs = 0; tabs < 40; tabs += 1) {
