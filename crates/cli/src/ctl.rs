@@ -27,6 +27,7 @@ mod session;
 mod shovels;
 mod status;
 mod topic_permissions;
+mod transfer;
 mod users;
 mod vhosts;
 

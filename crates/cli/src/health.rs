@@ -1,5 +1,6 @@
 //! `leveret health`: whether a broker can be used, for containers and scripts that have no HTTP client.
 
+use std::io::Write;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
@@ -35,7 +36,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
     let path = if arguments.live { "/health/live" } else { "/health/ready" };
     let asked = timeout(arguments.timeout, ask(&arguments.http, path)).await;
     let (status, body) = asked.with_context(|| format!("{}: no answer", arguments.http))??;
-    println!("{}", body.trim_end());
+    writeln!(std::io::stdout(), "{}", body.trim_end()).context("stdout")?;
     if status == 200 { Ok(()) } else { Err(Failure::Nothing) }
 }
 

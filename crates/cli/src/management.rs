@@ -95,6 +95,24 @@ impl Management {
         Ok(if status == 201 { Put::Created } else { Put::Replaced })
     }
 
+    /// What a PUT would do, or has done, in the words of the answer's body.
+    ///
+    /// # Errors
+    /// Any but [`ManagementError::Address`].
+    pub(crate) async fn put_for_answer(&self, path: &Path, body: &Value) -> Result<Value, ManagementError> {
+        let (_, answer) = self.ask(Method::PUT, path, Some(body)).await?;
+        parse(path, &answer)
+    }
+
+    /// The same of a DELETE.
+    ///
+    /// # Errors
+    /// Any but [`ManagementError::Address`].
+    pub(crate) async fn delete_for_answer(&self, path: &Path) -> Result<Value, ManagementError> {
+        let (_, answer) = self.ask(Method::DELETE, path, None).await?;
+        parse(path, &answer)
+    }
+
     /// Lets something happen. The answer is [`Value::Null`] if it has no body.
     ///
     /// # Errors

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::arguments::object;
 use super::session::Session;
 use crate::failure::Failure;
+use crate::management::Path;
 
 /// Settings for all queues and exchanges with names like this
 #[derive(clap::Subcommand)]
@@ -18,6 +19,9 @@ pub(super) enum Policies {
     Delete {
         /// The name
         name: String,
+        /// Change nothing; tell how many queues it concerns, and how many messages would be dropped
+        #[arg(long)]
+        preview: bool,
     },
 }
 
@@ -36,6 +40,9 @@ pub(super) struct Set {
     /// queues, exchanges, all, or a type of queue
     #[arg(long, value_name = "WHAT")]
     apply_to: Option<String>,
+    /// Change nothing; tell how many queues it concerns, and how many messages would be dropped
+    #[arg(long)]
+    preview: bool,
 }
 
 /// Whose policies: those of users, or those of the operator, which bind users.
@@ -53,9 +60,13 @@ impl Policies {
                 session.list(session.listing(author.plural()), &columns).await
             }
             Self::Set(set) => set.run(session, author).await,
-            Self::Delete { name } => {
+            Self::Delete { name, preview } => {
                 let (thing, path) = session.thing(author.kind(), author.plural(), &name);
-                session.delete(&thing, &path).await
+                if !preview {
+                    return session.delete(&thing, &path).await;
+                }
+                let effect = session.management.delete_for_answer(&previewed(session, path).await?).await?;
+                Ok(session.output.facts(&effect)?)
             }
         }
     }
@@ -75,8 +86,21 @@ impl Set {
             "apply-to": apply_to,
         });
         let (thing, path) = session.thing(author.kind(), author.plural(), &self.name);
-        session.put(&thing, &path, &body).await
+        if !self.preview {
+            return session.put(&thing, &path, &body).await;
+        }
+        let effect = session.management.put_for_answer(&previewed(session, path).await?, &body).await?;
+        Ok(session.output.facts(&effect)?)
     }
+}
+
+/// A RabbitMQ would not know the word and do it: whether the broker is a Leveret is asked first.
+async fn previewed(session: &Session, path: Path) -> Result<Path, Failure> {
+    let overview: Value = session.management.get(&Path::of(&["overview"])).await?;
+    if overview["product_name"] != "Leveret" {
+        return Err(Failure::Usage("--preview: this broker cannot tell before it does it".to_owned()));
+    }
+    Ok(path.query("preview", "true"))
 }
 
 impl Author {

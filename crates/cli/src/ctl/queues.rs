@@ -6,6 +6,7 @@ use super::arguments::{argument, table};
 use super::output::Change;
 use super::peek;
 use super::session::Session;
+use super::transfer;
 use crate::failure::Failure;
 use crate::management::ManagementError;
 
@@ -48,6 +49,12 @@ pub(super) enum Queues {
         name: String,
     },
     Peek(peek::Arguments),
+    Move(transfer::Arguments),
+    /// List who has messages of a queue that are not acknowledged, and since when; on Leveret only
+    Unacked {
+        /// The name
+        name: String,
+    },
 }
 
 #[derive(clap::Args)]
@@ -93,6 +100,12 @@ impl Queues {
             Self::Pause { name } => act(session, &name, "pause", "paused").await,
             Self::Resume { name } => act(session, &name, "resume", "resumed").await,
             Self::Peek(peek) => peek.run(session).await,
+            Self::Move(transfer) => transfer.run(session).await,
+            Self::Unacked { name } => {
+                let columns =
+                    ["connection", "channel", "consumer_tag", "since", "redelivered", "message_bytes"];
+                session.list(session.thing("queue", "queues", &name).1.segment("unacked"), &columns).await
+            }
         }
     }
 }

@@ -161,6 +161,49 @@ fn a_queue_is_paused_where_the_broker_can() {
 }
 
 #[test]
+fn messages_are_moved() {
+    let fake = Fake::start(&[
+        ("POST /api/queues/%2f/dead/move", 200, r#"{"moved":3,"stayed":0,"reason":null}"#),
+        ("POST /api/queues/%2f/stuck/move", 200, r#"{"moved":1,"stayed":2,"reason":"no queue 'x'"}"#),
+        (
+            "GET /api/queues/%2f/dead/unacked",
+            200,
+            r#"[{"connection":"c","channel":1,"consumer_tag":"t","since":7}]"#,
+        ),
+    ]);
+    fake.check("ctl queues move dead --retry", 0, "", "3 moved, 0 stayed");
+    fake.check("ctl queues move stuck --to-queue x -n 3", 1, "", "leveret: no queue 'x'");
+    fake.check("ctl queues move dead", 2, "", "Usage");
+    fake.check("ctl queues unacked dead --columns connection,since", 0, "connection\tsince\nc\t7\n", "");
+    let expected = [
+        r#"POST /api/queues/%2f/dead/move {"retry":true}"#,
+        r#"POST /api/queues/%2f/stuck/move {"count":3,"to_queue":"x"}"#,
+    ];
+    assert_eq!(fake.changes(), expected);
+}
+
+/// RabbitMQ ignores `preview` and does it.
+#[test]
+fn a_preview_changes_nothing() {
+    let effect = r#"{"queues":2,"exchanges":0,"messages_dropped":7}"#;
+    let ours = Fake::start(&[
+        ("GET /api/overview", 200, r#"{"product_name":"Leveret"}"#),
+        ("PUT /api/policies/%2f/p", 200, effect),
+    ]);
+    let line = ["ctl", "policies", "set", "p", "^x", r#"{"max-length":1}"#, "--preview"];
+    let ended = ours.run(&line, "");
+    assert_eq!(ended.stdout, b"exchanges\t0\nmessages_dropped\t7\nqueues\t2\n", "{ended:?}");
+    let rabbitmq = Fake::start(&[
+        ("GET /api/overview", 200, r#"{"product_name":"RabbitMQ"}"#),
+        ("PUT /api/policies/%2f/p", 204, ""),
+        ("DELETE /api/policies/%2f/p", 204, ""),
+    ]);
+    assert_eq!(rabbitmq.run(&line, "").code, Some(2));
+    rabbitmq.check("ctl policies delete p --preview", 2, "", "cannot tell before it does it");
+    assert_eq!(rabbitmq.changes(), Vec::<String>::new());
+}
+
+#[test]
 fn a_refusal_has_the_brokers_words() {
     let fake = Fake::start(&[
         ("GET /api/users", 401, r#"{"error":"not_authorised","reason":"Login failed"}"#),
