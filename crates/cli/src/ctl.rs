@@ -80,6 +80,8 @@ enum Noun {
     #[command(subcommand)]
     Nodes(listings::Nodes),
     #[command(subcommand)]
+    Services(listings::Services),
+    #[command(subcommand)]
     Users(users::Users),
     #[command(subcommand)]
     Vhosts(vhosts::Vhosts),
@@ -133,6 +135,7 @@ impl Noun {
             Self::Channels(channels) => channels.run(session).await,
             Self::Consumers(consumers) => consumers.run(session).await,
             Self::Nodes(nodes) => nodes.run(session).await,
+            Self::Services(services) => services.run(session).await,
             Self::Users(users) => users.run(session).await,
             Self::Vhosts(vhosts) => vhosts.run(session).await,
             Self::Permissions(permissions) => permissions.run(session).await,

@@ -142,6 +142,10 @@ impl Management {
         let (status, body) = answer
             .map_err(|reason| ManagementError::Unreachable { address: self.address.to_string(), reason })?;
         match ManagementError::of_status(status, &body) {
+            // RabbitMQ's words for everything that is not there.
+            Some(ManagementError::NotFound { reason }) if reason == "Not Found" => {
+                Err(ManagementError::NotFound { reason: path.to_string() })
+            }
             Some(error) => Err(error),
             None => Ok((status, body)),
         }

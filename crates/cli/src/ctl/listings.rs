@@ -1,4 +1,4 @@
-//! Nouns of `leveret ctl` that can only be looked at: channels, consumers, nodes.
+//! Nouns of `leveret ctl` that can only be looked at: channels, consumers, nodes, services.
 
 use super::session::Session;
 use crate::failure::Failure;
@@ -33,6 +33,40 @@ pub(super) enum Nodes {
         /// The name, as the list has it
         name: String,
     },
+}
+
+/// Services: queues that requests come to, and what became of the requests; on Leveret only
+#[derive(clap::Subcommand)]
+pub(super) enum Services {
+    /// List the services
+    List,
+    /// Show all about one
+    Show {
+        /// The name
+        name: String,
+    },
+}
+
+impl Services {
+    pub(super) async fn run(self, session: &Session) -> Result<(), Failure> {
+        let columns = [
+            "vhost",
+            "name",
+            "workers",
+            "requests",
+            "request_rate",
+            "in_flight",
+            "unanswered",
+            "late",
+            "errors",
+            "latency_us.p50",
+            "latency_us.p99",
+        ];
+        match self {
+            Self::List => session.list(session.listing("services"), &columns).await,
+            Self::Show { name } => session.show(&Path::of(&["services", session.vhost(), &name])).await,
+        }
+    }
 }
 
 impl Channels {

@@ -101,7 +101,14 @@ impl Session {
 
 /// Whether something already has every value that a body would give it.
 fn agrees(before: &Value, body: &Value) -> bool {
-    body.as_object().is_some_and(|body| body.iter().all(|(key, value)| before.get(key) == Some(value)))
+    let is_so = |(key, value): (&String, &Value)| match (before.get(key), value) {
+        // Tags are sent as words with commas between, and come back as a list.
+        (Some(Value::Array(words)), Value::String(text)) => {
+            words.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(",") == *text
+        }
+        (before, value) => before == Some(value),
+    };
+    body.as_object().is_some_and(|body| body.iter().all(is_so))
 }
 
 #[cfg(test)]
@@ -115,5 +122,7 @@ mod tests {
         check(json!({"durable": true, "messages": 3}), json!({"durable": true}), true);
         check(json!({"durable": true}), json!({"durable": false}), false);
         check(json!({"durable": true}), json!({"arguments": {}}), false);
+        check(json!({"tags": ["a", "b"]}), json!({"tags": "a,b"}), true);
+        check(json!({"tags": ["a", "b"]}), json!({"tags": "b"}), false);
     }
 }

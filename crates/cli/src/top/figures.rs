@@ -13,7 +13,8 @@ pub(super) fn cell(value: &Value, kind: Kind) -> String {
         (Kind::Text, _) => escape(value.as_str().unwrap_or_default(), Place::Screen),
         (_, None) => String::new(),
         (Kind::Count, Some(number)) => count(number),
-        (Kind::Rate | Kind::Milliseconds, Some(number)) => decimal(number),
+        (Kind::Rate, Some(number)) => decimal(number),
+        (Kind::Microseconds, Some(number)) => decimal(number / 1_000.0),
         (Kind::Bytes, Some(number)) => bytes(number),
     }
 }
@@ -132,6 +133,7 @@ mod tests {
         check(json!(0.4), Kind::Rate, "0.40");
         check(json!(12.54), Kind::Rate, "12.5");
         check(json!(1234.5), Kind::Rate, "1234");
+        check(json!(1_234), Kind::Microseconds, "1.23");
         check(json!(512), Kind::Bytes, "512B");
         check(json!(1_536), Kind::Bytes, "1.50K");
         check(json!(u64::MAX), Kind::Bytes, "16384P");

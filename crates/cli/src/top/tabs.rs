@@ -31,8 +31,8 @@ pub(super) enum Kind {
     Rate,
     /// Octets per second.
     Bytes,
-    /// Milliseconds.
-    Milliseconds,
+    /// Shown as milliseconds.
+    Microseconds,
 }
 
 const fn column(title: &'static str, path: &'static str, width: u16, kind: Kind) -> Column {
@@ -63,12 +63,13 @@ const CONNECTIONS: &[Column] = &[
 const SERVICES: &[Column] = &[
     column("SERVICE", "name", 0, Kind::Text),
     column("VHOST", "vhost", 6, Kind::Text),
-    column("CALLS/S", "requests_details.rate", 7, Kind::Rate),
-    column("P50 MS", "latency_p50_ms", 7, Kind::Milliseconds),
-    column("P99 MS", "latency_p99_ms", 7, Kind::Milliseconds),
+    column("WORK", "workers", 5, Kind::Count),
+    column("CALLS/S", "request_rate", 8, Kind::Rate),
+    column("P50 MS", "latency_us.p50", 7, Kind::Microseconds),
+    column("P99 MS", "latency_us.p99", 7, Kind::Microseconds),
     column("OPEN", "in_flight", 6, Kind::Count),
-    column("UNANSW", "unanswered", 6, Kind::Count),
-    column("EXPIRED", "expired", 7, Kind::Count),
+    column("UNANSW", "unanswered", 7, Kind::Count),
+    column("LATE", "late", 6, Kind::Count),
 ];
 
 impl Tab {

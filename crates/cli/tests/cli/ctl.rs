@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
 
-use crate::program::{Ended, leveret, run};
+use crate::program::{Ended, Server, leveret, run};
 
 /// A management API.
 struct Fake {
@@ -276,6 +276,37 @@ fn top_looks_once() {
     let ended = fake.run(&["top", "--once"], "");
     assert!(String::from_utf8_lossy(&ended.stdout).starts_with("RabbitMQ 3.10.8"), "{ended:?}");
     fake.check("top", 2, "", "stdout is no terminal");
+}
+
+/// The other side is `leveret serve`.
+#[test]
+fn our_own_broker_is_administered() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut server = Server::start(&directory.path().join("data"), &[]);
+    server.line();
+    let line = server.line();
+    let address = line.strip_prefix("http://").unwrap_or_else(|| panic!("{line:?}"));
+    let check = |login: &str, line: &str, stdin: &str, code: i32, stdout: &str| {
+        let mut command = leveret(&line.split(' ').collect::<Vec<_>>());
+        command.env("LEVERET_MANAGEMENT_URL", format!("http://{login}@{address}"));
+        let ended = run(command, stdin.as_bytes());
+        assert_eq!(ended.code, Some(code), "{line}: {ended:?}");
+        assert!(String::from_utf8_lossy(&ended.stdout).contains(stdout), "{line}: {ended:?}");
+    };
+    let guest = |line, stdin, code, stdout| check("guest:guest", line, stdin, code, stdout);
+    guest("ctl queues declare q -a x-max-length=5 --json", "", 0, r#""change":"created""#);
+    guest("ctl queues declare q -a x-max-length=5 --json", "", 0, r#""change":"unchanged""#);
+    guest("ctl queues declare q", "", 1, "");
+    guest("ctl list_queues name messages -s", "", 0, "q\t0\n");
+    guest("ctl users add bob --tags management --json", "canary\n", 0, r#""change":"created""#);
+    check("bob:canary", "ctl users whoami", "", 0, "bob");
+    guest("ctl users tags bob monitoring --json", "", 0, r#""change":"changed""#);
+    check("bob:canary", "ctl users whoami", "", 0, "monitoring");
+    check("bob:wrong", "ctl users whoami", "", 1, "");
+    guest("ctl permissions set bob .* .* .* --json", "", 0, r#""change":"created""#);
+    guest("ctl users delete bob --json", "", 0, r#""change":"deleted""#);
+    guest("top --once --json", "", 0, r#""name":"q""#);
+    guest("ctl status", "", 0, "Leveret");
 }
 
 #[test]
