@@ -1,6 +1,7 @@
 //! What a client hears when a request fails: RabbitMQ's status, its short word, and the reason in a sentence.
 
 use axum::http::StatusCode;
+use leveret_broker::definitions::DefinitionsError;
 use leveret_broker::users::UserError;
 use leveret_broker::{ParameterError, Refusal};
 use leveret_wire::ReplyCode;
@@ -114,6 +115,15 @@ impl From<ParameterError> for ApiError {
                 ApiError::new(StatusCode::PRECONDITION_FAILED, "precondition_failed", error.to_string())
             }
             ParameterError::Failed(refusal) => refusal.into(),
+        }
+    }
+}
+
+impl From<DefinitionsError> for ApiError {
+    fn from(error: DefinitionsError) -> ApiError {
+        match error {
+            DefinitionsError::Failed(refusal) => refusal.into(),
+            error => ApiError::bad_request(error.to_string()),
         }
     }
 }

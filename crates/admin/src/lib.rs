@@ -19,6 +19,7 @@ mod api;
 mod binding_key;
 mod console;
 mod context;
+pub mod definitions;
 mod door;
 mod error;
 mod fields;

@@ -21,6 +21,7 @@ mod connection;
 pub mod counts;
 mod deadlines;
 pub mod dedup;
+pub mod definitions;
 mod delay;
 mod deliveries;
 mod error;

@@ -187,10 +187,7 @@ impl Users {
     /// # Errors
     /// The name or the tags are refused, or there is one of that name.
     pub fn add(&self, name: &str, password: PasswordHash, tags: Vec<String>) -> Result<(), UserError> {
-        if name.is_empty() || name.len() > NAME_MAX_BYTES {
-            return Err(UserError::BadName);
-        }
-        check_tags(&tags)?;
+        Self::check(name, &tags)?;
         let mut accounts = self.accounts.write();
         if accounts.contains_key(name) {
             return Err(UserError::Exists(name.into()));
@@ -198,6 +195,37 @@ impl Users {
         accounts.insert(name.into(), Account::new(User::new(name, tags), password));
         self.changed();
         Ok(())
+    }
+
+    /// Whether a user could have that name and these tags.
+    ///
+    /// # Errors
+    /// The name or the tags are refused.
+    pub fn check(name: &str, tags: &[String]) -> Result<(), UserError> {
+        if name.is_empty() || name.len() > NAME_MAX_BYTES {
+            return Err(UserError::BadName);
+        }
+        check_tags(tags)
+    }
+
+    /// Adds a user without permissions, or replaces its password and tags; whether it is new. A new `guest` may only log in
+    /// from this machine: everybody tries that name.
+    ///
+    /// # Errors
+    /// The name or the tags are refused.
+    pub fn put(&self, name: &str, password: PasswordHash, tags: Vec<String>) -> Result<bool, UserError> {
+        Self::check(name, &tags)?;
+        let mut accounts = self.accounts.write();
+        let is_new = !accounts.contains_key(name);
+        let account = accounts
+            .entry_ref(name)
+            .or_insert_with(|| Account::new(User::new(name, Vec::new()), PasswordHash::absent()));
+        account.credential = Arc::new(Credential::new(password));
+        let user = Arc::make_mut(&mut account.user);
+        user.tags = tags;
+        user.loopback_only |= is_new && name == "guest";
+        self.changed();
+        Ok(is_new)
     }
 
     /// Adds what RabbitMQ starts with: the administrator `guest`, password `guest`, all permissions in `/`, only

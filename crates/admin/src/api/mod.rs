@@ -5,6 +5,7 @@ mod bindings;
 mod channels;
 mod connections;
 mod consumers;
+mod definitions;
 mod exchange_changes;
 mod exchanges;
 mod health;
@@ -13,16 +14,16 @@ mod logs;
 mod messages;
 mod nodes;
 mod overview;
-mod parameters;
-mod permissions;
-mod policies;
+pub(crate) mod parameters;
+pub(crate) mod permissions;
+pub(crate) mod policies;
 mod queue_actions;
 mod queue_changes;
 mod queues;
 mod service_call;
 mod shovels;
-mod users;
-mod vhost_changes;
+pub(crate) mod users;
+pub(crate) mod vhost_changes;
 mod vhosts;
 mod whoami;
 
@@ -36,6 +37,7 @@ pub(crate) const ROUTES: &[&[Route]] = &[
     channels::ROUTES,
     connections::ROUTES,
     consumers::ROUTES,
+    definitions::ROUTES,
     exchange_changes::ROUTES,
     exchanges::ROUTES,
     health::ROUTES,

@@ -2,12 +2,13 @@
 //!
 //! Limits of virtual hosts and operator policies are parameters in RabbitMQ, and are shown here as such, too.
 
-use leveret_broker::VHostLimits;
 use leveret_broker::authority::{Right, authorize};
 use leveret_broker::ops::parameter::SetParameter;
 use leveret_broker::parameters::{GlobalParameter, Parameter};
 use leveret_broker::policies::Author;
 use leveret_broker::users::User;
+use leveret_broker::vhost::VHost;
+use leveret_broker::{Broker, VHostLimits};
 use serde_json::{Value, json};
 
 use super::policies::described as policy;
@@ -111,22 +112,28 @@ pub(crate) const OPERATOR_POLICY: &str = "operator_policy";
 const CLUSTER_NAME: &str = "cluster_name";
 
 /// The parameters in the virtual hosts that the caller may see; RabbitMQ's own kinds behind those of components.
-pub(crate) fn all(context: &Context, request: &Request) -> Result<Vec<Value>, ApiError> {
+fn all(context: &Context, request: &Request) -> Result<Vec<Value>, ApiError> {
+    let vhosts = sight::vhosts(context, request)?;
+    let parameters: Vec<_> =
+        vhosts.iter().map(|vhost| in_vhost(context.broker(), vhost)).collect::<Result<_, _>>()?;
+    Ok(parameters.into_iter().flatten().collect())
+}
+
+/// The same in one virtual host.
+pub(crate) fn in_vhost(broker: &Broker, vhost: &VHost) -> Result<Vec<Value>, ApiError> {
     let mut shown = Vec::new();
-    for vhost in sight::vhosts(context, request)? {
-        let (broker, name) = (context.broker(), &*vhost.name);
-        shown.extend(broker.parameters_in(name).iter().map(|parameter| described(parameter)));
-        let limits = vhost.limits().definition();
-        if !limits.is_empty() {
-            shown.push(parameter(LIMITS.0, name, LIMITS.1, table_json::object(&limits)));
+    let name = &*vhost.name;
+    shown.extend(broker.parameters_in(name).iter().map(|parameter| described(parameter)));
+    let limits = vhost.limits().definition();
+    if !limits.is_empty() {
+        shown.push(parameter(LIMITS.0, name, LIMITS.1, table_json::object(&limits)));
+    }
+    for operators in broker.policies(name, Author::Operator)? {
+        let mut value = policy(name, &operators);
+        if let Value::Object(value) = &mut value {
+            value.retain(|key, _| key != "vhost" && key != "name");
         }
-        for operators in broker.policies(name, Author::Operator)? {
-            let mut value = policy(name, &operators);
-            if let Value::Object(value) = &mut value {
-                value.retain(|key, _| key != "vhost" && key != "name");
-            }
-            shown.push(parameter(OPERATOR_POLICY, name, &operators.name, value));
-        }
+        shown.push(parameter(OPERATOR_POLICY, name, &operators.name, value));
     }
     Ok(shown)
 }

@@ -153,30 +153,6 @@ pub(crate) fn split(tags: &str) -> Vec<String> {
     tags.split(',').map(str::trim).filter(|tag| !tag.is_empty()).map(str::to_owned).collect()
 }
 
-/// Adds a user or replaces what it has; whether it is new. It is kept by [`Broker::save_user`].
-pub(crate) fn set(
-    broker: &Broker,
-    name: &str,
-    password: PasswordHash,
-    tags: Vec<String>,
-) -> Result<bool, UserError> {
-    match broker.users.add(name, password.clone(), tags.clone()) {
-        Ok(()) => {
-            // Everybody knows the name; RabbitMQ lets it in from this machine only.
-            if name == "guest" {
-                broker.users.set_loopback_only(name, true)?;
-            }
-            Ok(true)
-        }
-        Err(UserError::Exists(_)) => {
-            broker.users.set_tags(name, tags)?;
-            broker.users.set_password(name, password)?;
-            Ok(false)
-        }
-        Err(error) => Err(error),
-    }
-}
-
 fn list(context: &Context, request: &Request) -> Result<Answer, ApiError> {
     let broker = context.broker();
     listing::answer(request, broker.users.list().iter().map(|user| described(broker, user)).collect())
@@ -199,7 +175,7 @@ fn put(context: &Context, request: &Request) -> Result<Answer, ApiError> {
     let tags = tags(&fields)?;
     let password = NewPassword::of(&fields)?.hash()?;
     let name = request.param("user");
-    let is_new = set(context.broker(), name, password, tags)?;
+    let is_new = context.broker().users.put(name, password, tags)?;
     context.broker().save_user(name)?;
     Ok(Answer::created_or_changed(is_new))
 }

@@ -9,6 +9,7 @@ pub mod consume;
 mod consumer_timeout;
 mod dead_letter;
 mod deduplicate;
+mod define;
 mod delayed;
 pub mod exchange;
 pub mod get;

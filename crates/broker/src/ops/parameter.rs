@@ -38,20 +38,8 @@ impl Broker {
     /// There is no such virtual host or component, it is too long, its component refuses it, or the log failed; nothing
     /// has changed then.
     pub fn set_parameter(&self, set: SetParameter<'_>, user: &User) -> Result<(), ParameterError> {
-        let SetParameter { component, vhost, name, value } = set;
-        let invalid = |reason: String| Err(ParameterError::Invalid(reason));
-        let Some(owner) = self.parameters.component(component) else {
-            return invalid(format!("component {component} not found"));
-        };
-        check_lengths(name, value)?;
-        let parameter = Parameter {
-            component: component.to_owned(),
-            vhost: vhost.to_owned(),
-            name: name.to_owned(),
-            value: value.into(),
-            set_by: user.name.clone(),
-        };
-        owner.check(&parameter, user).map_err(ParameterError::Invalid)?;
+        let (owner, parameter) = self.check_parameter(&set, user)?;
+        let vhost = set.vhost;
         let change = self.parameters.changes.lock();
         if self.vhost(vhost).is_none() {
             return Err(ParameterError::NoVHost(vhost.to_owned()));
@@ -61,6 +49,27 @@ impl Broker {
         drop(change);
         owner.changed();
         Ok(())
+    }
+
+    /// Asks a component about a parameter without setting it.
+    pub(crate) fn check_parameter(
+        &self,
+        set: &SetParameter<'_>,
+        user: &User,
+    ) -> Result<(Arc<dyn Component>, Parameter), ParameterError> {
+        let SetParameter { component, vhost, name, value } = *set;
+        let unknown = || ParameterError::Invalid(format!("component {component} not found"));
+        let owner = self.parameters.component(component).ok_or_else(unknown)?;
+        check_lengths(name, value)?;
+        let parameter = Parameter {
+            component: component.to_owned(),
+            vhost: vhost.to_owned(),
+            name: name.to_owned(),
+            value: value.into(),
+            set_by: user.name.clone(),
+        };
+        owner.check(&parameter, user).map_err(ParameterError::Invalid)?;
+        Ok((owner, parameter))
     }
 
     /// Clears a parameter; its component hears of it. Durable once [`Broker::topology_is_durable`].
@@ -167,7 +176,7 @@ pub(super) fn key_of(parameter: &Parameter) -> Key {
     Key::Parameter(component.clone(), vhost.clone(), name.clone())
 }
 
-fn check_lengths(name: &str, value: &str) -> Result<(), ParameterError> {
+pub(super) fn check_lengths(name: &str, value: &str) -> Result<(), ParameterError> {
     let invalid = |reason: String| Err(ParameterError::Invalid(reason));
     if name.is_empty() || name.len() > NAME_MAX_BYTES {
         return invalid(format!("a parameter's name has 1 to {NAME_MAX_BYTES} octets"));

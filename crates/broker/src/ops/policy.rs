@@ -124,7 +124,7 @@ impl Broker {
     }
 
     /// The caller holds [`VHost::change`], so no queue or exchange appears meanwhile that knows the old policies.
-    fn put_in_force(&self, vhost: &VHost, batch: &mut Batch) -> PolicyEffect {
+    pub(super) fn put_in_force(&self, vhost: &VHost, batch: &mut Batch) -> PolicyEffect {
         let policies = vhost.policies.read().clone();
         let mut effect = PolicyEffect::default();
         for exchange in vhost.exchanges() {

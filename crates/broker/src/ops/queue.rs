@@ -308,7 +308,7 @@ impl Broker {
 }
 
 /// What only outlives its connection and its consumers: quorum queues and streams (RabbitMQ's order of checks).
-fn check_properties(
+pub(super) fn check_properties(
     kind: QueueKind,
     spec: &QueueSpec,
     described: &str,
