@@ -6,7 +6,7 @@ use leveret_broker::ops::bind::Bind;
 use leveret_broker::vhost::Destination;
 use leveret_wire::FieldTable;
 
-use super::exchange_changes::exchange_name;
+use super::bindings::exchange_name;
 use crate::access::Access;
 use crate::answer::Answer;
 use crate::binding_key::properties_key;

@@ -2,6 +2,7 @@
 
 use leveret_broker::ops::exchange::DeclareExchange;
 
+use super::bindings::exchange_name;
 use crate::access::Access;
 use crate::answer::Answer;
 use crate::context::Context;
@@ -26,14 +27,6 @@ pub(crate) const ROUTES: &[Route] = &[
         handler: delete,
     },
 ];
-
-/// The default exchange has no name; in paths it has this one.
-pub(crate) const DEFAULT_EXCHANGE: &str = "amq.default";
-
-/// The exchange that a name in a path means.
-pub(crate) fn exchange_name(shown: &str) -> &str {
-    if shown == DEFAULT_EXCHANGE { "" } else { shown }
-}
 
 fn declare(context: &Context, request: &Request) -> Result<Answer, ApiError> {
     let fields = Fields::of_body(&request.body)?;

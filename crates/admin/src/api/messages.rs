@@ -11,7 +11,7 @@ use leveret_broker::{Batch, Channel, MessageView, Refusal, Verdict};
 use leveret_wire::{RawProperties, ReplyCode};
 use serde_json::{Value, json};
 
-use super::exchange_changes::exchange_name;
+use super::bindings::exchange_name;
 use crate::access::Access;
 use crate::answer::Answer;
 use crate::context::Context;

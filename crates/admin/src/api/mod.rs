@@ -13,6 +13,7 @@ mod limits;
 mod logs;
 mod messages;
 mod nodes;
+mod openapi;
 mod overview;
 pub(crate) mod parameters;
 pub(crate) mod permissions;
@@ -45,6 +46,7 @@ pub(crate) const ROUTES: &[&[Route]] = &[
     logs::ROUTES,
     messages::ROUTES,
     nodes::ROUTES,
+    openapi::ROUTES,
     overview::ROUTES,
     parameters::ROUTES,
     permissions::ROUTES,

@@ -53,12 +53,14 @@ fn one(context: &Context, request: &Request) -> Result<Answer, ApiError> {
 }
 
 fn described(context: &Context, request: &Request, vhost: &Arc<VHost>) -> Value {
+    let said = vhost.metadata();
     let mut shown = json!({
         "name": &*vhost.name,
-        "description": "",
-        "tags": [],
-        "metadata": { "description": "", "tags": [] },
-        "default_queue_type": "undefined",
+        "description": said.description,
+        "tags": said.tags,
+        "metadata": { "description": said.description, "tags": said.tags },
+        "default_queue_type": said.default_queue_type.as_deref().unwrap_or("undefined"),
+        "protected_from_deletion": said.is_protected,
         "tracing": false,
         "cluster_state": { context.host.node_name(): "running" },
     });

@@ -237,7 +237,41 @@ fn settings(one: &Fields, name: &str) -> Result<FieldTable, ApiError> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
     use super::*;
+
+    /// A value of any kind, mostly one that is expected somewhere.
+    fn anything() -> impl Strategy<Value = Value> {
+        prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            "[a-z/.*(^]{0,8}|quorum|topic|queue|vhost-limits|operator_policy".prop_map(Value::from),
+            Just(json!([])),
+            Just(json!({"max-length": 5, "pattern": "", "definition": {"max-length": 1}})),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn no_file_is_too_strange(
+            list in "vhosts|users|permissions|topic_permissions|parameters|policies|queues|exchanges|bindings",
+            item in proptest::collection::btree_map(
+                "name|vhost|tags|limits|password_hash|configure|write|read|component|value|pattern|definition|durable|arguments|type|source|destination|destination_type|routing_key|exchange|user|metadata",
+                anything(),
+                0..8,
+            ),
+        ) {
+            let file = json!({ list: [item] }).to_string();
+            // What is read is checked by the broker; what is not says why.
+            if let Err(error) = read(file.as_bytes(), Scope::Everything) {
+                prop_assert!(error.status.is_client_error() && !error.reason.is_empty(), "{error:?}");
+            }
+        }
+    }
 
     #[test]
     fn what_makes_no_sense_is_refused_with_its_place() {

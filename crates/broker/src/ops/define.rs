@@ -29,7 +29,7 @@ use crate::parameters::encode_global;
 use crate::policies::encode;
 use crate::port::Batch;
 use crate::records::{BindingKey, Key, encode_exchange};
-use crate::users::{TopicPermissions, User, Users};
+use crate::users::{Permissions, TopicPermissions, User, Users};
 use crate::vhost::{Destination, Exchange, ExchangeSpec, Queue, QueueSpec, VHost};
 
 /// The longest name, and the longest routing key.
@@ -78,21 +78,24 @@ impl Broker {
     /// Something makes no sense, or the log failed; nothing has changed then, but see [`DefinitionsError::Parameter`].
     pub fn define(&self, definitions: &Definitions, by: Option<&str>, batch: &mut Batch) -> Outcome<()> {
         self.check_parameters(definitions, by)?;
-        self.define_at_once(definitions, batch)?;
+        self.define_at_once(definitions, by, batch)?;
         for user in &definitions.users {
             self.wake_connections_of(&user.name);
         }
         self.define_parameters(definitions, by)
     }
 
-    fn define_at_once(&self, definitions: &Definitions, batch: &mut Batch) -> Outcome<()> {
+    fn define_at_once(&self, definitions: &Definitions, by: Option<&str>, batch: &mut Batch) -> Outcome<()> {
         let turn = self.administration.lock();
         let sites = self.sites(definitions);
         // Nothing is added or deleted meanwhile by others. No one else locks two virtual hosts.
         let changes = sites.values().map(|site| site.vhost.addition()).collect::<Result<Vec<_>, _>>()?;
         self.check(definitions, &sites)?;
         let mut made = self.make(definitions, &sites)?;
-        self.put_users(definitions, &mut made.changes)?;
+        let new = sites.values().filter(|site| site.is_new);
+        let own: Vec<_> =
+            by.into_iter().flat_map(|by| new.clone().map(move |site| (by, &*site.vhost.name))).collect();
+        self.put_users(definitions, &own, &mut made.changes)?;
         self.log_meta(&made.changes).map_err(Refusal::from)?;
         batch.urgent |= !made.changes.is_empty();
         self.put_in_place(made, definitions, &sites, batch);
@@ -222,12 +225,23 @@ impl Broker {
     }
 
     /// The users are in force from here on; that is as early as `save_user` has it.
-    fn put_users(&self, definitions: &Definitions, changes: &mut Vec<MetaChange>) -> Outcome<()> {
+    /// Whoever makes a virtual host may use it, unless the definitions say what else (RabbitMQ's rule): `own`.
+    fn put_users(
+        &self,
+        definitions: &Definitions,
+        own: &[(&str, &str)],
+        changes: &mut Vec<MetaChange>,
+    ) -> Outcome<()> {
         let mut changed = BTreeSet::new();
+        for (user, vhost) in own {
+            let set = self.users.set_permissions(user, vhost, Permissions::all());
+            set.map_err(|error| DefinitionsError::of_user(user, &error))?;
+            changed.insert(*user);
+        }
         for user in &definitions.users {
             let put = self.users.put(&user.name, user.password.clone(), user.tags.clone());
             put.map_err(|error| DefinitionsError::of_user(&user.name, &error))?;
-            changed.insert(&user.name);
+            changed.insert(user.name.as_str());
             if let Some(limits) = user.limits {
                 changes.push(MetaChange::Put(Key::UserLimits(user.name.clone()).encode(), limits.encode()));
                 self.user_quotas.of(&user.name).set(limits);
@@ -236,17 +250,17 @@ impl Broker {
         for of in &definitions.permissions {
             let set = self.users.set_permissions(&of.user, &of.vhost, of.permissions.clone());
             set.map_err(|error| DefinitionsError::of_user(&of.user, &error))?;
-            changed.insert(&of.user);
+            changed.insert(of.user.as_str());
         }
         for of in &definitions.topic_permissions {
             let set =
                 self.users.set_topic_permissions(&of.user, &of.vhost, &of.exchange, &of.write, &of.read);
             set.map_err(|error| DefinitionsError::of_user(&of.user, &error))?;
-            changed.insert(&of.user);
+            changed.insert(of.user.as_str());
         }
         for name in changed {
             if let Some(record) = self.users.encode(name) {
-                changes.push(MetaChange::Put(Key::User(name.clone()).encode(), record));
+                changes.push(MetaChange::Put(Key::User(name.to_owned()).encode(), record));
             }
         }
         Ok(())
