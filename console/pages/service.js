@@ -7,13 +7,14 @@ import { field, parseArguments, read } from "../lib/dialog.js";
 import { count, duration, rate } from "../lib/format.js";
 import { facts, link, problem, section, tiles } from "../lib/view.js";
 import { messageList } from "./messages.js";
+import { flat } from "./services.js";
 
 export const within = "services";
 export const title = (vhost, name) => `Service ${name}`;
 
 export async function load({ signal }, vhost, name) {
   const [service, queue] = await Promise.all([get(path("services", vhost, name), signal), getIf(path("queues", vhost, name), null, signal)]);
-  return { service, queue };
+  return { service: flat(service), queue };
 }
 
 export function view(context, { service, queue }, vhost, name) {

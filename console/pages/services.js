@@ -9,16 +9,26 @@ import { empty, link, section } from "../lib/view.js";
 export const title = () => "Services";
 export const state = { sort: "rate", reverse: true };
 
-export const load = ({ signal }) => getIf(path("services"), null, signal);
+export const load = async ({ signal }) => {
+  const services = await getIf(path("services"), null, signal);
+  return services && (Array.isArray(services) ? services : services.items ?? []).map(flat);
+};
+
+const milliseconds = (us) => (us === null || us === undefined ? us : us / 1000);
+
+/** A service with what is shown of it side by side, in the units that are shown. */
+export const flat = (service) => ({
+  ...service, rate: service.request_rate, answered: service.replies,
+  p50_ms: milliseconds(service.latency_us?.p50), p95_ms: milliseconds(service.latency_us?.p95), p99_ms: milliseconds(service.latency_us?.p99),
+});
 
 /** A number that wants attention. */
 const alarming = (value) => (value > 0 ? h("strong", { class: "bad" }, count(value)) : count(value ?? 0));
 
 export function view(context, services) {
   if (services === null) return empty("This broker does not watch services: it is not Leveret, or its statistics of requests are off.");
-  const list = Array.isArray(services) ? services : services.items ?? [];
   return section("Who is asked, and how it goes", table({
-    caption: "Services", rows: sorted(list, context.state), state: context.state, onsort: (sort) => context.change(sort),
+    caption: "Services", rows: sorted(services, context.state), state: context.state, onsort: (sort) => context.change(sort),
     rowKey: (row) => `${row.vhost} ${row.name}`,
     nothing: "Nobody has asked anything yet. A service appears with the first request that carries a reply-to and a correlation id, whatever client sends it.",
     columns: [

@@ -30,6 +30,7 @@ mod json_table;
 mod listing;
 mod message_json;
 mod message_stats;
+mod metrics;
 mod moment;
 mod node;
 mod queue_json;

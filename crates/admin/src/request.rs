@@ -1,6 +1,5 @@
 //! A request, as handlers see it: the names in its path, its query, its body, and who asks.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -20,8 +19,8 @@ const NAME_MAX_BYTES: usize = 255;
 pub(crate) struct Request {
     /// By the name in the route's path, percent-decoded.
     pub(crate) params: Vec<(&'static str, String)>,
-    /// By name, percent-decoded; the first of a name counts.
-    pub(crate) query: BTreeMap<String, String>,
+    /// By name, percent-decoded, in the order given.
+    pub(crate) query: Vec<(String, String)>,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
     /// Who asks; nobody where [`Access::Open`](crate::Access::Open) lets everybody in.
@@ -48,9 +47,14 @@ impl Request {
         self.params.iter().find(|(own, _)| *own == name).map(|(_, value)| value.as_str())
     }
 
-    /// A value of the query.
+    /// A value of the query; the first where there are several.
     pub(crate) fn query(&self, name: &str) -> Option<&str> {
-        self.query.get(name).map(String::as_str)
+        self.queries(name).first().copied()
+    }
+
+    /// All values that the query has for a name.
+    pub(crate) fn queries(&self, name: &str) -> Vec<&str> {
+        self.query.iter().filter(|(own, _)| own == name).map(|(_, value)| value.as_str()).collect()
     }
 
     /// A header, where it is text.
@@ -86,15 +90,10 @@ pub(crate) fn decode_segment(segment: &str) -> Option<String> {
 }
 
 /// Decodes a query string; what cannot be decoded is left out.
-pub(crate) fn decode_query(query: &str) -> BTreeMap<String, String> {
-    let mut values = BTreeMap::new();
-    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        if let (Some(name), Some(value)) = (decode(name, true), decode(value, true)) {
-            values.entry(name).or_insert(value);
-        }
-    }
-    values
+pub(crate) fn decode_query(query: &str) -> Vec<(String, String)> {
+    let pairs = query.split('&').filter(|pair| !pair.is_empty());
+    let pairs = pairs.map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+    pairs.filter_map(|(name, value)| Some((decode(name, true)?, decode(value, true)?))).collect()
 }
 
 fn decode(text: &str, plus_is_space: bool) -> Option<String> {
@@ -136,10 +135,9 @@ mod tests {
     }
 
     #[test]
-    fn the_first_value_of_a_query_counts() {
+    fn a_query_is_pairs_of_names_and_values() {
         let query = decode_query("a=1&a=2&b=x+y%26&&c&=d&e=%zz");
-        let expected = [("", "d"), ("a", "1"), ("b", "x y&"), ("c", "")];
-        let expected = expected.map(|(name, value)| (name.to_owned(), value.to_owned()));
-        assert_eq!(query, BTreeMap::from(expected));
+        let expected = [("a", "1"), ("a", "2"), ("b", "x y&"), ("c", ""), ("", "d")];
+        assert_eq!(query, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
     }
 }

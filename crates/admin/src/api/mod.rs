@@ -1,5 +1,6 @@
 //! The resources of the API: one file each, with its routes and their handlers.
 
+mod attempts;
 mod binding_changes;
 mod bindings;
 mod channels;
@@ -9,9 +10,11 @@ mod definitions;
 mod exchange_changes;
 mod exchanges;
 mod health;
+mod health_checks;
 mod limits;
 mod logs;
 mod messages;
+mod metrics;
 mod nodes;
 mod openapi;
 mod overview;
@@ -22,6 +25,7 @@ mod queue_actions;
 mod queue_changes;
 mod queues;
 mod service_call;
+mod services;
 mod shovels;
 pub(crate) mod users;
 pub(crate) mod vhost_changes;
@@ -33,6 +37,7 @@ use crate::route::Route;
 /// The tables of all files.
 pub(crate) const ROUTES: &[&[Route]] = &[
     crate::console::ROUTES,
+    attempts::ROUTES,
     binding_changes::ROUTES,
     bindings::ROUTES,
     channels::ROUTES,
@@ -42,9 +47,11 @@ pub(crate) const ROUTES: &[&[Route]] = &[
     exchange_changes::ROUTES,
     exchanges::ROUTES,
     health::ROUTES,
+    health_checks::ROUTES,
     limits::ROUTES,
     logs::ROUTES,
     messages::ROUTES,
+    metrics::ROUTES,
     nodes::ROUTES,
     openapi::ROUTES,
     overview::ROUTES,
@@ -55,6 +62,7 @@ pub(crate) const ROUTES: &[&[Route]] = &[
     queue_changes::ROUTES,
     queues::ROUTES,
     service_call::ROUTES,
+    services::ROUTES,
     shovels::ROUTES,
     users::ROUTES,
     vhost_changes::ROUTES,
