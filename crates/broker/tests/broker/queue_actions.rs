@@ -3,7 +3,8 @@
 use leveret_broker::ops::publish::Publish;
 use leveret_broker::ops::settle::Settlement;
 use leveret_broker::ops::transfer::{MoveTo, Moved, Stay};
-use leveret_broker::{Batch, MessageView, QueueCondition};
+use leveret_broker::users::{PasswordHash, Permissions};
+use leveret_broker::{Batch, Channel, Connection, ConnectionPort, MessageView, QueueCondition, Refusal};
 use leveret_store::{Disk, MemDisk};
 use leveret_wire::{FieldTable, FieldValue, Properties, RawProperties, ReplyCode};
 
@@ -99,7 +100,7 @@ fn what_is_asked_too_much_is_refused() {
     let mut life = begin(&["q"]);
     life.queue("s", &[("x-queue-type", FieldValue::LongString(b"stream".to_vec()))]);
     let mut batch = Batch::at(life.now_ms);
-    let check = |outcome: Result<(), leveret_broker::Refusal>, code: ReplyCode| {
+    let check = |outcome: Result<(), Refusal>, code: ReplyCode| {
         assert_eq!(outcome.unwrap_err().code, code);
     };
     let channel = &life.channel;
@@ -260,6 +261,65 @@ fn whoever_holds_a_message_is_named() {
     assert!(unsettled.iter().all(|one| one.holder.is_none() && one.handed_out.since_ms == life.now_ms));
     life.channel.settle(held[0].delivery_tag, false, Settlement::Ack, &mut batch).unwrap();
     assert_eq!(life.channel.unsettled("q", &mut batch).unwrap().len(), 1);
+}
+
+/// A client of a user who may configure, write and read what these patterns match.
+fn with_rights(life: &Life, [configure, write, read]: [&str; 3]) -> Channel {
+    let broker = &life.broker;
+    let users = &broker.users;
+    if users.find("u").is_none() {
+        users.add("u", PasswordHash::new_public(b"p").unwrap(), Vec::new()).unwrap();
+    }
+    users.set_permissions("u", "/", Permissions::new(configure, write, read).unwrap()).unwrap();
+    let port = ConnectionPort::new(broker.next_connection_id(), Box::new(life.heard.clone()));
+    let connection = Connection::open(broker.clone(), port, users.find("u").unwrap(), "/", true).unwrap();
+    Channel::open(connection, 1).unwrap()
+}
+
+#[test]
+fn each_action_wants_its_rights_and_no_others() {
+    type Act = fn(&Channel, &mut Batch) -> Result<(), Refusal>;
+    let mut life = begin(&["from", "to"]);
+    life.exchange("x", "fanout", &[]);
+    life.bind("x", "to", "");
+    let letters = FieldValue::LongString(b"from".to_vec());
+    let nowhere = ("x-dead-letter-exchange", FieldValue::LongString(Vec::new()));
+    life.queue("died", &[nowhere, ("x-dead-letter-routing-key", letters)]);
+    let rows: [([&str; 3], Act); 6] = [
+        (["", "", "from"], |channel, batch| channel.browse("from", 0, 1, batch).map(drop)),
+        (["", "", "from"], |channel, batch| channel.unsettled("from", batch).map(drop)),
+        (["from", "", ""], |channel, batch| channel.set_paused("from", false, batch)),
+        (["", "to", "from"], |channel, batch| {
+            channel.move_messages("from", MoveTo::Queue("to"), 1, batch).map(drop)
+        }),
+        (["", "x", "from"], |channel, batch| {
+            let to = MoveTo::Exchange { name: "x", routing_key: None };
+            channel.move_messages("from", to, 1, batch).map(drop)
+        }),
+        (["", "died", "from"], |channel, batch| {
+            channel.move_messages("from", MoveTo::WhereTheyDied, 1, batch).map(drop)
+        }),
+    ];
+    for (row, (rights, act)) in rows.into_iter().enumerate() {
+        for missing in std::iter::once(None).chain((0..3).filter(|at| !rights[*at].is_empty()).map(Some)) {
+            life.publish("", "died", None, KEPT, "m");
+            reject_all(&mut life, "died");
+            // Everything but the one that is missing.
+            let held = std::array::from_fn(|at| match missing {
+                Some(missing) if missing == at => "",
+                Some(_) => ".*",
+                None => rights[at],
+            });
+            let channel = with_rights(&life, held);
+            let mut batch = Batch::at(life.now_ms);
+            let code = act(&channel, &mut batch).err().map(|refusal| refusal.code);
+            life.broker.finish(&mut batch);
+            let expected = missing.map(|_| ReplyCode::ACCESS_REFUSED);
+            assert_eq!(code, expected, "row {row}, without {missing:?}");
+            assert_eq!(waiting(&life, "from"), if code.is_none() && row > 2 { 0 } else { 1 }, "row {row}");
+            ["from", "to", "died"].into_iter().for_each(|queue| drop(life.drain(queue)));
+        }
+    }
 }
 
 /// A process that is killed while it moves messages, with the log written up to any octet: every message is in one of the
