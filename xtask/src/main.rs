@@ -4,6 +4,7 @@ mod bench;
 mod codegen;
 mod interop;
 mod mutants;
+mod package;
 mod reliability;
 mod tidy;
 
@@ -37,6 +38,11 @@ const COMMANDS: &[Command] = &[
         name: "mutants",
         about: "takes a sync or a checksum away and demands that the simulation notices",
         run: mutants::run,
+    },
+    Command {
+        name: "package",
+        about: "[--binary x]  static binary, Debian package, container image; each is tried",
+        run: package::run,
     },
     Command {
         name: "reliability",

@@ -17,6 +17,7 @@ mod clean_stop;
 mod client;
 mod delayed;
 mod disk_full;
+mod doors;
 mod drain;
 mod kill;
 mod ledger;
@@ -25,8 +26,10 @@ mod message;
 mod metadata;
 mod migrate;
 mod site;
+mod slowloris;
 mod small_disk;
 mod sync_failure;
+mod tls;
 mod toolkit;
 mod tx;
 mod verdict;
@@ -55,11 +58,15 @@ const CAMPAIGNS: &[Campaign] = &[
     Campaign { name: TOOLKIT, about: "callers and workers under 500 faults of 18 kinds", run: toolkit::run },
     Campaign { name: "delayed", about: "kill -9 with messages that wait for their time", run: delayed::run },
     Campaign { name: MIGRATE, about: "kill -9 of a migration to RabbitMQ", run: migrate::run },
+    Campaign { name: "slowloris", about: "2,000 clients, an octet a second each", run: slowloris::run },
+    Campaign { name: "tls", about: "what testssl.sh finds", run: tls::run },
     Campaign { name: "backlog", about: "kill -9 with 200,000 messages waiting", run: backlog::run },
 ];
 
 const TOOLKIT: &str = "toolkit";
 const MIGRATE: &str = "migrate";
+/// Campaigns that wait more than they compute.
+const PATIENT: [&str; 4] = [TOOLKIT, MIGRATE, "slowloris", "tls"];
 const KILLS: u64 = 200;
 const KILLS_QUICK: u64 = 20;
 
@@ -189,7 +196,7 @@ impl Options {
     /// Bodies are made and compared octet by octet: unoptimised, the load would be no load. The toolkit's campaign mostly
     /// waits, and that of migrations is to be killed on the way.
     fn need_release_build(&self) -> bool {
-        self.campaigns.iter().any(|campaign| ![TOOLKIT, MIGRATE].contains(&campaign.name))
+        self.campaigns.iter().any(|campaign| !PATIENT.contains(&campaign.name))
     }
 
     /// Whether a campaign passed; its folder is kept otherwise.
