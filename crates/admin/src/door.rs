@@ -50,7 +50,7 @@ async fn serve(
     };
     // The query may hold what is nobody's business.
     let (method, path, status) = (&head.method, without_password(head.uri.path()), answer.status.as_u16());
-    tracing::debug!(target: "leveret::http", %method, path, status, %peer, after = ?began.elapsed());
+    tracing::debug!(target: "leveret::http", %method, path, status, %peer, after = ?began.elapsed(), "request");
     finished(answer.into_response(head.method != axum::http::Method::HEAD))
 }
 

@@ -9,6 +9,9 @@ use serde_json::{Map, Value};
 use crate::error::ApiError;
 use crate::json_table;
 
+/// Fields whose names begin so are shown to nobody, not even to who sent them: answers are logged by proxies.
+const SECRET: &str = "password";
+
 /// The object in a body.
 #[derive(Debug, Default)]
 pub(crate) struct Fields(Map<String, Value>);
@@ -104,6 +107,9 @@ impl Fields {
 }
 
 fn wrong(name: &str, expected: &str, actual: &Value) -> ApiError {
+    if name.starts_with(SECRET) {
+        return ApiError::bad_request(format!("{name} should be {expected}"));
+    }
     let mut actual = actual.to_string();
     let end = actual.char_indices().map(|(at, _)| at).find(|at| *at >= 100).unwrap_or(actual.len());
     actual.truncate(end);

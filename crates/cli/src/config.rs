@@ -32,6 +32,10 @@ pub(crate) struct Settings {
     pub(crate) log: Levels,
     /// How it looks.
     pub(crate) log_format: LogFormat,
+    /// The first user's name.
+    pub(crate) default_user: Option<String>,
+    /// The file with that user's password.
+    pub(crate) default_pass_file: Option<PathBuf>,
     /// PEM file with the certificate chain for TLS.
     pub(crate) tls_cert: Option<PathBuf>,
     /// PEM file with its private key.
@@ -42,6 +46,15 @@ pub(crate) struct Settings {
     pub(crate) tls_client_certificates: ClientCertificates,
     /// The broker's own; `tls` in it is not set from here.
     pub(crate) broker: leveret_server::Config,
+}
+
+/// Who can log in to a new broker instead of `guest`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct FirstUser {
+    /// The user's name.
+    pub(crate) name: String,
+    /// The file with the password.
+    pub(crate) pass_file: PathBuf,
 }
 
 /// The two files of a TLS listener.
@@ -94,6 +107,8 @@ impl Default for Settings {
             http_tls: Vec::new(),
             log: Levels::default(),
             log_format: LogFormat::default(),
+            default_user: None,
+            default_pass_file: None,
             tls_cert: None,
             tls_key: None,
             tls_client_ca: None,
@@ -120,7 +135,21 @@ impl Settings {
             }
         }
         settings.certificate_files()?;
+        settings.first_user()?;
         Ok(settings)
+    }
+
+    /// Who can log in to a new broker, if not `guest`.
+    ///
+    /// # Errors
+    /// Only half of it was set.
+    pub(crate) fn first_user(&self) -> Result<Option<FirstUser>, ConfigError> {
+        match (&self.default_user, &self.default_pass_file) {
+            (None, None) => Ok(None),
+            (Some(name), Some(file)) => Ok(Some(FirstUser { name: name.clone(), pass_file: file.clone() })),
+            (None, Some(_)) => Err(ConfigError::HalfOfFirstUser { missing: "default_user" }),
+            (Some(_), None) => Err(ConfigError::HalfOfFirstUser { missing: "default_pass_file" }),
+        }
     }
 
     /// The files of the TLS listeners, if there are any.
@@ -273,6 +302,16 @@ mod tests {
         check("", &[], &[cert, key, listen, authority], "", "TLS also needs tls_client_certificates");
         check("", &[], &[cert, key, listen, wanted], "", "TLS also needs tls_client_ca");
         check("", &[], &[authority, wanted], "", "TLS also needs tls_cert");
+    }
+
+    #[test]
+    fn half_of_a_first_user_is_an_error() {
+        let file = ("LEVERET_DEFAULT_PASS_FILE", "/run/secrets/password");
+        check("default_user = 'ann'", &[file], &[], "default_user", "ann");
+        check("default_user = 'ann'", &[], &[], "", "the first user also needs default_pass_file");
+        check("", &[file], &[], "", "the first user also needs default_user");
+        check("default_user = 'guest'", &[file], &[], "", "allowed: a name other than guest");
+        check("default_user = ''", &[file], &[], "", "allowed: a name other than guest");
     }
 
     #[test]

@@ -8,6 +8,7 @@
 //! ```
 
 mod certificate;
+mod first_user;
 mod host;
 mod http;
 mod inherited;
@@ -82,6 +83,10 @@ pub(crate) async fn run(arguments: Arguments, log: Option<String>) -> Result<(),
     let certificate = certificate::load(&settings)?;
     let bound = Bound::bind(&settings, certificate.clone(), &mut inherited).await?;
     let broker = start(&settings, certificate, &mut inherited).await?;
+    if let Some(first) = settings.first_user()? {
+        first_user::ensure(&first, broker.rules()).context("default_user")?;
+        broker.handle().hurry();
+    }
     let shovels = Shovels::start(broker.handle());
     let http = bound.serve(broker.handle(), log.clone(), shovels.clone()).context("HTTP")?;
     let status = announce(&broker, &http, &settings);

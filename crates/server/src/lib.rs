@@ -9,6 +9,7 @@
 
 mod alarms;
 mod certificate;
+mod chronicle;
 mod committer;
 mod config;
 mod counted_disk;

@@ -137,7 +137,8 @@ impl Logins {
         let Visitor { door, address, .. } = visitor;
         self.broker.attempts.note(address.map(source_of), name, door, noted, now_us() / 1000);
         outcome.map_err(|refused| {
-            tracing::warn!(%refused, user = ?name, ?address, door = door.protocol(), "login refused");
+            let address = address.map_or_else(|| "unknown".to_owned(), |address| address.to_string());
+            tracing::warn!(%refused, user = name, address, door = door.protocol(), "login refused");
             Refusal::access(LoginRefused::reply_text(mechanism))
         })
     }

@@ -24,6 +24,8 @@ pub(crate) enum ConfigError {
     NoValue { text: String },
     /// A variable that is not UTF-8.
     NotUtf8 { origin: Origin },
+    /// A first user needs a name and a password.
+    HalfOfFirstUser { missing: &'static str },
     /// TLS needs a listener, a certificate and a key.
     HalfOfTls { missing: &'static str },
 }
@@ -43,6 +45,7 @@ impl fmt::Display for ConfigError {
             Self::Table { origin, key } => write!(f, "{origin}: {key} cannot be a table"),
             Self::NoValue { text } => write!(f, "--set {text}: expected KEY=VALUE"),
             Self::NotUtf8 { origin } => write!(f, "{origin}: the value is not UTF-8"),
+            Self::HalfOfFirstUser { missing } => write!(f, "the first user also needs {missing}"),
             Self::HalfOfTls { missing } => write!(f, "TLS also needs {missing}"),
         }
     }

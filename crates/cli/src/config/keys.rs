@@ -29,13 +29,22 @@ enum When {
 
 /// What may be written, and where it goes.
 enum Kind {
-    Number { range: RangeInclusive<u64>, unit: &'static str, store: fn(&mut Settings, u64) },
+    Number {
+        range: RangeInclusive<u64>,
+        unit: &'static str,
+        store: fn(&mut Settings, u64),
+    },
     Share(fn(&mut Settings, f64)),
     Switch(fn(&mut Settings, bool)),
     Addresses(fn(&mut Settings, Vec<SocketAddr>)),
     Path(fn(&mut Settings, PathBuf)),
-    Choice { names: &'static [&'static str], store: fn(&mut Settings, &str) },
+    Choice {
+        names: &'static [&'static str],
+        store: fn(&mut Settings, &str),
+    },
     Networks(fn(&mut Settings, Vec<Network>)),
+    /// A user other than `guest`.
+    User(fn(&mut Settings, String)),
     Log(fn(&mut Settings, Levels)),
     LogFormat(fn(&mut Settings, LogFormat)),
 }
@@ -117,6 +126,18 @@ pub(super) const KEYS: &[Key] = &[
         name: "http_tls",
         kind: Kind::Addresses(|s, addresses| s.http_tls = addresses),
         show: |s| list(&s.http_tls),
+        when: When::Start,
+    },
+    Key {
+        name: "default_user",
+        kind: Kind::User(|s, name| s.default_user = Some(name)),
+        show: |s| s.default_user.clone().unwrap_or_default(),
+        when: When::Start,
+    },
+    Key {
+        name: "default_pass_file",
+        kind: Kind::Path(|s, path| s.default_pass_file = Some(path)),
+        show: |s| s.default_pass_file.as_deref().map(path).unwrap_or_default(),
         when: When::Start,
     },
     Key {
@@ -279,6 +300,9 @@ impl Key {
             }
             (Kind::Switch(store), [text]) => store(settings, text.trim().parse().ok()?),
             (Kind::Path(store), [text]) if !text.is_empty() => store(settings, text.into()),
+            (Kind::User(store), [text]) if !["", "guest"].contains(&text.as_str()) => {
+                store(settings, text.clone());
+            }
             (Kind::Log(store), [text]) => store(settings, text.parse().ok()?),
             (Kind::LogFormat(store), [text]) => store(settings, LogFormat::named(text.trim())?),
             _ => return None,
@@ -296,6 +320,7 @@ impl Key {
             Kind::Choice { names, .. } => names.join(", "),
             Kind::Addresses(_) => "HOST:PORT, or a list of them".to_owned(),
             Kind::Path(_) => "a path".to_owned(),
+            Kind::User(_) => "a name other than guest".to_owned(),
             Kind::Log(_) => "error, warn, info, debug, trace, off, and AREA=LEVEL, with commas".to_owned(),
             Kind::LogFormat(_) => LogFormat::ALL.map(LogFormat::name).join(", "),
         }

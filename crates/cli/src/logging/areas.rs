@@ -23,7 +23,11 @@ pub(crate) const AREAS: &[Area] = &[
         paths: &["leveret_server"],
     },
     Area { name: "channel", about: "what clients were refused", paths: &["leveret_server::session"] },
-    Area { name: "auth", about: "logins", paths: &["leveret_server::shared"] },
+    Area {
+        name: "auth",
+        about: "logins",
+        paths: &["leveret_server::logins", "leveret_broker::users", "leveret_broker::ops::login"],
+    },
     Area { name: "queue", about: "queues, expiry, dead letters, policies", paths: &["leveret_broker"] },
     Area {
         name: "store",

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   text  2026-11-21T16:15:00.123456Z  WARN auth: login refused peer="127.0.0.1:5 -> 127.0.0.1:5672" user=ann
-//!   json  {"time":"2026-11-21T16:15:00.123456Z","level":"warn","area":"auth","target":"leveret_server::shared",
+//!   json  {"time":"2026-11-21T16:15:00.123456Z","level":"warn","area":"auth","target":"leveret_server::logins",
 //!          "message":"login refused","fields":{"peer":"127.0.0.1:5 -> 127.0.0.1:5672","user":"ann"}}
 //! ```
 //!
@@ -64,7 +64,7 @@ impl Line {
             time: "2026-11-21T16:15:00.000000Z".to_owned(),
             level: name_of(severity),
             area: "auth".to_owned(),
-            target: "leveret_server::shared",
+            target: "leveret_server::logins",
             message: "refused".to_owned(),
             fields: Map::new(),
             severity,
@@ -249,7 +249,7 @@ mod tests {
         let json: Value = serde_json::from_str(&line("refused", &[("tries", 3.into())]).json()).unwrap();
         let expected = serde_json::json!({
             "time": "2026-11-21T16:15:00.000000Z", "level": "warn", "area": "auth",
-            "target": "leveret_server::shared", "message": "refused", "fields": {"tries": 3},
+            "target": "leveret_server::logins", "message": "refused", "fields": {"tries": 3},
         });
         assert_eq!(json, expected);
     }

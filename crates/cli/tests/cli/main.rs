@@ -12,6 +12,7 @@ mod migrate;
 mod program;
 mod queue_actions;
 mod running;
+mod secrets;
 mod serve;
 mod streams;
 mod work;

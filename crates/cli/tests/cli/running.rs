@@ -162,3 +162,30 @@ fn the_log_can_be_read_and_changed_while_it_runs() {
     server.signal("TERM");
     server.wait();
 }
+
+#[test]
+fn a_container_gets_its_first_user_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let secret = directory.path().join("secret");
+    let start = |password: &str| {
+        std::fs::write(&secret, password).unwrap();
+        let mut command = serve(directory.path());
+        command.env("LEVERET_DEFAULT_USER", "ann").env("LEVERET_DEFAULT_PASS_FILE", &secret);
+        let mut server = Server::run(command);
+        let line = std::iter::repeat_with(|| server.line()).find(|line| line.starts_with("http://"));
+        (server, Http::at(&line.unwrap()))
+    };
+    let ann = ("authorization", "Basic YW5uOnJpZ2h0IGhvcnNl");
+    for password in ["right horse\n", "another one\n"] {
+        let (server, http) = start(password);
+        let answer = http.ask("GET", "/api/whoami", &[ann], b"");
+        assert!(answer.status == 200 && answer.text().contains("administrator"), "{answer:?}");
+        assert_eq!(guest(&http, "GET", "/api/whoami", "").status, 401);
+        server.signal("TERM");
+        assert_eq!(server.wait().0, Some(0));
+    }
+    let flags = ["serve", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--set", "default_user=ann"];
+    let data = directory.path().join("other");
+    let more = ["--data-dir", data.to_str().unwrap(), "--set", "default_pass_file=/nowhere"];
+    check(&[&flags[..], &more].concat(), 1, "/nowhere");
+}

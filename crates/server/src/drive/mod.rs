@@ -11,6 +11,7 @@ use leveret_broker::roster::ConnectionState;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
+use crate::chronicle;
 use crate::lobby::Guest;
 use crate::outbox::{Flushed, Outbox};
 use crate::peer::Peer;
@@ -232,7 +233,7 @@ impl Driver {
             self.check_alarm();
         }
         if self.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
-            tracing::debug!(closing = self.session.is_closing(), "client took too long");
+            chronicle::timed_out(self.peer.over);
             return Flow::Gone;
         }
         match self.heart.beat(self.outbox.sent_bytes(), !self.may_read()) {
@@ -242,7 +243,7 @@ impl Driver {
                 self.outbox.flush();
             }
             Beat::PeerIsDead => {
-                tracing::warn!("missed heartbeats from client");
+                tracing::warn!(peer = ?self.peer.over, "missed heartbeats from client");
                 return Flow::Gone;
             }
         }

@@ -20,6 +20,7 @@ use leveret_broker::{Batch, Refusal};
 use leveret_wire::method::{ConnectionClose, ConnectionCloseOk};
 use leveret_wire::{Method, RawFrame, ReplyCode, WireError, split_frame};
 
+use crate::chronicle::{self, Ending};
 use crate::logins::Claim;
 use crate::outbox::Outbox;
 use crate::peer::Peer;
@@ -95,6 +96,7 @@ impl Session {
                 let received = greeting.receive(rest, &self.shared, &self.outbox);
                 if let Some(opened) = greeting.take_opened() {
                     let running = Running::new(opened, self.shared.clone(), self.outbox.clone());
+                    chronicle::opened(running.connection.record());
                     self.phase = Phase::Running(Box::new(running));
                 }
                 received
@@ -102,7 +104,7 @@ impl Session {
             Phase::Running(running) => {
                 let received = running.receive(rest, batch)?;
                 if let Received::Step(_, Step::AwaitEnd) = received {
-                    self.end(batch);
+                    self.end(&Ending::Goodbye, batch);
                 }
                 Ok(received)
             }
@@ -210,7 +212,8 @@ impl Session {
     pub(crate) fn disconnected(&mut self) {
         let mut batch = Batch::at_us(now_us());
         self.outbox.close();
-        self.end(&mut batch);
+        let stops = matches!(self.phase, Phase::Closing(_));
+        self.end(if stops { &Ending::Stop } else { &Ending::Gone }, &mut batch);
         self.finish(&mut batch);
     }
 
@@ -221,7 +224,10 @@ impl Session {
             Phase::Running(_) => true,
             Phase::Closing(_) | Phase::Closed => false,
         };
-        self.end(batch);
+        if let Phase::Greeting(greeting) = &self.phase {
+            chronicle::turned_away(greeting.over(), *code, text);
+        }
+        self.end(&Ending::Closed(*code, text), batch);
         if !said {
             return Step::Close;
         }
@@ -236,9 +242,10 @@ impl Session {
         self.outbox.send(0, &Method::ConnectionClose(close));
     }
 
-    fn end(&mut self, batch: &mut Batch) {
+    fn end(&mut self, why: &Ending<'_>, batch: &mut Batch) {
         let phase = std::mem::replace(&mut self.phase, Phase::Closed);
         if let Phase::Running(running) | Phase::Closing(Some(running)) = phase {
+            chronicle::ended(running.connection.record(), why);
             running.close(batch);
         }
     }
