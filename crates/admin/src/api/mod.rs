@@ -1,5 +1,6 @@
 //! The resources of the API: one file each, with its routes and their handlers.
 
+mod aliveness;
 mod attempts;
 mod binding_changes;
 mod bindings;
@@ -9,6 +10,7 @@ mod consumers;
 mod definitions;
 mod exchange_changes;
 mod exchanges;
+mod feature_flags;
 mod health;
 mod health_checks;
 mod limits;
@@ -37,6 +39,7 @@ use crate::route::Route;
 /// The tables of all files.
 pub(crate) const ROUTES: &[&[Route]] = &[
     crate::console::ROUTES,
+    aliveness::ROUTES,
     attempts::ROUTES,
     binding_changes::ROUTES,
     bindings::ROUTES,
@@ -46,6 +49,7 @@ pub(crate) const ROUTES: &[&[Route]] = &[
     definitions::ROUTES,
     exchange_changes::ROUTES,
     exchanges::ROUTES,
+    feature_flags::ROUTES,
     health::ROUTES,
     health_checks::ROUTES,
     limits::ROUTES,
