@@ -149,12 +149,27 @@ impl Brokers {
             return serde_json::from_str(&text).map_err(|error| unusable(&error));
         }
         match &self.management_from {
-            Some(from) => Ok(from.get(&Path::of(&["definitions"])).await?),
+            Some(from) => {
+                // A Leveret leaves out what a RabbitMQ would refuse; a RabbitMQ does not care who is to read.
+                let path = Path::of(&["definitions"]).query("for", self.reader().await?);
+                Ok(from.get(&path).await?)
+            }
             None => {
                 let what = "without the management API of the source, --definitions names the file to take them from";
                 Err(Failure::Usage(what.to_owned()))
             }
         }
+    }
+
+    /// Which product is to understand the definitions.
+    async fn reader(&self) -> Result<&'static str, Failure> {
+        #[derive(Deserialize)]
+        struct Overview {
+            product_name: Option<String>,
+        }
+        let Some(to) = &self.management_to else { return Ok("leveret") };
+        let overview: Overview = to.get(&Path::of(&["overview"])).await?;
+        Ok(if overview.product_name.as_deref() == Some("Leveret") { "leveret" } else { "rabbitmq" })
     }
 
     async fn users_there(&self) -> Result<BTreeSet<String>, Failure> {

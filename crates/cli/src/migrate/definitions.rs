@@ -214,6 +214,13 @@ impl Definitions {
         for name in self.users.iter().map(name_of).filter(|name| choice.users_there.contains(*name)) {
             left_out.push(format!("user '{name}': the destination has one of that name and keeps it"));
         }
+        for user in self.users.iter().filter(|user| choice.has_user(self, name_of(user))) {
+            if text(user, "password_hash").is_empty() {
+                let name = name_of(user);
+                left_out
+                    .push(format!("the password of user '{name}', if it has one: set it at the destination"));
+            }
+        }
         for Parameter { component, vhost, name, .. } in
             self.parameters.iter().filter(|parameter| choice.has(&parameter.vhost) && parameter.is_left_out())
         {
@@ -424,6 +431,15 @@ mod tests {
         ];
         assert_eq!(paths(&choice), expected);
         assert_eq!(sample().topologies(&choice), [Topology { vhost: "b".into(), ..Topology::default() }]);
+    }
+
+    #[test]
+    fn a_user_that_comes_without_a_password_is_named() {
+        let document =
+            json!({"users": [{"name": "a", "password_hash": ""}, {"name": "b", "password_hash": "x"}]});
+        let definitions: Definitions = serde_json::from_value(document).unwrap();
+        let expected = "the password of user 'a', if it has one: set it at the destination";
+        assert_eq!(definitions.left_out(&Choice::default()), [expected]);
     }
 
     #[test]
