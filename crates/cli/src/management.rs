@@ -144,7 +144,7 @@ impl Management {
         match ManagementError::of_status(status, &body) {
             // RabbitMQ's words for everything that is not there.
             Some(ManagementError::NotFound { reason }) if reason == "Not Found" => {
-                Err(ManagementError::NotFound { reason: path.to_string() })
+                Err(ManagementError::NotFound { reason: path.without_query().to_owned() })
             }
             Some(error) => Err(error),
             None => Ok((status, body)),

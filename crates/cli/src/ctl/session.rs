@@ -43,7 +43,9 @@ impl Session {
     pub(super) async fn list(&self, path: Path, columns: &[&str]) -> Result<(), Failure> {
         let path = match self.output.needed(columns) {
             Some(mut columns) => {
-                columns.push("vhost".to_owned());
+                if !columns.iter().any(|column| column == "vhost") {
+                    columns.push("vhost".to_owned());
+                }
                 path.query("columns", &columns.join(","))
             }
             None => path,

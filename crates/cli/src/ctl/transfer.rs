@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::output::{Change, write};
+use super::output::write;
 use super::session::Session;
 use crate::failure::Failure;
 use crate::management::ManagementError;
@@ -49,8 +49,7 @@ impl Arguments {
         if session.output.is_json() {
             write(&format!("{moved}\n"))?;
         } else {
-            session.output.change(&thing, Change::Done("moved"))?;
-            session.output.say(&format!("{} moved, {} stayed", moved["moved"], moved["stayed"]));
+            session.output.say(&format!("{thing}: {} moved, {} stayed", moved["moved"], moved["stayed"]));
         }
         match moved["reason"].as_str() {
             Some(reason) => Err(Failure::Other(anyhow::Error::msg(reason.to_owned()))),

@@ -32,6 +32,11 @@ impl Path {
         self
     }
 
+    /// The path alone, for people.
+    pub(super) fn without_query(&self) -> &str {
+        self.text.split('?').next().unwrap_or_default()
+    }
+
     /// One more parameter.
     #[must_use]
     pub(crate) fn query(mut self, name: &str, value: &str) -> Path {
@@ -66,5 +71,6 @@ mod tests {
         check(&["users", "grüß\u{0}"], "/api/users/gr%c3%bc%c3%9f%00");
         let path = Path::of(&["queues"]).query("columns", "name,a.b").query("sort", "x&y");
         assert_eq!(path.to_string(), "/api/queues?columns=name%2ca.b&sort=x%26y");
+        assert_eq!(path.without_query(), "/api/queues");
     }
 }
