@@ -81,7 +81,7 @@ pub(crate) async fn run(arguments: Arguments, log: Option<String>) -> Result<(),
     let mut termination = Termination::catch()?;
     let mut hangup = signal(SignalKind::hangup())?;
     let certificate = certificate::load(&settings)?;
-    let bound = Bound::bind(&settings, certificate.clone(), &mut inherited).await?;
+    let bound = Bound::bind(&settings, certificate::load_for_http(&settings)?, &mut inherited).await?;
     let broker = start(&settings, certificate, &mut inherited).await?;
     if let Some(first) = settings.first_user()? {
         first_user::ensure(&first, broker.rules()).context("default_user")?;

@@ -33,10 +33,11 @@ impl Reloadable {
     ) -> anyhow::Result<()> {
         let mut config = new.broker.clone();
         config.tls = certificate::load(&new)?;
+        let for_http = certificate::load_for_http(&new)?;
         log.set_levels(new.log.clone());
         log.set_format(new.log_format);
         broker.reconfigure(&config);
-        if let Some(certificate) = config.tls {
+        if let Some(certificate) = for_http {
             http.change_certificate(certificate);
             tracing::info!("certificate reloaded; new connections get it");
         }
