@@ -27,6 +27,20 @@ pub(crate) const ROUTES: &[Route] = &[
         about: "Logins by protocol, source and user name",
         handler: by_source,
     },
+    Route {
+        method: Method::DELETE,
+        path: "/api/auth/attempts/{node}",
+        access: Access::Administration,
+        about: "Counts logins anew",
+        handler: clear,
+    },
+    Route {
+        method: Method::DELETE,
+        path: "/api/auth/attempts/{node}/source",
+        access: Access::Administration,
+        about: "Counts logins anew",
+        handler: clear,
+    },
 ];
 
 fn by_protocol(context: &Context, request: &Request) -> Result<Answer, ApiError> {
@@ -47,12 +61,15 @@ fn by_source(context: &Context, request: &Request) -> Result<Answer, ApiError> {
     listing::answer(request, attempts.collect())
 }
 
+fn clear(context: &Context, request: &Request) -> Result<Answer, ApiError> {
+    check_name(context, request)?;
+    context.broker().attempts.clear();
+    Ok(Answer::no_content())
+}
+
 fn counted(door: Door, tries: Tries) -> Value {
     json!({
-        "protocol": match door {
-            Door::Amqp => "amqp091",
-            Door::Http => "http",
-        },
+        "protocol": door.protocol(),
         "auth_attempts": tries.succeeded + tries.failed,
         "auth_attempts_succeeded": tries.succeeded,
         "auth_attempts_failed": tries.failed,
