@@ -32,6 +32,8 @@ pub(crate) struct Settings {
     pub(crate) log: Levels,
     /// How it looks.
     pub(crate) log_format: LogFormat,
+    /// A definitions file that is put in force at the start.
+    pub(crate) load_definitions: Option<PathBuf>,
     /// The first user's name.
     pub(crate) default_user: Option<String>,
     /// The file with that user's password.
@@ -107,6 +109,7 @@ impl Default for Settings {
             http_tls: Vec::new(),
             log: Levels::default(),
             log_format: LogFormat::default(),
+            load_definitions: None,
             default_user: None,
             default_pass_file: None,
             tls_cert: None,

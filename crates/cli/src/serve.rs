@@ -8,6 +8,7 @@
 //! ```
 
 mod certificate;
+mod definitions;
 mod first_user;
 mod host;
 mod http;
@@ -83,10 +84,7 @@ pub(crate) async fn run(arguments: Arguments, log: Option<String>) -> Result<(),
     let certificate = certificate::load(&settings)?;
     let bound = Bound::bind(&settings, certificate::load_for_http(&settings)?, &mut inherited).await?;
     let broker = start(&settings, certificate, &mut inherited).await?;
-    if let Some(first) = settings.first_user()? {
-        first_user::ensure(&first, broker.rules()).context("default_user")?;
-        broker.handle().hurry();
-    }
+    set_up(&settings, &broker)?;
     let shovels = Shovels::start(broker.handle());
     let http = bound.serve(broker.handle(), log.clone(), shovels.clone()).context("HTTP")?;
     let status = announce(&broker, &http, &settings);
@@ -196,6 +194,19 @@ async fn start(
         };
         Failure::Other(error)
     })
+}
+
+/// What a broker has before its first client: definitions, and somebody who may log in.
+fn set_up(settings: &Settings, broker: &Broker) -> anyhow::Result<()> {
+    let handle = broker.handle();
+    if let Some(file) = &settings.load_definitions {
+        definitions::load(file, &handle).context("load_definitions")?;
+    }
+    if let Some(first) = settings.first_user()? {
+        first_user::ensure(&first, broker.rules()).context("default_user")?;
+    }
+    handle.hurry();
+    Ok(())
 }
 
 /// Says that the broker is ready: what a script waits for. Returns the same in one line.

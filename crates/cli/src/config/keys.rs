@@ -129,6 +129,12 @@ pub(super) const KEYS: &[Key] = &[
         when: When::Start,
     },
     Key {
+        name: "load_definitions",
+        kind: Kind::Path(|s, path| s.load_definitions = Some(path)),
+        show: |s| s.load_definitions.as_deref().map(path).unwrap_or_default(),
+        when: When::Start,
+    },
+    Key {
         name: "default_user",
         kind: Kind::User(|s, name| s.default_user = Some(name)),
         show: |s| s.default_user.clone().unwrap_or_default(),

@@ -189,3 +189,23 @@ fn a_container_gets_its_first_user_once() {
     let more = ["--data-dir", data.to_str().unwrap(), "--set", "default_pass_file=/nowhere"];
     check(&[&flags[..], &more].concat(), 1, "/nowhere");
 }
+
+#[test]
+fn definitions_are_loaded_at_the_start() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("definitions.json");
+    let flags = |file: &Path| format!("load_definitions={}", file.display());
+    std::fs::write(&file, "{\"vhosts\":[{\"name\":\"warren\"}]}").unwrap();
+    for _ in 0..2 {
+        let (server, http) = start(directory.path(), &["--set", &flags(&file)]);
+        let answer = guest(&http, "GET", "/api/vhosts/warren", "");
+        assert_eq!(answer.status, 200, "{answer:?}");
+        server.signal("TERM");
+        assert_eq!(server.wait().0, Some(0));
+    }
+    std::fs::write(&file, "{\"vhosts\":7}").unwrap();
+    let data = directory.path().join("other");
+    let more = ["--data-dir", data.to_str().unwrap(), "--set", &flags(&file)];
+    let serve = ["serve", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"];
+    check(&[&serve[..], &more].concat(), 1, "load_definitions: ");
+}
