@@ -39,6 +39,7 @@ def call(method, path, body=None, headers=None):
     connection = http.client.HTTPConnection(HOST, PORT, timeout=20)
     try:
         headers = {"Authorization": GUEST, "Content-Type": "application/json", **(headers or {})}
+        headers = {name: value for name, value in headers.items() if value is not None}
         connection.request(method, path.format(v=V, u=U), text, headers)
         answer = connection.getresponse()
         return answer.status, answer.headers, answer.read()
@@ -49,7 +50,7 @@ def call(method, path, body=None, headers=None):
 @functools.cache
 def is_leveret():
     """Said by the challenge of whoever does not log in."""
-    _, headers, _ = call("GET", "/api/whoami", headers={"Authorization": ""})
+    _, headers, _ = call("GET", "/api/whoami", headers={"Authorization": None})
     return "Leveret" in headers.get("www-authenticate", "")
 
 

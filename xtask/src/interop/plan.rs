@@ -68,6 +68,7 @@ pub(crate) fn programs() -> Vec<Program> {
         own("pika-streams", Runner::Python("python/pika_streams.py"), 150),
         own("nservicebus", Runner::Python("python/nservicebus_delays.py"), 180),
         shared("kombu", Runner::Python("python/kombu_messaging.py"), 90),
+        shared("http-authorization", Runner::Python("python/http_authorization.py"), 300),
         shared("management-definitions", Runner::Python("python/management_definitions.py"), 120),
         shared("management-writes", Runner::Python("python/management_writes.py"), 90),
         shared("pika_basic", Runner::Python("python/pika_basic.py"), 90),

@@ -90,6 +90,7 @@ impl Broker {
         let sites = self.sites(definitions);
         // Nothing is added or deleted meanwhile by others. No one else locks two virtual hosts.
         let changes = sites.values().map(|site| site.vhost.addition()).collect::<Result<Vec<_>, _>>()?;
+        let parameters = self.parameters.changes.lock();
         self.check(definitions, &sites)?;
         let mut made = self.make(definitions, &sites)?;
         let new = sites.values().filter(|site| site.is_new);
@@ -102,6 +103,7 @@ impl Broker {
         for (name, site) in sites.iter().filter(|(_, site)| site.is_new) {
             self.vhosts.write().insert(name.clone(), site.vhost.clone());
         }
+        drop(parameters);
         drop(changes);
         drop(turn);
         Ok(())

@@ -8,3 +8,4 @@ mod queue_actions;
 mod race;
 mod restart;
 mod support;
+mod vhosts;

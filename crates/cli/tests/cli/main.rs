@@ -3,10 +3,12 @@
 #![allow(clippy::unwrap_used)] // tests may, helpers of tests included
 
 mod api;
+mod api_bodies;
 mod ctl;
 mod demo;
 mod gateway;
 mod http;
+mod http_authorization;
 mod messages;
 mod migrate;
 mod program;
