@@ -49,7 +49,6 @@ pub(crate) fn described(context: &Context, request: &Request, queue: &Queue, det
         put_policies(&mut shown, queue);
         put_sizes(&mut shown, &record);
         put_consumers(&mut shown, queue.kind, &record);
-        put_kind(&mut shown, context, queue.kind);
         put_times(&mut shown, context.now_ms(), &record);
         put_rates(&mut shown, context, request, queue, &record);
     }
@@ -81,6 +80,7 @@ fn declared(context: &Context, queue: &Queue, record: &QueueRecord) -> Map<Strin
             ("state", json!(state(&record.condition))),
         ],
     );
+    put_kind(&mut shown, context, queue.kind);
     if let QueueCondition::Offline(reason) = &record.condition {
         put(&mut shown, "offline_reason", json!(reason));
     }

@@ -70,6 +70,7 @@ pub(crate) fn programs() -> Vec<Program> {
         shared("kombu", Runner::Python("python/kombu_messaging.py"), 90),
         shared("http-authorization", Runner::Python("python/http_authorization.py"), 300),
         shared("management-definitions", Runner::Python("python/management_definitions.py"), 120),
+        shared("management-fields", Runner::Python("python/management_fields.py"), 150),
         shared("management-writes", Runner::Python("python/management_writes.py"), 90),
         shared("pika_basic", Runner::Python("python/pika_basic.py"), 90),
         shared("pika_routing", Runner::Python("python/pika_routing.py"), 90),
