@@ -79,9 +79,10 @@ impl Broker {
     pub fn define(&self, definitions: &Definitions, by: Option<&str>, batch: &mut Batch) -> Outcome<()> {
         self.check_parameters(definitions, by)?;
         self.define_at_once(definitions, by, batch)?;
-        for user in &definitions.users {
-            self.wake_connections_of(&user.name);
-        }
+        let users = definitions.users.iter().map(|user| &user.name);
+        let permitted = definitions.permissions.iter().map(|permissions| &permissions.user);
+        let changed: BTreeSet<_> = users.chain(permitted).collect();
+        changed.into_iter().for_each(|name| self.wake_connections_of(name));
         self.define_parameters(definitions, by)
     }
 

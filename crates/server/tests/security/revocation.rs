@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::support::{CHANNEL, Peer, plain};
+use leveret_broker::definitions::{DefinedPermissions, Definitions};
 use leveret_broker::users::{PasswordHash, Permissions};
 use leveret_broker::{Batch, Broker as Rules};
 use leveret_server::Broker;
@@ -79,6 +80,18 @@ async fn without_permissions_in_its_virtual_host_a_connection_is_closed() {
 #[tokio::test]
 async fn a_consumer_that_may_no_longer_read_is_cancelled() {
     check(|rules| allow(rules, ".*", "^other"), "cancelled tag").await;
+}
+
+/// Definitions woke only the connections of users that they define.
+#[tokio::test]
+async fn definitions_that_take_a_permission_away_end_consumers_too() {
+    let define = |rules: &Rules| {
+        let permissions = Permissions::new(".*", ".*", "^other").unwrap();
+        let permissions = DefinedPermissions { user: "u".into(), vhost: "v".into(), permissions };
+        let definitions = Definitions { permissions: vec![permissions], ..Definitions::default() };
+        rules.define(&definitions, None, &mut Batch::at(0)).unwrap();
+    };
+    check(define, "cancelled tag").await;
 }
 
 #[tokio::test]
