@@ -32,6 +32,9 @@ THEIRS = {
     ("GET", "/api/aliveness-test/{vhost}"): "-- +- +- +- +-",
     # They say nothing that the overview does not say.
     ("GET", "/api/feature-flags"): "-- -- -- -- ++",
+    # Whoever may look at the counts may clear them there; we leave changes to administrators.
+    ("DELETE", "/api/auth/attempts/{node}"): "-- -- -- ++ ++",
+    ("DELETE", "/api/auth/attempts/{node}/source"): "-- -- -- ++ ++",
     # It shows the consumers of any virtual host to everybody.
     ("GET", "/api/consumers/{vhost}"): "-- ++ ++ ++ ++",
 }
