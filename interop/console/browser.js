@@ -22,7 +22,7 @@ class Browser {
     const browser = new Browser();
     browser.#directory = fs.mkdtempSync(path.join(os.tmpdir(), "console-browser-"));
     const flags = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--remote-debugging-pipe", `--user-data-dir=${browser.#directory}`, "about:blank"];
-    browser.#child = spawn("chromium", flags, { stdio: ["ignore", "ignore", "ignore", "pipe", "pipe"] });
+    browser.#child = spawn("chromium", flags, { stdio: ["ignore", "ignore", "ignore", "pipe", "pipe"], detached: true });
     browser.#listen();
     const { targetInfos } = await browser.send("Target.getTargets");
     const { targetId } = targetInfos.find(({ type }) => type === "page");
@@ -75,7 +75,7 @@ class Browser {
   async until(expression, patience = PATIENCE_MS) {
     const ends = Date.now() + patience;
     while (!(await this.evaluate(`Boolean(${expression})`))) {
-      if (Date.now() > ends) throw new Error(`never: ${expression}; the page says: ${(await this.evaluate("document.body.innerText")).slice(0, 600)}`);
+      if (Date.now() > ends) throw new Error(`never: ${expression}; ${await this.evaluate("location.hash")} says: ${(await this.evaluate("document.body.innerText")).slice(0, 600)}`);
       await new Promise((resolve) => setTimeout(resolve, POLL_MS));
     }
   }
@@ -109,9 +109,10 @@ class Browser {
   }
 
   async stop() {
-    this.#child.kill("SIGKILL");
-    await new Promise((resolve) => this.#child.on("exit", resolve));
-    fs.rmSync(this.#directory, { recursive: true, force: true, maxRetries: 5 });
+    const ended = new Promise((resolve) => this.#child.on("exit", resolve));
+    process.kill(-this.#child.pid, "SIGKILL"); // with its helpers, which write into its directory
+    await ended;
+    fs.rmSync(this.#directory, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 });
   }
 }
 

@@ -282,7 +282,7 @@ async function xss(browser, seen) {
   seen.length = 0;
   for (const page of [...PAGES, ...connections, ...inside, `queue/${e(PAYLOADS[0])}/${e(PAYLOADS[1])}`]) {
     await visit(browser, page);
-    assert.equal(await browser.evaluate("window.beaten"), 0, `a script ran on ${page}`);
+    assert.equal(await browser.evaluate("window.beaten"), 0, `a script ran on ${page}; ${seen}`);
   }
   await visit(browser, "queue/%2F/orders");
   await clickButton(browser, "Look at the messages");
