@@ -14,6 +14,20 @@ pub(crate) fn properties_key(routing_key: &str, arguments: &FieldTable) -> Strin
     }
 }
 
+/// Which of these bindings a path names. Clients that encode a key once where it should be twice are understood as by
+/// RabbitMQ, unless another binding has that very name.
+pub(crate) fn position<'a>(
+    bindings: impl Iterator<Item = (&'a str, &'a FieldTable)> + Clone,
+    wanted: &str,
+) -> Option<usize> {
+    let exactly = |(key, arguments): (&str, &FieldTable)| properties_key(key, arguments) == wanted;
+    let decoded = |(key, arguments): (&str, &FieldTable)| match wanted.strip_prefix(key) {
+        Some(rest) if !key.is_empty() => rest == &properties_key(key, arguments)[quoted(key).len()..],
+        _ => false,
+    };
+    bindings.clone().position(exactly).or_else(|| bindings.clone().position(decoded))
+}
+
 /// Percent-encoded, so that `~` separates and nothing needs escaping twice.
 fn quoted(key: &str) -> String {
     let mut quoted = String::new();
@@ -49,6 +63,25 @@ mod tests {
         check("a.*", "a.%2A");
         check("a b~#", "a+b%7E%23");
         check("é", "%C3%A9");
+    }
+
+    #[test]
+    fn a_key_that_was_encoded_once_names_its_binding() {
+        let none = FieldTable::new();
+        let mut some = FieldTable::new();
+        some.push("a", 1);
+        let bindings = [("b.#", &none), ("b.%23", &none), ("", &none), ("b.#", &some)];
+        let check = |wanted: &str, expected| {
+            assert_eq!(position(bindings.into_iter(), wanted), expected, "{wanted}");
+        };
+        check("b.%23", Some(0));
+        check("b.#", Some(0));
+        check("b.%2523", Some(1));
+        check("~", Some(2));
+        check(&properties_key("b.#", &some), Some(3));
+        check(&properties_key("b.#", &some).replace("%23", "#"), Some(3));
+        check("b", None);
+        check("", None);
     }
 
     #[test]

@@ -40,8 +40,16 @@ pub(crate) enum Needs {
 }
 
 /// Debian packages of the programs; the scripts of the suites would install some themselves, but not side by side.
-pub(crate) const DEBIAN_PACKAGES: &[&str] =
-    &["amqp-tools", "memcached", "dpkg-dev", "xz-utils", "golang-uber-goleak-dev", "postgresql", "chromium"];
+pub(crate) const DEBIAN_PACKAGES: &[&str] = &[
+    "amqp-tools",
+    "memcached",
+    "dpkg-dev",
+    "xz-utils",
+    "golang-uber-goleak-dev",
+    "postgresql",
+    "prometheus",
+    "chromium",
+];
 
 /// The whole plan.
 pub(crate) fn programs() -> Vec<Program> {
@@ -70,6 +78,8 @@ pub(crate) fn programs() -> Vec<Program> {
         shared("kombu", Runner::Python("python/kombu_messaging.py"), 90),
         shared("http-authorization", Runner::Python("python/http_authorization.py"), 300),
         shared("management-definitions", Runner::Python("python/management_definitions.py"), 120),
+        shared("management-clients", Runner::Python("python/management_clients.py"), 120),
+        shared("prometheus", Runner::Python("python/prometheus_dashboard.py"), 120),
         shared("management-fields", Runner::Python("python/management_fields.py"), 150),
         shared("management-writes", Runner::Python("python/management_writes.py"), 90),
         shared("pika_basic", Runner::Python("python/pika_basic.py"), 90),

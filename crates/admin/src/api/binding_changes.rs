@@ -9,7 +9,7 @@ use leveret_wire::FieldTable;
 use super::bindings::exchange_name;
 use crate::access::Access;
 use crate::answer::Answer;
-use crate::binding_key::properties_key;
+use crate::binding_key::{self, properties_key};
 use crate::context::Context;
 use crate::error::ApiError;
 use crate::fields::Fields;
@@ -104,11 +104,12 @@ fn find(context: &Context, request: &Request, to: To) -> Result<(String, FieldTa
         To::Exchange => vhost.exchange(to.name(request)).map(Destination::Exchange),
     };
     let destination = destination.ok_or_else(ApiError::not_found)?;
-    let wanted = request.param("props");
     let bindings = source.bindings.read();
-    let found = bindings.of(&destination).find(|(key, arguments)| properties_key(key, arguments) == wanted);
-    let (key, arguments) = found.ok_or_else(ApiError::not_found)?;
-    Ok((key.to_owned(), arguments.clone()))
+    let mut bindings: Vec<_> =
+        bindings.of(&destination).map(|(key, table)| (key.to_owned(), table.clone())).collect();
+    let keys = bindings.iter().map(|(key, arguments)| (key.as_str(), arguments));
+    let at = binding_key::position(keys, request.param("props")).ok_or_else(ApiError::not_found)?;
+    Ok(bindings.swap_remove(at))
 }
 
 /// Percent-encoded, for one segment of a path.

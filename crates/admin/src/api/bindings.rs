@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::access::Access;
 use crate::answer::Answer;
-use crate::binding_key::properties_key;
+use crate::binding_key::{self, properties_key};
 use crate::context::Context;
 use crate::error::ApiError;
 use crate::request::Request;
@@ -83,10 +83,10 @@ fn between(context: &Context, request: &Request) -> Result<Answer, ApiError> {
 }
 
 fn one(context: &Context, request: &Request) -> Result<Answer, ApiError> {
-    let wanted = request.param("props");
-    let mut bindings = found_between(context, request)?.into_iter();
-    let found = bindings.find(|one| properties_key(&one.routing_key, &one.arguments) == wanted);
-    Ok(listing::one(request, described(found.ok_or_else(ApiError::not_found)?)))
+    let mut bindings = found_between(context, request)?;
+    let keys = bindings.iter().map(|one| (one.routing_key.as_str(), &one.arguments));
+    let at = binding_key::position(keys, request.param("props")).ok_or_else(ApiError::not_found)?;
+    Ok(listing::one(request, described(bindings.swap_remove(at))))
 }
 
 fn found_between(context: &Context, request: &Request) -> Result<Vec<Binding>, ApiError> {
