@@ -76,6 +76,11 @@ def ask(query):
         return []
 
 
+def prometheus_is_installed():
+    for tool in ("prometheus", "promtool"):
+        subprocess.run([tool, "--version"], capture_output=True, check=True, timeout=20)
+
+
 @only_on_leveret(LEVERET_ONLY)
 def promtool_finds_nothing_wrong():
     families = "&".join(f"family={name}" for name in (
@@ -127,7 +132,7 @@ def the_panels_have_their_answers():
         connection.process_data_events(0.02)
     unanswered = [query for query in QUERIES if not ask(query)]
     true(not unanswered, f"no answer to {unanswered}")
-    received = float(ask(f"sum(rate(rabbitmq_global_messages_received_total[30s]))")[0]["value"][1])
+    received = float(ask("sum(rate(rabbitmq_global_messages_received_total[30s]))")[0]["value"][1])
     true(received > 1, f"{received} messages a second were received")
     connection.close()
 
@@ -140,5 +145,5 @@ def the_server_stops():
 
 if __name__ == "__main__":
     run("prometheus", [
-        promtool_finds_nothing_wrong, metrics_need_a_login, a_server_scrapes, the_panels_have_their_answers, the_server_stops,
+        prometheus_is_installed, promtool_finds_nothing_wrong, metrics_need_a_login, a_server_scrapes, the_panels_have_their_answers, the_server_stops,
     ])

@@ -29,6 +29,11 @@ pub(crate) fn values(counts: &MessageCounts) -> [u64; COUNT] {
     ]
 }
 
+/// Where a value is among [`values`], by its name.
+pub(crate) fn position(name: &str) -> Option<usize> {
+    PUBLISHING.iter().chain(&DELIVERING).position(|known| *known == name)
+}
+
 /// Which values are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Shown {

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use crate::context::Context;
 use crate::message_stats::{self, Shown};
 use crate::moment;
-use crate::rates::{Span, Subject};
+use crate::rates::{Span, Subject, Trend};
 use crate::request::Request;
 use crate::table_json;
 
@@ -176,12 +176,27 @@ fn put_rates(
     queue: &Queue,
     record: &QueueRecord,
 ) {
-    let mut values = lengths(record).to_vec();
-    values.extend(message_stats::values(&record.counts.messages));
-    let trend = context.rates.look(Subject::Queue(queue.id.0), context.now_ms(), &values, Span::any(request));
+    let trend = trend(context, request, queue, record);
     trend.put(shown, 0, &LENGTHS, Span::Lengths.samples(request));
     let samples = Span::MessageRates.samples(request);
     if let Some(stats) = message_stats::object(&trend, LENGTHS.len(), Shown::OfQueue, samples) {
         put(shown, "message_stats", stats);
     }
+}
+
+/// The lengths, and what happened to messages.
+fn trend(context: &Context, request: &Request, queue: &Queue, record: &QueueRecord) -> Trend {
+    let mut values = lengths(record).to_vec();
+    values.extend(message_stats::values(&record.counts.messages));
+    context.rates.look(Subject::Queue(queue.id.0), context.now_ms(), &values, Span::any(request))
+}
+
+/// The value of a column that is a rate, without the rest of the queue; `None`: it is none.
+pub(crate) fn rate(context: &Context, request: &Request, queue: &Queue, column: &str) -> Option<f64> {
+    let name = column.strip_suffix("_details.rate")?;
+    let at = match name.strip_prefix("message_stats.") {
+        Some(name) => LENGTHS.len() + message_stats::position(name)?,
+        None => LENGTHS.iter().position(|length| *length == name)?,
+    };
+    Some(trend(context, request, queue, &queue.record()).rate(at))
 }

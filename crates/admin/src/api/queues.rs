@@ -11,7 +11,7 @@ use crate::answer::Answer;
 use crate::context::Context;
 use crate::error::ApiError;
 use crate::listing::Cheap;
-use crate::queue_json::{Detail, described};
+use crate::queue_json::{Detail, described, rate};
 use crate::request::Request;
 use crate::route::{Method, Route};
 use crate::{listing, sight};
@@ -53,6 +53,10 @@ fn list(context: &Context, request: &Request) -> Result<Answer, ApiError> {
     queues.sort_by(|a, b| (&a.vhost, &a.name).cmp(&(&b.vhost, &b.name)));
     let detail = Detail::wanted(request);
     let name = |queue: &Arc<Queue>| queue.name.to_string();
+    let cheap = |queue: &Arc<Queue>, column: &str| match rate(context, request, queue, column) {
+        Some(rate) => Cheap::Is(json!(rate)),
+        None => cheap(queue, column),
+    };
     listing::lazy(request, queues, name, cheap, |queue| described(context, request, &queue, detail))
 }
 
