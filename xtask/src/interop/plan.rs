@@ -22,8 +22,8 @@ pub(crate) enum Runner {
     Examples(&'static str),
     /// A class of `java/src`, with the jars of `java/pom.xml`.
     Java(&'static str),
-    /// The module `go/`.
-    Go,
+    /// A program of the module `go/`: `interop` is the module's own, others have a folder of their name.
+    Go(&'static str),
     /// A script that needs nothing but Debian packages, or installs for itself.
     Shell(&'static str),
 }
@@ -66,7 +66,7 @@ pub(crate) fn programs() -> Vec<Program> {
         shared("story-tutorial-rpc", Runner::Python("stories/tutorial_rpc.py"), 120),
         shared("story-site-and-service", Runner::Python("stories/site_and_service.py"), 120),
         shared("java_client", Runner::Java("JavaClient"), 120),
-        shared("amqp091-go", Runner::Go, 120),
+        shared("amqp091-go", Runner::Go("interop"), 120),
         foreign("toolkit-cluster", Runner::Shell("rust/toolkit_cluster.sh"), 900),
         foreign("toolkit-rabbitmq", Runner::Shell("rust/toolkit_rabbitmq.sh"), 600),
         own("toolkit", Runner::Shell("rust/toolkit.sh"), 600),
@@ -80,6 +80,7 @@ pub(crate) fn programs() -> Vec<Program> {
         shared("management-definitions", Runner::Python("python/management_definitions.py"), 120),
         shared("management-clients", Runner::Python("python/management_clients.py"), 120),
         shared("prometheus", Runner::Python("python/prometheus_dashboard.py"), 120),
+        shared("rabbit-hole", Runner::Go("rabbithole"), 90),
         shared("management-fields", Runner::Python("python/management_fields.py"), 150),
         shared("management-writes", Runner::Python("python/management_writes.py"), 90),
         shared("pika_basic", Runner::Python("python/pika_basic.py"), 90),
@@ -122,7 +123,8 @@ mod tests {
                     path.to_owned()
                 }
                 Runner::Java(class) => format!("java/src/{class}.java"),
-                Runner::Go => "go/main.go".to_owned(),
+                Runner::Go("interop") => "go/main.go".to_owned(),
+                Runner::Go(name) => format!("go/{name}/main.go"),
             };
             assert!(interop.join(&path).is_file(), "{path}");
             assert!(names.insert(program.name), "{} twice", program.name);

@@ -67,7 +67,7 @@ impl Toolchains {
             Runner::Examples(path) => self.examples(path)?,
             Runner::Node(path) => self.node(path)?,
             Runner::Java(class) => self.java(class)?,
-            Runner::Go => self.go()?,
+            Runner::Go(name) => self.go(name)?,
             Runner::Shell(path) => Command::new(self.programs.join(path)),
         };
         command
@@ -147,9 +147,9 @@ impl Toolchains {
         format!("{}:{}", home.join("lib/*").display(), home.join("classes").display())
     }
 
-    fn go(&self) -> Result<Command> {
+    fn go(&self, name: &str) -> Result<Command> {
         self.compile_go()?;
-        Ok(Command::new(self.cache.join("go/interop")))
+        Ok(Command::new(self.cache.join("go").join(name)))
     }
 
     fn compile_go(&self) -> Result<()> {
