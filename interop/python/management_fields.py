@@ -11,11 +11,12 @@ import re
 import sys
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 
 import pika
 
-from checks import HOST, URL, Deviation, limit, run, true, unique
+from checks import HOST, URL, Deviation, equal, limit, run, true, unique
 
 PORT = int(os.environ.get("MGMT_PORT", "15672"))
 GUEST = "Basic " + base64.b64encode(b"guest:guest").decode()
@@ -54,10 +55,10 @@ REQUESTS = [
 ]
 
 
-def call(path, method="GET", body=None):
+def call(path, method="GET", body=None, login=GUEST):
     url = f"http://{HOST}:{PORT}/api/{path}"
     data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(url, data, {"Authorization": GUEST, "Content-Type": "application/json"}, method=method)
+    request = urllib.request.Request(url, data, {"Authorization": login, "Content-Type": "application/json"}, method=method)
     try:
         with urllib.request.urlopen(request, timeout=20) as answer:
             content = answer.read()
@@ -154,9 +155,35 @@ def every_key_of_rabbitmq_is_there_and_has_its_type():
     true(not deviations, "; ".join(deviations))
 
 
+def users_see_what_is_theirs():
+    """One with the tag `management` and permissions in one virtual host; connections, channels and consumers only their own."""
+    login = "Basic " + base64.b64encode(f"{V}:p".encode()).decode()
+    call(f"users/{V}", "PUT", {"password": "p", "tags": "management"})
+    call(f"permissions/{V}/{V}", "PUT", {"configure": "", "write": "", "read": ""})
+
+    def see(path):
+        return call(path, login=login)
+
+    equal([vhost["name"] for vhost in see("vhosts")], [V], "virtual hosts")
+    for what in ("queues", "exchanges", "bindings"):
+        true(see(what) and all(one["vhost"] == V for one in see(what)), f"{what} of {V} only")
+    equal((see("connections"), see("channels"), see("consumers")), ([], [], []), "what others have open")
+    totals = see("overview")["object_totals"]
+    equal((totals["queues"], totals["connections"]), (len(see(f"queues/{V}")), 0), "totals")
+    theirs = urllib.parse.quote(call(f"vhosts/{V}/connections")[0]["name"], safe="")
+    for path in ("nodes", "queues/%2F", f"connections/{theirs}"):
+        try:
+            see(path)
+        except Deviation as refused:
+            true(str(refused).endswith(": 401"), str(refused))
+        else:
+            raise Deviation(f"{path} was shown")
+
+
 def what_was_made_goes():
     for connection in OWN:
         connection.close()
+    call(f"users/{V}", "DELETE")
     call(f"vhosts/{V}", "DELETE")
 
 
@@ -164,7 +191,7 @@ def record():
     a_topology_with_traffic()
     all_of_it_is_counted()
     shapes = {request: {at: sorted(types) for at, types in found.items()} for request, found in answers().items()}
-    what_was_made_goes()
+    call(f"vhosts/{V}", "DELETE")
     with open(RECORD, "w", encoding="utf-8") as file:
         json.dump(shapes, file, indent=0, sort_keys=True)
         file.write("\n")
@@ -175,5 +202,6 @@ if __name__ == "__main__":
         record()
     else:
         run("management-fields", [
-            a_topology_with_traffic, all_of_it_is_counted, every_key_of_rabbitmq_is_there_and_has_its_type, what_was_made_goes,
+            a_topology_with_traffic, all_of_it_is_counted, every_key_of_rabbitmq_is_there_and_has_its_type,
+            users_see_what_is_theirs, what_was_made_goes,
         ])

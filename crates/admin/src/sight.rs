@@ -59,6 +59,7 @@ pub(crate) fn connection(context: &Context, request: &Request) -> Result<Arc<Con
     }
 }
 
-fn sees_connection(user: &User, connection: &ConnectionRecord) -> bool {
+/// Whether somebody sees a connection: their own, or any.
+pub(crate) fn sees_connection(user: &User, connection: &ConnectionRecord) -> bool {
     *connection.user == *user.name || sees_all(user)
 }

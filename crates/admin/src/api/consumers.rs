@@ -2,6 +2,7 @@
 
 use leveret_broker::queue::Activity;
 use leveret_broker::roster::ConsumerRecord;
+use leveret_broker::users::User;
 use serde_json::{Value, json};
 
 use super::channels;
@@ -19,7 +20,7 @@ pub(crate) const ROUTES: &[Route] = &[
         method: Method::GET,
         path: "/api/consumers",
         access: Access::Management,
-        about: "All consumers that the caller may see",
+        about: "All consumers, or those of the caller without the tag monitoring",
         handler: list,
     },
     Route {
@@ -32,10 +33,19 @@ pub(crate) const ROUTES: &[Route] = &[
 ];
 
 fn list(context: &Context, request: &Request) -> Result<Answer, ApiError> {
-    let node = context.host.node_name();
+    let (node, caller) = (context.host.node_name(), request.caller()?);
     let vhosts = sight::vhosts(context, request)?;
     let consumers = vhosts.iter().flat_map(|vhost| context.broker().consumers(vhost));
-    listing::answer(request, consumers.map(|one| described(&one, node)).collect())
+    let seen = consumers.filter(|one| sees(&caller, one)).map(|one| described(&one, node));
+    listing::answer(request, seen.collect())
+}
+
+/// Whose connections are hidden, theirs are too; as in RabbitMQ.
+fn sees(user: &User, one: &ConsumerRecord) -> bool {
+    match &one.connection {
+        Some(connection) => sight::sees_connection(user, connection),
+        None => sight::sees_all(user),
+    }
 }
 
 /// A consumer as RabbitMQ shows it.
