@@ -73,7 +73,7 @@ fn build(release: &Release) -> Result<()> {
     let mut cargo = Command::new("cargo");
     cargo.current_dir(&root).args(["build", "--release", "--locked", "--package", "leveret-cli", "--target"]);
     cargo.arg(TARGET).env("RUSTFLAGS", flags).env("SOURCE_DATE_EPOCH", &release.epoch_s);
-    cargo.env("CARGO_PROFILE_RELEASE_DEBUG", "none").env("CARGO_PROFILE_RELEASE_STRIP", "debuginfo");
+    cargo.env("CARGO_PROFILE_RELEASE_DEBUG", "none").env("CARGO_PROFILE_RELEASE_STRIP", "symbols");
     cargo.env("CARGO_TARGET_DIR", target_directory()?);
     run_tool(&mut cargo)
 }

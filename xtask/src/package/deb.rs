@@ -16,6 +16,7 @@ const FILES: [(&str, &str); 5] = [
     ("docs/configuration.md", "usr/share/doc/leveret/configuration.md"),
     ("docs/promises.md", "usr/share/doc/leveret/promises.md"),
 ];
+const MAINTAINER: &str = "Leveret maintainers <leveret@example.org>";
 const SCRIPTS: [&str; 3] = ["postinst", "prerm", "postrm"];
 /// What `leveret completions` is asked for, and where shells look for it.
 const COMPLETIONS: [(&str, &str); 3] = [
@@ -62,9 +63,20 @@ fn documents(release: &Release, tree: &Path) -> Result<()> {
         copyright += &if line.is_empty() { " .\n".to_owned() } else { format!(" {line}\n") };
     }
     write(&tree.join("usr/share/doc/leveret/copyright"), copyright.as_bytes(), 0o644)?;
+    place(&root.join("CHANGELOG.md"), &tree.join("usr/share/doc/leveret/CHANGELOG.md"), 0o644)?;
     let changelog = tree.join("usr/share/doc/leveret/changelog");
-    place(&root.join("CHANGELOG.md"), &changelog, 0o644)?;
-    run_tool(Command::new("gzip").arg("-9n").arg(&changelog).env("SOURCE_DATE_EPOCH", &release.epoch_s))
+    write(&changelog, debian_changelog(release)?.as_bytes(), 0o644)?;
+    run_tool(Command::new("gzip").arg("-9n").arg(&changelog))
+}
+
+/// Debian's tools read this form only.
+fn debian_changelog(release: &Release) -> Result<String> {
+    let time = output_of(Command::new("date").args(["-u", "-R", "-d", &format!("@{}", release.epoch_s)]))?;
+    Ok(format!(
+        "leveret ({}) unstable; urgency=medium\n\n  * See CHANGELOG.md.\n\n -- {MAINTAINER}  {}",
+        release.version,
+        String::from_utf8(time)?,
+    ))
 }
 
 /// Man pages and completions come out of the binary, so they fit it.
@@ -116,9 +128,9 @@ fn control(release: &Release, tree: &Path) -> Result<String> {
         "Package: leveret\n\
          Version: {version}\n\
          Architecture: amd64\n\
-         Maintainer: Leveret maintainers <leveret@example.org>\n\
+         Maintainer: {MAINTAINER}\n\
          Installed-Size: {size_kib}\n\
-         Depends: adduser, init-system-helpers\n\
+         Depends: adduser\n\
          Section: net\n\
          Priority: optional\n\
          Homepage: https://github.com/leveret/leveret\n\

@@ -58,6 +58,6 @@ fn look_after(root: &Path, broker: &mut Child) -> Result<()> {
 /// `leveret` of the package, as a stranger in an empty house.
 fn inside(root: &Path) -> Command {
     let mut command = Command::new("chroot");
-    command.arg(USER).arg(root).arg("/usr/bin/leveret").env_clear();
+    command.arg(USER).arg(root).arg("/usr/bin/leveret").env_clear().env("PATH", "/usr/sbin:/usr/bin");
     command
 }
