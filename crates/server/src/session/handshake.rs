@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use leveret_broker::roster::{Introduction, Over};
+use leveret_broker::roster::Introduction;
 use leveret_broker::users::User;
 use leveret_broker::{Connection, ConnectionPort, Refusal};
 use leveret_wire::method::{ConnectionOpenOk, ConnectionStart, ConnectionTune};
@@ -52,11 +52,6 @@ impl Greeting {
         let connected_at_ms = now_us() / 1000;
         let introduction = Introduction { over, tls, traffic, connected_at_ms, ..Introduction::default() };
         Self { client: Client::default(), introduction, certificate_user, stage: Stage::Header }
-    }
-
-    /// How the client reaches us.
-    pub(super) fn over(&self) -> Over {
-        self.introduction.over
     }
 
     /// Before `start-ok` a peer has not shown that it speaks AMQP; a refused login is only told to those who

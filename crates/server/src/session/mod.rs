@@ -15,7 +15,7 @@ mod running;
 
 use std::sync::Arc;
 
-use leveret_broker::roster::ConnectionState;
+use leveret_broker::roster::{ConnectionState, Over};
 use leveret_broker::{Batch, Refusal};
 use leveret_wire::method::{ConnectionClose, ConnectionCloseOk};
 use leveret_wire::{Method, RawFrame, ReplyCode, WireError, split_frame};
@@ -48,6 +48,8 @@ pub(crate) enum Step {
 pub(crate) struct Session {
     shared: Arc<Shared>,
     outbox: Arc<Outbox>,
+    /// How the client reaches us.
+    over: Over,
     phase: Phase,
 }
 
@@ -61,7 +63,7 @@ enum Phase {
 
 impl Session {
     pub(crate) fn new(shared: Arc<Shared>, outbox: Arc<Outbox>, peer: Peer) -> Self {
-        Self { shared, outbox, phase: Phase::Greeting(Greeting::new(peer)) }
+        Self { shared, outbox, over: peer.over, phase: Phase::Greeting(Greeting::new(peer)) }
     }
 
     /// Takes what was read; answers how much of it is done with and what comes next. Everything it set in
@@ -224,8 +226,8 @@ impl Session {
             Phase::Running(_) => true,
             Phase::Closing(_) | Phase::Closed => false,
         };
-        if let Phase::Greeting(greeting) = &self.phase {
-            chronicle::turned_away(greeting.over(), *code, text);
+        if let Phase::Greeting(_) = &self.phase {
+            chronicle::turned_away(self.over, *code, text);
         }
         self.end(&Ending::Closed(*code, text), batch);
         if !said {
