@@ -214,14 +214,14 @@ fn announce(broker: &Broker, http: &Http, settings: &Settings) -> String {
     let plain = broker.addresses().iter().map(|address| format!("amqp://{address}"));
     let tls = broker.tls_addresses().iter().map(|address| format!("amqps://{address}"));
     let urls: Vec<String> = plain.chain(tls).chain(http.urls().iter().cloned()).collect();
-    let mut stdout = io::stdout().lock();
-    if let Err(error) = writeln!(stdout, "{}", urls.join("\n")).and_then(|()| stdout.flush()) {
-        tracing::warn!(%error, "nobody reads stdout");
-    }
     for damage in &broker.condition().damage {
         tracing::error!(?damage, "damaged; its queues are offline, its files are kept");
     }
     tracing::info!(data_dir = %settings.data_dir.display(), "ready");
+    let mut stdout = io::stdout().lock();
+    if let Err(error) = writeln!(stdout, "{}", urls.join("\n")).and_then(|()| stdout.flush()) {
+        tracing::warn!(%error, "nobody reads stdout");
+    }
     format!("ready: {}", urls.join(" "))
 }
 
