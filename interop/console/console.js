@@ -100,8 +100,13 @@ async function login(browser, user = "guest", password = "guest") {
 const heading = "document.querySelector('main h1')?.textContent";
 const settled = "!document.querySelector('.page')?.textContent.startsWith('Loading')";
 
+// Chromium ignores navigations beyond 200 in 10 s.
+const VISIT_PAUSE_MS = 100;
+
 async function visit(browser, hash) {
-  await browser.evaluate(`document.querySelector("main").replaceChildren(); location.hash = "#/?"; location.hash = ${JSON.stringify(`#/${hash}`)}`);
+  await new Promise((resolve) => setTimeout(resolve, VISIT_PAUSE_MS));
+  // Where the page is the same as before, no event says so.
+  await browser.evaluate(`document.querySelector("main").replaceChildren(); location.hash = ${JSON.stringify(`#/${hash}`)}; window.dispatchEvent(new HashChangeEvent("hashchange"))`);
   await browser.until(`document.querySelector('main h1') && document.querySelector('.page') && ${settled}`);
 }
 
