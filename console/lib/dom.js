@@ -2,7 +2,7 @@
 // that a stranger sends can become code.
 
 const SVG = "http://www.w3.org/2000/svg";
-const SVG_TAGS = new Set(["svg", "g", "path", "line", "rect", "circle", "text", "title", "polyline", "a:svg"]);
+const SVG_TAGS = new Set(["svg", "g", "path", "line", "rect", "circle", "text", "title", "polyline"]);
 
 /** Makes an element. Attributes that are functions are listeners (`onclick`), `null` and `false` leave one out. */
 export function h(tag, attributes, ...children) {

@@ -9,8 +9,6 @@ export const link = (label, ...parts) => h("a", { href: to(...parts) }, label ==
 /** Where a page is. */
 export const to = (...parts) => `#/${parts.map(encodeURIComponent).join("/")}`;
 
-export const vhostName = (name) => (name === "/" ? "/" : name);
-
 /** A part of a page with a heading. */
 export function section(title, ...children) {
   const heading = id("heading");

@@ -22,7 +22,7 @@ function one(message) {
 }
 
 /** Why a message is where it is. */
-export function deaths(headers) {
+function deaths(headers) {
   const list = headers?.["x-death"];
   if (!Array.isArray(list)) return null;
   return h("ul", { class: "deaths" }, list.map((death) => h("li", {}, badge(String(death.reason), "warn"), ` in ${death.queue}`, death.count > 1 ? `, ${count(death.count)} times` : "")));

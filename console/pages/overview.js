@@ -88,6 +88,6 @@ function listeners(overview) {
         { title: "Port", number: true, cell: (row) => String(row.port) },
       ],
     }),
-    h("p", {}), facts([["Version", overview.leveret_version ?? overview.rabbitmq_version ?? overview.product_version], ["Name", overview.cluster_name]]),
+    facts([["Version", overview.leveret_version ?? overview.rabbitmq_version ?? overview.product_version], ["Name", overview.cluster_name]]),
   ];
 }

@@ -3,7 +3,7 @@
 import { del, get, getIf, path, post, put, query } from "../lib/api.js";
 import { h } from "../lib/dom.js";
 import { chart, remember } from "../lib/chart.js";
-import { ask, confirm, parseArguments } from "../lib/dialog.js";
+import { ask, confirm, parseArguments, tell } from "../lib/dialog.js";
 import { bytes, count, rate, rateOf, text, ago } from "../lib/format.js";
 import { table } from "../lib/table.js";
 import { badge, button, facts, link, map, section, tiles } from "../lib/view.js";
@@ -112,7 +112,6 @@ async function take(context, queue) {
     fields: [{ name: "ackmode", label: "And then", kind: "select", options: [["ack_requeue_true", "put it back"], ["ack_requeue_false", "acknowledge it: it is gone"], ["reject_requeue_false", "reject it: it is dead-lettered"]] }, { name: "count", label: "How many", kind: "number", value: 1, required: true }],
     submit: async ({ ackmode, count }) => {
       const got = await post(`${path("queues", queue.vhost, queue.name)}/get`, { ackmode, count, encoding: "auto", truncate: 50_000 });
-      const { tell } = await import("../lib/dialog.js");
       tell(got.length ? "Taken" : "The queue is empty", got.length ? messageList(got, 0) : null);
     },
   });

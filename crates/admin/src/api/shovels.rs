@@ -7,6 +7,7 @@ use crate::answer::Answer;
 use crate::context::Context;
 use crate::error::ApiError;
 use crate::listing;
+use crate::moment;
 use crate::request::Request;
 use crate::route::{Method, Route};
 use crate::shovels::ShovelStatus;
@@ -83,7 +84,7 @@ fn described(shovel: ShovelStatus) -> Value {
         "vhost": shovel.vhost,
         "type": "dynamic",
         "state": shovel.state,
-        "timestamp": timestamp(shovel.since_s),
+        "timestamp": moment::in_seconds(shovel.since_s),
         "moved": shovel.moved,
     });
     if let Some(fields) = described.as_object_mut() {
@@ -91,39 +92,4 @@ fn described(shovel: ShovelStatus) -> Value {
         fields.extend(shovel.reason.map(|reason| ("reason".to_owned(), Value::String(reason))));
     }
     described
-}
-
-/// RabbitMQ's form: `2026-11-21 17:03:08`.
-fn timestamp(since_s: u64) -> String {
-    let (days, second) = (since_s / 86_400, since_s % 86_400);
-    let (year, month, day) = civil(days);
-    let (hour, minute) = (second / 3_600, second / 60 % 60);
-    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{:02}", second % 60)
-}
-
-/// Year, month and day of a number of days since 1970, by eras of 400 years that begin in March.
-fn civil(days: u64) -> (u64, u64, u64) {
-    let days = days + 719_468;
-    let (era, of_era) = (days / 146_097, days % 146_097);
-    let year = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year + year / 4 - year / 100);
-    let march_month = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * march_month + 2) / 5 + 1;
-    let month = if march_month < 10 { march_month + 3 } else { march_month - 9 };
-    (year + era * 400 + u64::from(month <= 2), month, day)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_are_rabbitmqs() {
-        let check = |since_s, expected: &str| assert_eq!(timestamp(since_s), expected);
-        check(0, "1970-01-01 00:00:00");
-        check(951_782_400, "2000-02-29 00:00:00");
-        check(1_795_280_588, "2026-11-21 17:03:08");
-        check(4_107_542_399, "2100-02-28 23:59:59");
-        check(4_107_542_400, "2100-03-01 00:00:00");
-    }
 }
