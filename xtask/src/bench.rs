@@ -2,16 +2,10 @@
 //!
 //! Rounds alternate between the peers (A B A B …), so that a machine that is slower for a while is slower for
 //! both; medians and ranges are printed, and all single numbers written as JSON. The load generator is plain threads
-//! and blocking sockets (`frames` says why) in a release build; the server's CPU time and memory come from `/proc`.
+//! and blocking sockets (`leveret_bench`) in a release build; the server's CPU time and memory come from `/proc`.
 
-mod connection;
-mod flows;
-mod frames;
-mod load;
-mod process;
 mod relay;
 mod report;
-mod rpc;
 mod server;
 mod stream;
 mod toolkit;

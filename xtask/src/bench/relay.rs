@@ -4,11 +4,11 @@
 //!
 //! Confirms come at once and mean nothing; workloads that leave messages waiting cannot run on it.
 
-use super::frames::{
+use anyhow::Result;
+use leveret_bench::frames::{
     BODY, CHANNEL, FRAME_MAX, Frame, FrameReader, HEADER, MethodId, id, short_string, write_ack, write_frame,
     write_method, write_short_string,
 };
-use anyhow::Result;
 use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};

@@ -1,9 +1,9 @@
 //! The brokers to compare, each started on its own port with its own empty data directory, on loopback.
 
-use super::connection::Connection;
-use super::process::Process;
 use crate::workspace_root;
 use anyhow::{Context, Result, bail, ensure};
+use leveret_bench::connection::Connection;
+use leveret_bench::process::Process;
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -185,7 +185,7 @@ fn wait_until_open(
         }
         std::thread::sleep(START_POLL);
     }
-    bail!("the server did not start in {START_TIMEOUT:?}: {:#}", refusal.context("it was never asked")?)
+    bail!("the server did not start in {START_TIMEOUT:?}: {}", refusal.context("it was never asked")?)
 }
 
 /// Asks a process to end with SIGTERM, and insists after a while.

@@ -1,12 +1,12 @@
 //! A stream: filled once, then read by several connections at once, each from its own offset. Then the same beside a
 //! queue that carries messages at full speed, which shows what each costs the other.
 
-use super::connection::{Acks, Connection, QueueKind};
-use super::flows::{consume, consume_from, publish, publish_confirmed};
-use super::load::{Batch, Counters, Persistence};
 use super::server::Server;
 use super::workloads::{Metric, Pace, joined};
 use anyhow::{Result, ensure};
+use leveret_bench::connection::{Acks, Connection, QueueKind};
+use leveret_bench::flows::{consume, consume_from, publish, publish_confirmed};
+use leveret_bench::load::{Batch, Counters, Persistence};
 use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};

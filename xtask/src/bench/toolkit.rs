@@ -2,12 +2,12 @@
 //! its own. Beside `rpc-1` and `rpc-64`, which are the same traffic as bare frames, the difference is what the
 //! toolkit costs.
 
-use super::connection::Connection;
-use super::load::{Counters, Histogram};
-use super::rpc;
 use anyhow::{Context as _, Result, anyhow};
 use leveret::dialect::Dialect;
 use leveret::{Answer, Client, FieldTable, Payload, Properties, Worker};
+use leveret_bench::connection::Connection;
+use leveret_bench::load::{Counters, Histogram};
+use leveret_bench::rpc;
 use leveret_client::{Consume, Flush, Publish, QueueDeclare};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -68,7 +68,7 @@ pub(super) fn call(url: &str, in_flight: u32, counters: &Arc<Counters>) -> Resul
         let client = Client::connect(url).await?;
         let callers: Vec<_> =
             (0..in_flight).map(|_| tokio::spawn(one_caller(client.clone(), counters.clone()))).collect();
-        let mut latencies = Histogram::new();
+        let mut latencies = Histogram::default();
         for caller in callers {
             latencies.merge(&caller.await.map_err(|_| anyhow!("a caller panicked"))??);
         }
@@ -81,7 +81,7 @@ pub(super) fn call(url: &str, in_flight: u32, counters: &Arc<Counters>) -> Resul
 
 async fn one_caller(client: Client, counters: Arc<Counters>) -> Result<Histogram> {
     let payload = Payload::bytes(vec![b'?'; rpc::BODY_BYTES]);
-    let mut latencies = Histogram::new();
+    let mut latencies = Histogram::default();
     while !counters.stopped() {
         let asked = Instant::now();
         counters.sent.fetch_add(1, Ordering::Relaxed);
@@ -106,7 +106,7 @@ pub(super) fn ask_by_recipe(url: &str, counters: &Counters) -> Result<Histogram>
     let ended = runtime.block_on(async {
         let connection =
             leveret_client::Connection::open(&leveret_client::ConnectOptions::parse(url)?).await?;
-        let mut latencies = Histogram::new();
+        let mut latencies = Histogram::default();
         for number in 0_u64.. {
             if counters.stopped() {
                 break;
@@ -155,7 +155,7 @@ async fn one_question(connection: &leveret_client::Connection, qid: &str) -> Res
 
 /// Bare frames ask, so that the worker is what is measured.
 pub(super) fn ask_worker(connection: Connection, in_flight: u32, counters: &Counters) -> Result<Histogram> {
-    rpc::request(connection, SERVICE, in_flight, counters)
+    Ok(rpc::request(connection, SERVICE, in_flight, counters)?)
 }
 
 /// What a request that is left in the queue would do to the next round.

@@ -1,13 +1,13 @@
 //! What is measured, the same on every peer. Sizes and windows are constants here and printed with the results.
 
-use super::connection::{Acks, Connection, QueueKind};
-use super::flows::{consume, publish, publish_confirmed};
-use super::load::{Batch, Counters, Histogram, Observation, Persistence, Window, observe};
-use super::rpc;
 use super::server::{Peer, Server};
 use super::stream;
 use super::toolkit;
 use anyhow::{Context, Result, anyhow, bail};
+use leveret_bench::connection::{Acks, Connection, QueueKind};
+use leveret_bench::flows::{consume, publish, publish_confirmed};
+use leveret_bench::load::{Batch, Counters, Histogram, Observation, Persistence, Window, observe};
+use leveret_bench::rpc;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -216,10 +216,10 @@ fn throughput(server: &Server, window: Window) -> Result<Vec<Metric>> {
     let seen = thread::scope(|scope| {
         let producing = scope.spawn(|| counters.run(|| publish(producer, batch, &counters)));
         let consuming = scope.spawn(|| counters.run(|| consume(consumer, None, u64::MAX, &counters)));
-        let seen = observe(server, window, &counters);
+        let seen = observe(server.process, window, &counters);
         joined(producing)?;
         joined(consuming)?;
-        seen
+        anyhow::Ok(seen?)
     })?;
     control.delete_queue(QUEUE)?;
     control.close()?;
@@ -243,7 +243,7 @@ fn durable(server: &Server, window: Window) -> Result<Vec<Metric>> {
         });
         let consuming =
             scope.spawn(|| counters.run(|| consume(consumer, Some(ACK_EVERY), u64::MAX, &counters)));
-        let seen = observe(server, window, &counters);
+        let seen = observe(server.process, window, &counters);
         let confirms = joined(producing)?;
         joined(consuming)?;
         anyhow::Ok((seen?, confirms))
@@ -270,7 +270,7 @@ fn calls(server: &Server, window: Window, in_flight: u32) -> Result<Vec<Metric>>
         let responding = scope.spawn(|| counters.run(|| rpc::respond(responder, &counters)));
         let requesting =
             scope.spawn(|| counters.run(|| rpc::request(requester, QUEUE, in_flight, &counters)));
-        let seen = observe(server, window, &counters);
+        let seen = observe(server.process, window, &counters);
         joined(responding)?;
         anyhow::Ok((seen?, joined(requesting)?))
     })?;
@@ -309,7 +309,7 @@ fn toolkit_load(
     let counters = Arc::new(Counters::default());
     let (seen, answers) = thread::scope(|scope| {
         let asking = scope.spawn(|| counters.run(|| ask(&counters)));
-        let seen = observe(server, window, &counters);
+        let seen = observe(server.process, window, &counters);
         anyhow::Ok((seen?, joined(asking)?))
     })?;
     workers.stop()?;
@@ -380,6 +380,8 @@ fn latencies(histogram: &Histogram, names: [&'static str; 2]) -> [Metric; 2] {
     ]
 }
 
-pub(super) fn joined<T>(thread: thread::ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
-    thread.join().map_err(|_| anyhow!("a load thread panicked"))?
+pub(super) fn joined<T, E: Into<anyhow::Error>>(
+    thread: thread::ScopedJoinHandle<'_, std::result::Result<T, E>>,
+) -> Result<T> {
+    thread.join().map_err(|_| anyhow!("a load thread panicked"))?.map_err(Into::into)
 }

@@ -83,6 +83,12 @@ const LAYERS: &[Layer] = &[
         // Both ends of a shovel are foreign brokers to it.
         forbidden: &[forbid("leveret_broker"), forbid("leveret_server"), forbid("leveret_store")],
     },
+    Layer {
+        directory: "crates/bench",
+        // What measures shares no code with what is measured, except for how a URL is read.
+        may_depend_on: Arrows::Only(&["leveret-wire"]),
+        forbidden: &[forbid("tokio")],
+    },
     Layer { directory: "crates/macros", may_depend_on: Arrows::Only(&[]), forbidden: SANS_IO },
     Layer {
         directory: "crates/leveret",

@@ -1,33 +1,33 @@
 //! Calls: a requester that keeps a number of them in flight on its exclusive reply queue, and a responder that
 //! echoes. Both write once per read: what came together is answered together, as a good client does.
 
-use super::connection::{Connection, QueueKind, refuse_close};
-use super::frames::{
+use crate::connection::{Connection, QueueKind, refuse_close};
+use crate::frames::{
     BODY, Frame, HAS_CORRELATION_ID, HAS_HEADERS, HAS_REPLY_TO, HEADER, delivery_tag, id, short_string,
     write_ack, write_publish, write_short_string,
 };
-use super::load::{Counters, Histogram};
-use anyhow::{Context, Result, ensure};
+use crate::load::{Counters, Histogram};
+use crate::{Error, Result};
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 /// Of requests and answers.
-pub(super) const BODY_BYTES: usize = 128;
+pub const BODY_BYTES: usize = 128;
 const SLOTS_PER_CALL: usize = 1024;
 /// A correlation id is a call's number in this many hexadecimal digits.
 const ID_DIGITS: usize = 8;
 
 /// Calls until stopped; returns how long answers took.
-pub(super) fn request(
+pub fn request(
     mut connection: Connection,
     queue: &str,
     in_flight: u32,
     counters: &Counters,
 ) -> Result<Histogram> {
     let reply_queue = connection.declare_queue("", QueueKind::Exclusive)?;
-    connection.consume(&reply_queue, super::connection::Acks::None)?;
+    connection.consume(&reply_queue, crate::connection::Acks::None)?;
     let mut calls = Calls::new(queue, reply_queue, in_flight);
-    let mut latencies = Histogram::new();
+    let mut latencies = Histogram::default();
     let mut owed = in_flight;
     while !counters.stopped() {
         if !connection.writer.send(calls.next_requests(owed), &counters.stop)? {
@@ -91,10 +91,12 @@ impl Calls {
         if flags & HAS_HEADERS != 0 {
             properties = after_table(properties)?;
         }
-        ensure!(flags & !HAS_HEADERS == HAS_CORRELATION_ID, "an answer has the property flags {flags:#x}");
-        let digits = std::str::from_utf8(short_string(properties)?.0)?;
-        let slot = self.slot(u32::from_str_radix(digits, 16).context("a strange correlation id")?);
-        Ok(Some(self.sent_at[slot].take().context("an answer came twice")?))
+        expect_flags(flags & !HAS_HEADERS, HAS_CORRELATION_ID)?;
+        let digits = std::str::from_utf8(short_string(properties)?.0).ok();
+        let number = digits.and_then(|digits| u32::from_str_radix(digits, 16).ok());
+        let slot = self.slot(number.ok_or_else(|| Error::protocol("a strange correlation id"))?);
+        let sent = self.sent_at[slot].take();
+        sent.map(Some).ok_or_else(|| Error::Promise("an answer came twice".to_owned()))
     }
 
     fn slot(&self, number: u32) -> usize {
@@ -103,7 +105,7 @@ impl Calls {
 }
 
 /// Echoes until stopped, acknowledging what one read brought with one `multiple`.
-pub(super) fn respond(mut connection: Connection, counters: &Counters) -> Result<()> {
+pub fn respond(mut connection: Connection, counters: &Counters) -> Result<()> {
     let mut answers = Answers::default();
     while !counters.stopped() {
         connection.reader.fill()?;
@@ -133,10 +135,7 @@ impl Answers {
         match frame.kind {
             HEADER => {
                 let (flags, properties) = header(frame.payload)?;
-                ensure!(
-                    flags == HAS_CORRELATION_ID | HAS_REPLY_TO,
-                    "a request has the property flags {flags:#x}"
-                );
+                expect_flags(flags, HAS_CORRELATION_ID | HAS_REPLY_TO)?;
                 let (correlation_id, rest) = short_string(properties)?;
                 self.correlation_id.clear();
                 write_short_string(&mut self.correlation_id, correlation_id);
@@ -166,14 +165,25 @@ impl Answers {
 
 /// Property flags and properties of a content header.
 fn header(payload: &[u8]) -> Result<(u16, &[u8])> {
-    let (head, properties) = payload.split_at_checked(14).context("a content header is too short")?;
+    let (head, properties) = payload.split_at_checked(14).ok_or_else(too_short)?;
     Ok((u16::from_be_bytes([head[12], head[13]]), properties))
 }
 
 /// What follows a field table.
 fn after_table(properties: &[u8]) -> Result<&[u8]> {
-    let (size, rest) = properties.split_first_chunk::<4>().context("a table is too short")?;
-    rest.get(u32::from_be_bytes(*size) as usize..).context("a table is cut")
+    let (size, rest) = properties.split_first_chunk::<4>().ok_or_else(too_short)?;
+    rest.get(u32::from_be_bytes(*size) as usize..).ok_or_else(too_short)
+}
+
+fn too_short() -> Error {
+    Error::protocol("a content header is too short")
+}
+
+fn expect_flags(came: u16, wanted: u16) -> Result<()> {
+    if came == wanted {
+        return Ok(());
+    }
+    Err(Error::protocol(format!("a message has the property flags {came:#x} instead of {wanted:#x}")))
 }
 
 /// Correlation id and reply-to as short strings; returns their length.
@@ -210,7 +220,7 @@ mod tests {
         let mut answers = Answers::default();
         for (kind, payload) in &requests {
             // What a broker makes of a publish, as far as the responder looks at it: the tag is its business.
-            if *kind != super::super::frames::METHOD {
+            if *kind != crate::frames::METHOD {
                 answers.take(Frame { kind: *kind, payload }).unwrap();
             }
         }

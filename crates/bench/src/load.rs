@@ -1,17 +1,17 @@
 //! What all workloads share: numbered batches of publishes, counters the threads write and the observer reads,
 //! and a histogram of latencies. Nothing here allocates per message.
 
-use super::frames::{HAS_DELIVERY_MODE, write_publish};
-use super::server::Server;
-use anyhow::Result;
+use crate::Result;
+use crate::frames::{HAS_DELIVERY_MODE, write_publish};
+use crate::process::Process;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// The first bytes of each body hold its number, so that a lost or doubled message does not count as a fast one.
-pub(super) const NUMBER_BYTES: usize = 8;
+pub const NUMBER_BYTES: usize = 8;
 
 /// Publishes of one size to one queue, encoded once.
-pub(super) struct Batch {
+pub struct Batch {
     bytes: Vec<u8>,
     message_bytes: usize,
     number_at: usize,
@@ -19,7 +19,7 @@ pub(super) struct Batch {
 
 impl Batch {
     /// `count` messages of `body_bytes` (8 at least).
-    pub(super) fn new(queue: &str, persistence: Persistence, body_bytes: usize, count: usize) -> Batch {
+    pub fn new(queue: &str, persistence: Persistence, body_bytes: usize, count: usize) -> Batch {
         let mut bytes = Vec::new();
         let body = vec![b'.'; body_bytes];
         write_publish(&mut bytes, queue.as_bytes(), HAS_DELIVERY_MODE, &[persistence as u8], &body);
@@ -28,12 +28,13 @@ impl Batch {
         Batch { bytes: bytes.repeat(count), message_bytes, number_at }
     }
 
-    pub(super) fn capacity(&self) -> u64 {
+    /// Messages, at most.
+    pub fn capacity(&self) -> u64 {
         (self.bytes.len() / self.message_bytes) as u64
     }
 
     /// The bytes of `count` messages (at most the capacity) with the numbers `first..`.
-    pub(super) fn numbered(&mut self, first: u64, count: u64) -> &[u8] {
+    pub fn numbered(&mut self, first: u64, count: u64) -> &[u8] {
         let all = &mut self.bytes[..count as usize * self.message_bytes];
         for (number, message) in (first..).zip(all.chunks_exact_mut(self.message_bytes)) {
             message[self.number_at..self.number_at + NUMBER_BYTES].copy_from_slice(&number.to_be_bytes());
@@ -44,32 +45,39 @@ impl Batch {
 
 /// Values of the property delivery-mode.
 #[derive(Clone, Copy)]
-pub(super) enum Persistence {
+pub enum Persistence {
+    /// May be lost when the broker stops.
     Transient = 1,
+    /// Must not be lost.
     Persistent = 2,
 }
 
+/// What the threads of a load share.
 #[derive(Default)]
-pub(super) struct Counters {
+pub struct Counters {
     /// Published, or with confirms: published and confirmed. Calls, where the workload makes calls.
-    pub(super) sent: AtomicU64,
-    pub(super) received: AtomicU64,
+    pub sent: AtomicU64,
+    /// Delivered; answered, where the workload makes calls.
+    pub received: AtomicU64,
     /// Latencies count only while the load is observed.
-    pub(super) recording: AtomicBool,
-    pub(super) stop: AtomicBool,
+    pub recording: AtomicBool,
+    /// Tells everybody to end.
+    pub stop: AtomicBool,
 }
 
 impl Counters {
-    pub(super) fn stopped(&self) -> bool {
+    /// Whether to end.
+    pub fn stopped(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
     }
 
-    pub(super) fn is_recording(&self) -> bool {
+    /// Whether latencies count.
+    pub fn is_recording(&self) -> bool {
         self.recording.load(Ordering::Relaxed)
     }
 
     /// Runs one side of a load; whatever ends it ends the other sides too.
-    pub(super) fn run<T>(&self, side: impl FnOnce() -> Result<T>) -> Result<T> {
+    pub fn run<T>(&self, side: impl FnOnce() -> T) -> T {
         let outcome = side();
         self.stop.store(true, Ordering::Relaxed);
         outcome
@@ -78,26 +86,32 @@ impl Counters {
 
 /// How long a steady load runs.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Window {
-    pub(super) warm_up: Duration,
-    pub(super) observed: Duration,
+pub struct Window {
+    /// Before anything counts.
+    pub warm_up: Duration,
+    /// What counts.
+    pub observed: Duration,
 }
 
 /// What happened between two instants.
-pub(super) struct Observation {
-    pub(super) seconds: f64,
-    pub(super) sent: f64,
-    pub(super) received: f64,
-    pub(super) server_cpu_seconds: f64,
+pub struct Observation {
+    /// Between the instants.
+    pub seconds: f64,
+    /// See [`Counters`].
+    pub sent: f64,
+    /// See [`Counters`].
+    pub received: f64,
+    /// User and system time of the broker.
+    pub server_cpu_seconds: f64,
 }
 
 /// Watches a load that runs in other threads, then stops it.
-pub(super) fn observe(server: &Server, window: Window, counters: &Counters) -> Result<Observation> {
+pub fn observe(broker: Process, window: Window, counters: &Counters) -> Result<Observation> {
     sleep_unless_stopped(window.warm_up, counters);
     counters.recording.store(true, Ordering::Relaxed);
-    let before = snapshot(server, counters);
+    let before = snapshot(broker, counters);
     sleep_unless_stopped(window.observed, counters);
-    let after = snapshot(server, counters);
+    let after = snapshot(broker, counters);
     counters.recording.store(false, Ordering::Relaxed);
     counters.stop.store(true, Ordering::Relaxed);
     let (before, after) = (before?, after?);
@@ -116,12 +130,12 @@ struct Snapshot {
     cpu_seconds: f64,
 }
 
-fn snapshot(server: &Server, counters: &Counters) -> Result<Snapshot> {
+fn snapshot(broker: Process, counters: &Counters) -> Result<Snapshot> {
     Ok(Snapshot {
         at: Instant::now(),
         sent: counters.sent.load(Ordering::Relaxed),
         received: counters.received.load(Ordering::Relaxed),
-        cpu_seconds: server.process.cpu_seconds()?,
+        cpu_seconds: broker.cpu_seconds()?,
     })
 }
 
@@ -140,23 +154,26 @@ const SUB_BUCKET_BITS: u32 = 6;
 const BUCKETS: usize = (64 - SUB_BUCKET_BITS as usize + 1) << SUB_BUCKET_BITS;
 
 /// Counts of latencies in buckets that widen with the value: a fixed size whatever is recorded.
-pub(super) struct Histogram {
+pub struct Histogram {
     counts: Box<[u64]>,
     total: u64,
 }
 
-impl Histogram {
-    pub(super) fn new() -> Histogram {
+impl Default for Histogram {
+    fn default() -> Histogram {
         Histogram { counts: vec![0; BUCKETS].into_boxed_slice(), total: 0 }
     }
+}
 
-    pub(super) fn record(&mut self, latency: Duration) {
+impl Histogram {
+    /// Adds one value.
+    pub fn record(&mut self, latency: Duration) {
         self.counts[bucket(latency.as_nanos() as u64)] += 1;
         self.total += 1;
     }
 
     /// Adds what another one has counted.
-    pub(super) fn merge(&mut self, other: &Histogram) {
+    pub fn merge(&mut self, other: &Histogram) {
         for (count, more) in self.counts.iter_mut().zip(&other.counts) {
             *count += more;
         }
@@ -164,7 +181,7 @@ impl Histogram {
     }
 
     /// Microseconds that this share of the latencies did not exceed; 0 without any.
-    pub(super) fn quantile_us(&self, share: f64) -> f64 {
+    pub fn quantile_us(&self, share: f64) -> f64 {
         let rank = (share * self.total as f64).ceil() as u64;
         let mut seen = 0;
         for (index, count) in self.counts.iter().enumerate() {
@@ -206,7 +223,7 @@ mod tests {
 
     #[test]
     fn quantiles() {
-        let mut histogram = Histogram::new();
+        let mut histogram = Histogram::default();
         assert_eq!(histogram.quantile_us(0.5), 0.0);
         (1..=100).for_each(|us| histogram.record(Duration::from_micros(us)));
         assert!((histogram.quantile_us(0.5) - 50.0).abs() < 1.0);

@@ -1,33 +1,35 @@
 //! What the kernel says about a server process: the same question for every peer, answered by the same witness.
 
-use anyhow::{Context, Result};
+use crate::{Error, Result};
 use std::time::Duration;
 
 /// Units of the times in `/proc/PID/stat`; fixed by Linux for user space.
 const TICKS_PER_SECOND: f64 = 100.0;
+const GONE: Error = Error::Process("the broker's process is gone");
 
+/// A process on this machine, by its pid.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Process(pub(super) u32);
+pub struct Process(pub u32);
 
 impl Process {
     /// User and system time of all threads since the start, seconds.
-    pub(super) fn cpu_seconds(self) -> Result<f64> {
+    pub fn cpu_seconds(self) -> Result<f64> {
         let stat = self.read("stat")?;
         // The name in parentheses may hold anything; what follows it is numbers, utime the 12th, stime the 13th.
-        let (_, numbers) = stat.rsplit_once(')').context("odd /proc stat")?;
+        let (_, numbers) = stat.rsplit_once(')').ok_or(Error::Process("odd /proc stat"))?;
         let fields: Vec<&str> = numbers.split_whitespace().collect();
         let ticks = |index: usize| fields.get(index).and_then(|field| field.parse::<f64>().ok());
-        let (user, system) = ticks(11).zip(ticks(12)).context("odd /proc stat")?;
+        let (user, system) = ticks(11).zip(ticks(12)).ok_or(Error::Process("odd /proc stat"))?;
         Ok((user + system) / TICKS_PER_SECOND)
     }
 
     /// Resident memory, MiB.
-    pub(super) fn resident_mib(self) -> Result<f64> {
+    pub fn resident_mib(self) -> Result<f64> {
         Ok(status_number(&self.read("status")?, "VmRSS:")? / 1024.0)
     }
 
     /// How often all threads together went to sleep and were woken, per second, observed over `time`.
-    pub(super) fn wakeups_per_second(self, time: Duration) -> Result<f64> {
+    pub fn wakeups_per_second(self, time: Duration) -> Result<f64> {
         let before = self.voluntary_switches()?;
         std::thread::sleep(time);
         Ok((self.voluntary_switches()? - before).max(0.0) / time.as_secs_f64())
@@ -35,9 +37,9 @@ impl Process {
 
     fn voluntary_switches(self) -> Result<f64> {
         let mut sum = 0.0;
-        for task in std::fs::read_dir(format!("/proc/{}/task", self.0))? {
+        for task in std::fs::read_dir(format!("/proc/{}/task", self.0)).map_err(|_| GONE)? {
             // A thread may end while we look.
-            if let Ok(status) = std::fs::read_to_string(task?.path().join("status")) {
+            if let Ok(status) = std::fs::read_to_string(task.map_err(|_| GONE)?.path().join("status")) {
                 sum += status_number(&status, "voluntary_ctxt_switches:")?;
             }
         }
@@ -45,13 +47,18 @@ impl Process {
     }
 
     fn read(self, file: &str) -> Result<String> {
-        std::fs::read_to_string(format!("/proc/{}/{file}", self.0)).context("the server process is gone")
+        std::fs::read_to_string(format!("/proc/{}/{file}", self.0)).map_err(|_| GONE)
     }
 }
 
 fn status_number(status: &str, key: &str) -> Result<f64> {
-    let value = status.lines().find_map(|line| line.strip_prefix(key)).context("odd /proc status")?;
-    value.split_whitespace().next().and_then(|number| number.parse().ok()).context("odd /proc status")
+    let value =
+        status.lines().find_map(|line| line.strip_prefix(key)).ok_or(Error::Process("odd /proc status"))?;
+    value
+        .split_whitespace()
+        .next()
+        .and_then(|number| number.parse().ok())
+        .ok_or(Error::Process("odd /proc status"))
 }
 
 #[cfg(test)]

@@ -9,66 +9,74 @@
 //!  content  method frame, header frame (class:2 | 0:2 | body size:8 | flags:2 | properties), body frame
 //! ```
 
-use anyhow::{Context, Result, bail, ensure};
+use crate::{Error, Result};
 use std::io::{ErrorKind, Read};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-pub(super) const METHOD: u8 = 1;
-pub(super) const HEADER: u8 = 2;
-pub(super) const BODY: u8 = 3;
+/// Frame of a method.
+pub const METHOD: u8 = 1;
+/// Frame of a content header.
+pub const HEADER: u8 = 2;
+/// Frame of a part of a body.
+pub const BODY: u8 = 3;
 const FRAME_END: u8 = 0xCE;
 /// Bytes before the payload.
 const FRAME_HEAD: usize = 7;
 /// What we ask for in tune-ok; both peers offer it.
-pub(super) const FRAME_MAX: u32 = 131_072;
+pub const FRAME_MAX: u32 = 131_072;
 const READ_BUFFER_BYTES: usize = 4 * FRAME_MAX as usize;
 
 /// A server that owes something and sends nothing for so long has lost it.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
 
 /// The channel everything here uses.
-pub(super) const CHANNEL: u16 = 1;
+pub const CHANNEL: u16 = 1;
 
 /// Class and method number.
-pub(super) type MethodId = (u16, u16);
+pub type MethodId = (u16, u16);
 
-pub(super) mod id {
+/// The methods by their names in AMQP 0-9-1.
+#[allow(missing_docs)]
+pub mod id {
     use super::MethodId;
-    pub(in crate::bench) const CONNECTION_START: MethodId = (10, 10);
-    pub(in crate::bench) const CONNECTION_START_OK: MethodId = (10, 11);
-    pub(in crate::bench) const CONNECTION_TUNE: MethodId = (10, 30);
-    pub(in crate::bench) const CONNECTION_TUNE_OK: MethodId = (10, 31);
-    pub(in crate::bench) const CONNECTION_OPEN: MethodId = (10, 40);
-    pub(in crate::bench) const CONNECTION_OPEN_OK: MethodId = (10, 41);
-    pub(in crate::bench) const CONNECTION_CLOSE: MethodId = (10, 50);
-    pub(in crate::bench) const CONNECTION_CLOSE_OK: MethodId = (10, 51);
-    pub(in crate::bench) const CHANNEL_OPEN: MethodId = (20, 10);
-    pub(in crate::bench) const CHANNEL_OPEN_OK: MethodId = (20, 11);
-    pub(in crate::bench) const CHANNEL_CLOSE: MethodId = (20, 40);
-    pub(in crate::bench) const QUEUE_DECLARE: MethodId = (50, 10);
-    pub(in crate::bench) const QUEUE_DECLARE_OK: MethodId = (50, 11);
-    pub(in crate::bench) const QUEUE_DELETE: MethodId = (50, 40);
-    pub(in crate::bench) const QUEUE_DELETE_OK: MethodId = (50, 41);
-    pub(in crate::bench) const BASIC_QOS: MethodId = (60, 10);
-    pub(in crate::bench) const BASIC_QOS_OK: MethodId = (60, 11);
-    pub(in crate::bench) const BASIC_CONSUME: MethodId = (60, 20);
-    pub(in crate::bench) const BASIC_CONSUME_OK: MethodId = (60, 21);
-    pub(in crate::bench) const BASIC_PUBLISH: MethodId = (60, 40);
-    pub(in crate::bench) const BASIC_DELIVER: MethodId = (60, 60);
-    pub(in crate::bench) const BASIC_ACK: MethodId = (60, 80);
-    pub(in crate::bench) const CONFIRM_SELECT: MethodId = (85, 10);
-    pub(in crate::bench) const CONFIRM_SELECT_OK: MethodId = (85, 11);
+    pub const CONNECTION_START: MethodId = (10, 10);
+    pub const CONNECTION_START_OK: MethodId = (10, 11);
+    pub const CONNECTION_TUNE: MethodId = (10, 30);
+    pub const CONNECTION_TUNE_OK: MethodId = (10, 31);
+    pub const CONNECTION_OPEN: MethodId = (10, 40);
+    pub const CONNECTION_OPEN_OK: MethodId = (10, 41);
+    pub const CONNECTION_CLOSE: MethodId = (10, 50);
+    pub const CONNECTION_CLOSE_OK: MethodId = (10, 51);
+    pub const CHANNEL_OPEN: MethodId = (20, 10);
+    pub const CHANNEL_OPEN_OK: MethodId = (20, 11);
+    pub const CHANNEL_CLOSE: MethodId = (20, 40);
+    pub const QUEUE_DECLARE: MethodId = (50, 10);
+    pub const QUEUE_DECLARE_OK: MethodId = (50, 11);
+    pub const QUEUE_DELETE: MethodId = (50, 40);
+    pub const QUEUE_DELETE_OK: MethodId = (50, 41);
+    pub const BASIC_QOS: MethodId = (60, 10);
+    pub const BASIC_QOS_OK: MethodId = (60, 11);
+    pub const BASIC_CONSUME: MethodId = (60, 20);
+    pub const BASIC_CONSUME_OK: MethodId = (60, 21);
+    pub const BASIC_PUBLISH: MethodId = (60, 40);
+    pub const BASIC_DELIVER: MethodId = (60, 60);
+    pub const BASIC_ACK: MethodId = (60, 80);
+    pub const CONFIRM_SELECT: MethodId = (85, 10);
+    pub const CONFIRM_SELECT_OK: MethodId = (85, 11);
 }
 
-/// Property flags of a content header.
-pub(super) const HAS_DELIVERY_MODE: u16 = 1 << 12;
-pub(super) const HAS_HEADERS: u16 = 1 << 13;
-pub(super) const HAS_CORRELATION_ID: u16 = 1 << 10;
-pub(super) const HAS_REPLY_TO: u16 = 1 << 9;
+/// Property flag of a content header.
+pub const HAS_DELIVERY_MODE: u16 = 1 << 12;
+/// Property flag of a content header.
+pub const HAS_HEADERS: u16 = 1 << 13;
+/// Property flag of a content header.
+pub const HAS_CORRELATION_ID: u16 = 1 << 10;
+/// Property flag of a content header.
+pub const HAS_REPLY_TO: u16 = 1 << 9;
 
 /// Appends a method frame; `args` appends its arguments.
-pub(super) fn write_method(out: &mut Vec<u8>, channel: u16, id: MethodId, args: impl FnOnce(&mut Vec<u8>)) {
+pub fn write_method(out: &mut Vec<u8>, channel: u16, id: MethodId, args: impl FnOnce(&mut Vec<u8>)) {
     write_frame(out, METHOD, channel, |out| {
         out.extend(id.0.to_be_bytes());
         out.extend(id.1.to_be_bytes());
@@ -77,7 +85,7 @@ pub(super) fn write_method(out: &mut Vec<u8>, channel: u16, id: MethodId, args: 
 }
 
 /// Appends a publish to the default exchange, not mandatory: three frames.
-pub(super) fn write_publish(out: &mut Vec<u8>, queue: &[u8], flags: u16, properties: &[u8], body: &[u8]) {
+pub fn write_publish(out: &mut Vec<u8>, queue: &[u8], flags: u16, properties: &[u8], body: &[u8]) {
     write_method(out, CHANNEL, id::BASIC_PUBLISH, |out| {
         out.extend([0, 0, 0]);
         write_short_string(out, queue);
@@ -92,7 +100,8 @@ pub(super) fn write_publish(out: &mut Vec<u8>, queue: &[u8], flags: u16, propert
     write_frame(out, BODY, CHANNEL, |out| out.extend(body));
 }
 
-pub(super) fn write_ack(out: &mut Vec<u8>, delivery_tag: u64) {
+/// Appends an acknowledgement of all up to `delivery_tag`.
+pub fn write_ack(out: &mut Vec<u8>, delivery_tag: u64) {
     write_method(out, CHANNEL, id::BASIC_ACK, |out| {
         out.extend(delivery_tag.to_be_bytes());
         out.push(1); // multiple
@@ -100,13 +109,13 @@ pub(super) fn write_ack(out: &mut Vec<u8>, delivery_tag: u64) {
 }
 
 /// `text` has at most 255 bytes: queue names and ids made here or received as short strings.
-pub(super) fn write_short_string(out: &mut Vec<u8>, text: &[u8]) {
+pub fn write_short_string(out: &mut Vec<u8>, text: &[u8]) {
     out.push(u8::try_from(text.len()).expect("short strings of this tool are short"));
     out.extend(text);
 }
 
 /// Appends a frame; `payload` appends what is in it.
-pub(super) fn write_frame(out: &mut Vec<u8>, kind: u8, channel: u16, payload: impl FnOnce(&mut Vec<u8>)) {
+pub fn write_frame(out: &mut Vec<u8>, kind: u8, channel: u16, payload: impl FnOnce(&mut Vec<u8>)) {
     out.push(kind);
     out.extend(channel.to_be_bytes());
     let size_at = out.len();
@@ -117,22 +126,25 @@ pub(super) fn write_frame(out: &mut Vec<u8>, kind: u8, channel: u16, payload: im
     out.push(FRAME_END);
 }
 
+/// A frame that is wholly there; the channel is not looked at.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Frame<'a> {
-    pub(super) kind: u8,
-    pub(super) payload: &'a [u8],
+pub struct Frame<'a> {
+    /// [`METHOD`], [`HEADER`], [`BODY`], or 8 for a heartbeat.
+    pub kind: u8,
+    /// What is between the head and the end mark.
+    pub payload: &'a [u8],
 }
 
 impl<'a> Frame<'a> {
     /// The method's number and arguments, if this is a method frame.
-    pub(super) fn method(self) -> Option<(MethodId, &'a [u8])> {
+    pub fn method(self) -> Option<(MethodId, &'a [u8])> {
         let (head, args) = self.payload.split_at_checked(4).filter(|_| self.kind == METHOD)?;
         Some(((u16::from_be_bytes([head[0], head[1]]), u16::from_be_bytes([head[2], head[3]])), args))
     }
 }
 
 /// Reads frames from a socket through one buffer that never grows.
-pub(super) struct FrameReader {
+pub struct FrameReader {
     stream: TcpStream,
     buffer: Box<[u8]>,
     start: usize,
@@ -141,7 +153,8 @@ pub(super) struct FrameReader {
 }
 
 impl FrameReader {
-    pub(super) fn new(stream: TcpStream) -> FrameReader {
+    /// Reads with the timeout that `stream` has.
+    pub fn new(stream: TcpStream) -> FrameReader {
         FrameReader {
             stream,
             buffer: vec![0; READ_BUFFER_BYTES].into_boxed_slice(),
@@ -152,56 +165,63 @@ impl FrameReader {
     }
 
     /// The next frame that is wholly in the buffer.
-    pub(super) fn next_buffered(&mut self) -> Result<Option<Frame<'_>>> {
+    pub fn next_buffered(&mut self) -> Result<Option<Frame<'_>>> {
         let rest = &self.buffer[self.start..self.end];
         let Some(head) = rest.first_chunk::<FRAME_HEAD>() else { return Ok(None) };
         let size = u32::from_be_bytes([head[3], head[4], head[5], head[6]]) as usize;
-        ensure!(size <= FRAME_MAX as usize, "a frame of {size} bytes came");
+        if size > FRAME_MAX as usize {
+            return Err(Error::protocol(format!("a frame of {size} bytes came")));
+        }
         let Some(&end_mark) = rest.get(FRAME_HEAD + size) else { return Ok(None) };
-        ensure!(end_mark == FRAME_END, "a frame ended in {end_mark:#x}");
+        if end_mark != FRAME_END {
+            return Err(Error::protocol(format!("a frame ended in {end_mark:#x}")));
+        }
         self.start += FRAME_HEAD + size + 1;
         Ok(Some(Frame { kind: head[0], payload: &rest[FRAME_HEAD..FRAME_HEAD + size] }))
     }
 
     /// One read; false when the socket's timeout passed first.
-    pub(super) fn fill(&mut self) -> Result<bool> {
+    pub fn fill(&mut self) -> Result<bool> {
         self.buffer.copy_within(self.start..self.end, 0);
         self.end -= self.start;
         self.start = 0;
         match self.stream.read(&mut self.buffer[self.end..]) {
-            Ok(0) => bail!("the server closed the connection"),
+            Ok(0) => Err(Error::Socket("reading", ErrorKind::UnexpectedEof.into())),
             Ok(read) => {
                 self.end += read;
                 Ok(true)
             }
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => Ok(false),
-            Err(error) => Err(error).context("reading"),
+            Err(error) => Err(Error::Socket("reading", error)),
         }
     }
 
     /// One read, for callers that are owed something: an error when nothing has come for too long.
-    pub(super) fn fill_patiently(&mut self) -> Result<()> {
+    pub fn fill_patiently(&mut self) -> Result<()> {
         if self.fill()? {
             self.silent_since = None;
             return Ok(());
         }
         let since = *self.silent_since.get_or_insert_with(Instant::now);
-        ensure!(since.elapsed() < SILENCE_MAX, "nothing came for {SILENCE_MAX:?}");
-        Ok(())
+        if since.elapsed() < SILENCE_MAX { Ok(()) } else { Err(Error::Silence(SILENCE_MAX)) }
     }
 }
 
 /// A delivery tag is the first number behind the consumer tag of basic.deliver, or the first of basic.ack.
-pub(super) fn delivery_tag(args: &[u8], consumer_tag_first: bool) -> Result<u64> {
-    let skip = if consumer_tag_first { 1 + usize::from(*args.first().context("empty method")?) } else { 0 };
-    let number = args.get(skip..).and_then(|rest| rest.first_chunk()).context("a method is too short")?;
+pub fn delivery_tag(args: &[u8], consumer_tag_first: bool) -> Result<u64> {
+    let skip = if consumer_tag_first { 1 + usize::from(*args.first().ok_or_else(too_short)?) } else { 0 };
+    let number = args.get(skip..).and_then(|rest| rest.first_chunk()).ok_or_else(too_short)?;
     Ok(u64::from_be_bytes(*number))
 }
 
 /// Splits a short string off.
-pub(super) fn short_string(bytes: &[u8]) -> Result<(&[u8], &[u8])> {
-    let (&len, rest) = bytes.split_first().context("a string is missing")?;
-    rest.split_at_checked(len.into()).context("a string is too short")
+pub fn short_string(bytes: &[u8]) -> Result<(&[u8], &[u8])> {
+    let (&len, rest) = bytes.split_first().ok_or_else(too_short)?;
+    rest.split_at_checked(len.into()).ok_or_else(too_short)
+}
+
+fn too_short() -> Error {
+    Error::protocol("a method is too short")
 }
 
 #[cfg(test)]

@@ -1,15 +1,15 @@
 //! The two ends of a one-way flow of numbered messages: publishing at full speed, with or without confirms, and
 //! consuming, with or without acknowledgements.
 
-use super::connection::{Connection, refuse_close};
-use super::frames::{BODY, Frame, delivery_tag, id, write_ack};
-use super::load::{Batch, Counters, Histogram, NUMBER_BYTES};
-use anyhow::{Context, Result, bail, ensure};
+use crate::connection::{Connection, refuse_close};
+use crate::frames::{BODY, Frame, delivery_tag, id, write_ack};
+use crate::load::{Batch, Counters, Histogram, NUMBER_BYTES};
+use crate::{Error, Result};
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 /// Publishes as fast as the socket takes it, until stopped.
-pub(super) fn publish(mut connection: Connection, mut batch: Batch, counters: &Counters) -> Result<()> {
+pub fn publish(mut connection: Connection, mut batch: Batch, counters: &Counters) -> Result<()> {
     let count = batch.capacity();
     let mut number = 0;
     while !counters.stopped() {
@@ -24,7 +24,7 @@ pub(super) fn publish(mut connection: Connection, mut batch: Batch, counters: &C
 
 /// Publishes with at most `window` messages unconfirmed, until stopped or `limit` are confirmed.
 /// Returns how long confirms took.
-pub(super) fn publish_confirmed(
+pub fn publish_confirmed(
     mut connection: Connection,
     mut batch: Batch,
     window: usize,
@@ -33,7 +33,7 @@ pub(super) fn publish_confirmed(
 ) -> Result<Histogram> {
     connection.select_confirms()?;
     let mut unconfirmed = Unconfirmed::new(window);
-    let mut latencies = Histogram::new();
+    let mut latencies = Histogram::default();
     while !counters.stopped() && unconfirmed.confirmed() < limit {
         let count = unconfirmed.room().min(batch.capacity()).min(limit - unconfirmed.next);
         if count > 0 {
@@ -76,9 +76,9 @@ fn receive_confirms(
             }
             Some((id, _)) => {
                 refuse_close(frame)?;
-                bail!("a confirm was expected, {id:?} came");
+                return Err(Error::protocol(format!("a confirm was expected, {id:?} came")));
             }
-            None => bail!("a confirm was expected, a content came"),
+            None => return Err(Error::protocol("a confirm was expected, a content came")),
         }
     }
     Ok(())
@@ -121,7 +121,9 @@ impl Unconfirmed {
     }
 
     fn confirm(&mut self, tag: u64, multiple: bool, mut each: impl FnMut(Instant)) -> Result<()> {
-        ensure!(tag >= 1 && tag <= self.next, "confirm of {tag}, but {} were published", self.next);
+        if tag < 1 || tag > self.next {
+            return Err(Error::Promise(format!("confirm of {tag}, but {} were published", self.next)));
+        }
         let last = tag - 1;
         let begin = if multiple { self.first } else { last };
         for number in begin..=last {
@@ -144,7 +146,7 @@ impl Unconfirmed {
 
 /// Consumes until stopped or `limit` messages came, acknowledging after each `ack_every`. Any gap in the numbers
 /// is an error.
-pub(super) fn consume(
+pub fn consume(
     connection: Connection,
     ack_every: Option<u64>,
     limit: u64,
@@ -154,7 +156,7 @@ pub(super) fn consume(
 }
 
 /// The same for numbers that begin with `first`.
-pub(super) fn consume_from(
+pub fn consume_from(
     mut connection: Connection,
     first: u64,
     ack_every: Option<u64>,
@@ -196,10 +198,13 @@ struct Flow {
 impl Flow {
     fn take(&mut self, frame: Frame<'_>) -> Result<()> {
         if frame.kind == BODY {
-            let number = frame.payload.first_chunk::<NUMBER_BYTES>().context("a body is too short")?;
+            let number = frame.payload.first_chunk::<NUMBER_BYTES>();
+            let number = number.ok_or_else(|| Error::protocol("a body is too short"))?;
             let number = u64::from_be_bytes(*number);
             let wanted = self.first + self.count;
-            ensure!(number == wanted, "message {number} came instead of {wanted}");
+            if number != wanted {
+                return Err(Error::Promise(format!("message {number} came instead of {wanted}")));
+            }
             self.count += 1;
             self.last_tag = self.coming_tag;
         } else if let Some((id::BASIC_DELIVER, args)) = frame.method() {

@@ -1,10 +1,10 @@
 //! A blocking connection with one channel: handshake and the calls that set a workload up. The workload then
 //! takes the two halves and runs them at full speed.
 
-use super::frames::{
+use crate::frames::{
     CHANNEL, FRAME_MAX, Frame, FrameReader, MethodId, id, short_string, write_method, write_short_string,
 };
-use anyhow::{Context, Result, bail};
+use crate::{Error, Result};
 use std::io::{ErrorKind, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,17 +16,20 @@ const PLAIN_GUEST: &[u8] = b"\0guest\0guest";
 const STOP_CHECK: Duration = Duration::from_millis(100);
 const CALL_TIMEOUT: Duration = Duration::from_secs(60);
 
-pub(super) struct Connection {
-    pub(super) reader: FrameReader,
-    pub(super) writer: Writer,
+/// One connection, one channel, one thread that owns both halves.
+pub struct Connection {
+    /// What comes.
+    pub reader: FrameReader,
+    /// What goes.
+    pub writer: Writer,
 }
 
 /// The sending half.
-pub(super) struct Writer(TcpStream);
+pub struct Writer(TcpStream);
 
 impl Writer {
     /// Sends all of `bytes`; false when `stop` was set before.
-    pub(super) fn send(&mut self, mut bytes: &[u8], stop: &AtomicBool) -> Result<bool> {
+    pub fn send(&mut self, mut bytes: &[u8], stop: &AtomicBool) -> Result<bool> {
         while !bytes.is_empty() {
             match self.0.write(bytes) {
                 Ok(written) => bytes = &bytes[written..],
@@ -35,7 +38,7 @@ impl Writer {
                         return Ok(false);
                     }
                 }
-                Err(error) => return Err(error).context("writing"),
+                Err(error) => return Err(Error::Socket("writing", error)),
             }
         }
         Ok(true)
@@ -44,20 +47,21 @@ impl Writer {
 
 impl Connection {
     /// Connects as guest to the virtual host `/` and opens the channel. No heartbeats.
-    pub(super) fn open(address: SocketAddr) -> Result<Connection> {
-        let stream = TcpStream::connect(address).context("connecting")?;
-        stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(CALL_TIMEOUT))?;
-        stream.set_write_timeout(Some(STOP_CHECK))?;
-        let mut connection =
-            Connection { reader: FrameReader::new(stream.try_clone()?), writer: Writer(stream) };
+    pub fn open(address: SocketAddr) -> Result<Connection> {
+        let stream = TcpStream::connect(address).map_err(Error::socket("connecting"))?;
+        let setting = "setting options of the socket";
+        stream.set_nodelay(true).map_err(Error::socket(setting))?;
+        stream.set_read_timeout(Some(CALL_TIMEOUT)).map_err(Error::socket(setting))?;
+        stream.set_write_timeout(Some(STOP_CHECK)).map_err(Error::socket(setting))?;
+        let reading = stream.try_clone().map_err(Error::socket(setting))?;
+        let mut connection = Connection { reader: FrameReader::new(reading), writer: Writer(stream) };
         connection.handshake()?;
-        connection.writer.0.set_read_timeout(Some(STOP_CHECK))?;
+        connection.writer.0.set_read_timeout(Some(STOP_CHECK)).map_err(Error::socket(setting))?;
         Ok(connection)
     }
 
     fn handshake(&mut self) -> Result<()> {
-        self.writer.0.write_all(PROTOCOL_HEADER)?;
+        self.writer.0.write_all(PROTOCOL_HEADER).map_err(Error::socket("writing"))?;
         self.expect(id::CONNECTION_START)?;
         self.cast(0, id::CONNECTION_START_OK, |out| {
             out.extend([0; 4]); // no client properties: no capabilities, so no consumer cancel notifications either
@@ -81,7 +85,7 @@ impl Connection {
     }
 
     /// Declares a queue and returns its name, which the server chooses if it is empty.
-    pub(super) fn declare_queue(&mut self, name: &str, kind: QueueKind) -> Result<Vec<u8>> {
+    pub fn declare_queue(&mut self, name: &str, kind: QueueKind) -> Result<Vec<u8>> {
         let answer = self.call(id::QUEUE_DECLARE, id::QUEUE_DECLARE_OK, |out| {
             out.extend([0, 0]);
             write_short_string(out, name.as_bytes());
@@ -100,7 +104,8 @@ impl Connection {
         Ok(short_string(&answer)?.0.to_vec())
     }
 
-    pub(super) fn delete_queue(&mut self, name: &str) -> Result<()> {
+    /// Deletes a queue with all that waits in it; none of that name is fine.
+    pub fn delete_queue(&mut self, name: &str) -> Result<()> {
         let args = |out: &mut Vec<u8>| {
             out.extend([0, 0]);
             write_short_string(out, name.as_bytes());
@@ -109,11 +114,13 @@ impl Connection {
         self.call(id::QUEUE_DELETE, id::QUEUE_DELETE_OK, args).map(drop)
     }
 
-    pub(super) fn select_confirms(&mut self) -> Result<()> {
+    /// From now on every publish is confirmed, numbered from 1.
+    pub fn select_confirms(&mut self) -> Result<()> {
         self.call(id::CONFIRM_SELECT, id::CONFIRM_SELECT_OK, |out| out.push(0)).map(drop)
     }
 
-    pub(super) fn consume(&mut self, queue: &[u8], acks: Acks) -> Result<()> {
+    /// Starts the consumer of this connection.
+    pub fn consume(&mut self, queue: &[u8], acks: Acks) -> Result<()> {
         if let Acks::Manual { prefetch } = acks {
             self.limit_prefetch(prefetch)?;
         }
@@ -121,7 +128,7 @@ impl Connection {
     }
 
     /// Reads a stream from an offset on.
-    pub(super) fn consume_stream(&mut self, stream: &str, first: u64, prefetch: u16) -> Result<()> {
+    pub fn consume_stream(&mut self, stream: &str, first: u64, prefetch: u16) -> Result<()> {
         self.limit_prefetch(prefetch)?;
         self.start_consumer(stream.as_bytes(), Acks::Manual { prefetch }, |out| {
             write_short_string(out, b"x-stream-offset");
@@ -156,7 +163,7 @@ impl Connection {
     }
 
     /// Says goodbye, skipping whatever is still on its way.
-    pub(super) fn close(mut self) -> Result<()> {
+    pub fn close(mut self) -> Result<()> {
         self.cast(0, id::CONNECTION_CLOSE, |out| out.extend([0, 200, 0, 0, 0, 0, 0]))?;
         self.expect(id::CONNECTION_CLOSE_OK).map(drop)
     }
@@ -183,24 +190,35 @@ impl Connection {
                 }
             }
             if !self.reader.fill()? && std::time::Instant::now() > deadline {
-                bail!("no {wanted:?} came");
+                return Err(Error::protocol(format!("no {wanted:?} came")));
             }
         }
     }
 }
 
+/// What is declared, always with a single flag or argument.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum QueueKind {
+pub enum QueueKind {
+    /// Shared, not durable.
     Transient,
+    /// Shared, durable.
     Durable,
+    /// Of this connection only.
     Exclusive,
+    /// Durable, `x-queue-type: stream`.
     Stream,
 }
 
+/// How deliveries are settled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Acks {
+pub enum Acks {
+    /// By being sent: `no-ack`.
     None,
-    Manual { prefetch: u16 },
+    /// By the consumer.
+    Manual {
+        /// Deliveries that may be unacknowledged; 0 is without limit.
+        prefetch: u16,
+    },
 }
 
 fn write_table(out: &mut Vec<u8>, entries: impl FnOnce(&mut Vec<u8>)) {
@@ -212,8 +230,9 @@ fn write_table(out: &mut Vec<u8>, entries: impl FnOnce(&mut Vec<u8>)) {
 }
 
 /// An error if the server closes the channel or the connection, with its reason.
-pub(super) fn refuse_close(frame: Frame<'_>) -> Result<()> {
+pub fn refuse_close(frame: Frame<'_>) -> Result<()> {
     let Some((id::CHANNEL_CLOSE | id::CONNECTION_CLOSE, args)) = frame.method() else { return Ok(()) };
-    let reason = short_string(args.get(2..).unwrap_or_default())?.0;
-    bail!("the server said: {}", String::from_utf8_lossy(reason))
+    let (code, rest) = args.split_first_chunk().ok_or_else(|| Error::protocol("a close is too short"))?;
+    let text = String::from_utf8_lossy(short_string(rest)?.0).into_owned();
+    Err(Error::Refused(u16::from_be_bytes(*code), text))
 }
