@@ -90,18 +90,38 @@ impl Connection {
             out.extend([0, 0]);
             write_short_string(out, name.as_bytes());
             out.push(match kind {
-                QueueKind::Transient => 0,
-                QueueKind::Durable | QueueKind::Stream => 0b10,
+                QueueKind::Transient | QueueKind::Bounded { .. } => 0,
+                QueueKind::Durable | QueueKind::Quorum | QueueKind::Stream => 0b10,
                 QueueKind::Exclusive => 0b100,
             });
-            write_table(out, |out| {
-                if kind == QueueKind::Stream {
-                    write_short_string(out, b"x-queue-type");
-                    out.extend(b"S\x00\x00\x00\x06stream");
-                }
-            });
+            write_table(out, |out| kind.write_arguments(out));
         })?;
         Ok(short_string(&answer)?.0.to_vec())
+    }
+
+    /// Binds a queue to an exchange without arguments.
+    pub fn bind_queue(&mut self, queue: &[u8], exchange: &str, routing_key: &str) -> Result<()> {
+        let args = |out: &mut Vec<u8>| {
+            out.extend([0, 0]);
+            write_short_string(out, queue);
+            write_short_string(out, exchange.as_bytes());
+            write_short_string(out, routing_key.as_bytes());
+            out.push(0);
+            write_table(out, |_| {});
+        };
+        self.call(id::QUEUE_BIND, id::QUEUE_BIND_OK, args).map(drop)
+    }
+
+    /// How many messages wait in a queue, which must be there.
+    pub fn waiting(&mut self, queue: &str) -> Result<u32> {
+        let answer = self.call(id::QUEUE_DECLARE, id::QUEUE_DECLARE_OK, |out| {
+            out.extend([0, 0]);
+            write_short_string(out, queue.as_bytes());
+            out.push(1); // passive
+            write_table(out, |_| {});
+        })?;
+        let count = short_string(&answer)?.1.first_chunk();
+        Ok(u32::from_be_bytes(*count.ok_or_else(|| Error::protocol("a declare-ok is too short"))?))
     }
 
     /// Deletes a queue with all that waits in it; none of that name is fine.
@@ -207,6 +227,34 @@ pub enum QueueKind {
     Exclusive,
     /// Durable, `x-queue-type: stream`.
     Stream,
+    /// Durable, `x-queue-type: quorum`.
+    Quorum,
+    /// Shared, not durable, `x-max-length`: the oldest message makes room for the newest.
+    Bounded {
+        /// That wait, at most.
+        messages: u32,
+    },
+}
+
+impl QueueKind {
+    fn write_arguments(self, out: &mut Vec<u8>) {
+        match self {
+            QueueKind::Transient | QueueKind::Durable | QueueKind::Exclusive => {}
+            QueueKind::Stream => {
+                write_short_string(out, b"x-queue-type");
+                out.extend(b"S\x00\x00\x00\x06stream");
+            }
+            QueueKind::Quorum => {
+                write_short_string(out, b"x-queue-type");
+                out.extend(b"S\x00\x00\x00\x06quorum");
+            }
+            QueueKind::Bounded { messages } => {
+                write_short_string(out, b"x-max-length");
+                out.push(b'l');
+                out.extend(i64::from(messages).to_be_bytes());
+            }
+        }
+    }
 }
 
 /// How deliveries are settled.

@@ -85,7 +85,7 @@ fn receive_confirms(
 }
 
 /// The publishes whose confirm has not come, by number (their confirm tag less one). Confirms may come in any order.
-struct Unconfirmed {
+pub struct Unconfirmed {
     window: usize,
     /// By number modulo length; None is confirmed.
     sent_at: Box<[Option<Instant>]>,
@@ -96,22 +96,30 @@ struct Unconfirmed {
 }
 
 impl Unconfirmed {
-    fn new(window: usize) -> Unconfirmed {
+    /// For at most `window` publishes at a time.
+    pub fn new(window: usize) -> Unconfirmed {
         let sent_at = vec![None; 4 * window].into_boxed_slice();
         Unconfirmed { window, sent_at, first: 0, next: 0, outstanding: 0 }
     }
 
     /// Messages that may be sent now.
-    fn room(&self) -> u64 {
+    pub fn room(&self) -> u64 {
         let slots = self.sent_at.len() - (self.next - self.first) as usize;
         (self.window - self.outstanding).min(slots) as u64
     }
 
-    fn confirmed(&self) -> u64 {
+    /// So far; the number of the next publish.
+    pub fn published(&self) -> u64 {
+        self.next
+    }
+
+    /// Of them.
+    pub fn confirmed(&self) -> u64 {
         self.next - self.outstanding as u64
     }
 
-    fn sent(&mut self, count: u64, now: Instant) {
+    /// The next `count` are on their way.
+    pub fn sent(&mut self, count: u64, now: Instant) {
         for number in self.next..self.next + count {
             let slot = self.slot(number);
             self.sent_at[slot] = Some(now);
@@ -120,7 +128,11 @@ impl Unconfirmed {
         self.outstanding += count as usize;
     }
 
-    fn confirm(&mut self, tag: u64, multiple: bool, mut each: impl FnMut(Instant)) -> Result<()> {
+    /// A confirm came; calls `each` with the time of each publish that it is the first to confirm.
+    ///
+    /// # Errors
+    /// When nothing was published under this tag.
+    pub fn confirm(&mut self, tag: u64, multiple: bool, mut each: impl FnMut(Instant)) -> Result<()> {
         if tag < 1 || tag > self.next {
             return Err(Error::Promise(format!("confirm of {tag}, but {} were published", self.next)));
         }

@@ -53,6 +53,8 @@ pub mod id {
     pub const CHANNEL_CLOSE: MethodId = (20, 40);
     pub const QUEUE_DECLARE: MethodId = (50, 10);
     pub const QUEUE_DECLARE_OK: MethodId = (50, 11);
+    pub const QUEUE_BIND: MethodId = (50, 20);
+    pub const QUEUE_BIND_OK: MethodId = (50, 21);
     pub const QUEUE_DELETE: MethodId = (50, 40);
     pub const QUEUE_DELETE_OK: MethodId = (50, 41);
     pub const BASIC_QOS: MethodId = (60, 10);
@@ -86,9 +88,22 @@ pub fn write_method(out: &mut Vec<u8>, channel: u16, id: MethodId, args: impl Fn
 
 /// Appends a publish to the default exchange, not mandatory: three frames.
 pub fn write_publish(out: &mut Vec<u8>, queue: &[u8], flags: u16, properties: &[u8], body: &[u8]) {
+    write_publish_to(out, "", queue, flags, properties, body);
+}
+
+/// Appends a publish to any exchange, not mandatory: three frames.
+pub fn write_publish_to(
+    out: &mut Vec<u8>,
+    exchange: &str,
+    routing_key: &[u8],
+    flags: u16,
+    properties: &[u8],
+    body: &[u8],
+) {
     write_method(out, CHANNEL, id::BASIC_PUBLISH, |out| {
-        out.extend([0, 0, 0]);
-        write_short_string(out, queue);
+        out.extend([0, 0]);
+        write_short_string(out, exchange.as_bytes());
+        write_short_string(out, routing_key);
         out.push(0);
     });
     write_frame(out, HEADER, CHANNEL, |out| {

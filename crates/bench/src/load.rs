@@ -2,7 +2,7 @@
 //! and a histogram of latencies. Nothing here allocates per message.
 
 use crate::Result;
-use crate::frames::{HAS_DELIVERY_MODE, write_publish};
+use crate::frames::{HAS_DELIVERY_MODE, write_publish_to};
 use crate::process::Process;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 /// The first bytes of each body hold its number, so that a lost or doubled message does not count as a fast one.
 pub const NUMBER_BYTES: usize = 8;
 
-/// Publishes of one size to one queue, encoded once.
+/// Publishes of one size with one routing key, encoded once.
 pub struct Batch {
     bytes: Vec<u8>,
     message_bytes: usize,
@@ -18,11 +18,22 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// `count` messages of `body_bytes` (8 at least).
+    /// `count` messages of `body_bytes` (8 at least) to a queue, through the default exchange.
     pub fn new(queue: &str, persistence: Persistence, body_bytes: usize, count: usize) -> Batch {
+        Batch::to_exchange("", queue, persistence, body_bytes, count)
+    }
+
+    /// The same to any exchange.
+    pub fn to_exchange(
+        exchange: &str,
+        routing_key: &str,
+        persistence: Persistence,
+        body_bytes: usize,
+        count: usize,
+    ) -> Batch {
         let mut bytes = Vec::new();
-        let body = vec![b'.'; body_bytes];
-        write_publish(&mut bytes, queue.as_bytes(), HAS_DELIVERY_MODE, &[persistence as u8], &body);
+        let (key, properties) = (routing_key.as_bytes(), [persistence as u8]);
+        write_publish_to(&mut bytes, exchange, key, HAS_DELIVERY_MODE, &properties, &vec![b'.'; body_bytes]);
         let message_bytes = bytes.len();
         let number_at = message_bytes - 1 - body_bytes;
         Batch { bytes: bytes.repeat(count), message_bytes, number_at }
