@@ -20,6 +20,8 @@ pub enum Access {
     PolicyMaking,
     /// Whoever may see everything.
     Monitoring,
+    /// The same; where the listener hands metrics to whoever reaches it, everybody ([`Surface`](crate::Surface)).
+    Scraping,
     /// Administrators.
     Administration,
 }
@@ -39,7 +41,7 @@ impl Access {
             (Self::VHostSight, Some(vhost)) => allowed(Right::See(vhost)),
             (Self::PolicyMaking, Some(vhost)) => allowed(Right::MakePolicies(vhost)),
             (Self::PolicyMaking, None) => allowed(Right::MakeAnyPolicies),
-            (Self::Monitoring, _) => allowed(Right::Monitoring),
+            (Self::Monitoring | Self::Scraping, _) => allowed(Right::Monitoring),
             (Self::Administration, _) => allowed(Right::Administration),
         }
     }

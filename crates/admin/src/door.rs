@@ -26,25 +26,35 @@ use crate::host::Host;
 use crate::http::{Peer, body};
 use crate::request::{Request, decode_query};
 use crate::route::{Found, Method, Route, find};
+use crate::surface::Surface;
 
 /// RabbitMQ's default for the bodies of requests; definitions are the large ones.
 pub(crate) const BODY_MAX_BYTES: usize = 20_000_000;
 /// A script that sends this does not want its browser to ask for a password.
 const REQUESTED_WITH: &str = "x-requested-with";
 
-/// All routes as a service.
-pub fn router(host: Arc<dyn Host>) -> Router {
-    Router::new().fallback(serve).with_state(Arc::new(Context::new(host)))
+/// The way in of one kind of listener.
+#[derive(Clone)]
+struct Door {
+    context: Arc<Context>,
+    surface: Surface,
+}
+
+/// The routes as services, one for each surface; they share what is remembered of counters.
+pub fn routers<const COUNT: usize>(host: Arc<dyn Host>, surfaces: [Surface; COUNT]) -> [Router; COUNT] {
+    let context = Arc::new(Context::new(host));
+    let door = |surface| Door { context: context.clone(), surface };
+    surfaces.map(|surface| Router::new().fallback(serve).with_state(door(surface)))
 }
 
 async fn serve(
-    State(context): State<Arc<Context>>,
+    State(door): State<Door>,
     Extension(Peer(peer)): Extension<Peer>,
     request: axum::extract::Request,
 ) -> Response<Body> {
     let began = Instant::now();
     let (head, body) = request.into_parts();
-    let answer = match respond(context, peer, &head, body).await {
+    let answer = match respond(door, peer, &head, body).await {
         Ok(answer) => answer,
         Err(error) => challenge(&head.headers, &error, error.clone().into_answer()),
     };
@@ -61,12 +71,12 @@ fn without_password(path: &str) -> &str {
 }
 
 async fn respond(
-    context: Arc<Context>,
+    Door { context, surface }: Door,
     peer: IpAddr,
     head: &request::Parts,
     body: Body,
 ) -> Result<Answer, ApiError> {
-    let (route, params) = match find(head.method.as_str(), head.uri.path()) {
+    let (route, params) = match find(surface, head.method.as_str(), head.uri.path()) {
         Found::Route(route, params) => (route, params),
         Found::WrongMethod(methods) if head.method == axum::http::Method::OPTIONS => {
             return Ok(Answer::no_content().with_allow(&methods));
@@ -80,7 +90,8 @@ async fn respond(
         Found::Nothing => return Err(ApiError::not_found()),
     };
     refuse_other_sites(route.method, &head.headers)?;
-    let user = match route.access {
+    let access = surface.access(route).ok_or_else(ApiError::not_found)?;
+    let user = match access {
         Access::Open => None,
         _ => Some(login(&context, &head.headers, peer).await?),
     };
@@ -88,7 +99,7 @@ async fn respond(
     let headers = head.headers.clone();
     let mut request = Request { params, query, headers, body: Default::default(), user, peer };
     // Before the body: who may not use a route need not send one.
-    route.access.check(&request).map_err(|refused| known_missing(&context, &request).unwrap_or(refused))?;
+    access.check(&request).map_err(|refused| known_missing(&context, &request).unwrap_or(refused))?;
     request.body = body::read(&head.headers, body, BODY_MAX_BYTES).await?;
     run(context, route, request).await
 }

@@ -40,13 +40,15 @@ mod route;
 mod shovels;
 mod sight;
 mod socketless;
+mod surface;
 mod table_json;
 mod totals;
 
 pub use access::Access;
-pub use door::router;
+pub use door::routers;
 pub use host::{Host, LoggedIn};
 pub use journal::Journal;
 pub use node::{DiskWork, Listening, NodeFacts};
 pub use route::{Method, Route, routes};
 pub use shovels::{ShovelStatus, Shovels};
+pub use surface::Surface;

@@ -5,6 +5,7 @@ use crate::answer::Answer;
 use crate::context::Context;
 use crate::error::ApiError;
 use crate::request::{Request, decode_segment};
+use crate::surface::Surface;
 
 /// What is done to a path. `HEAD` is `GET` without the body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -76,10 +77,11 @@ pub(crate) enum Found {
     Nothing,
 }
 
-/// Finds the route of a request. Where several fit, the one with the most literal segments counts.
-pub(crate) fn find(method: &str, path: &str) -> Found {
+/// Finds the route of a request on a surface. Where several fit, the one with the most literal segments counts.
+pub(crate) fn find(surface: Surface, method: &str, path: &str) -> Found {
     let segments: Vec<&str> = path.trim_end_matches('/').split('/').collect();
-    let fitting: Vec<_> = routes().filter(|route| fits(route.path, &segments)).collect();
+    let here = routes().filter(|route| surface.access(route).is_some());
+    let fitting: Vec<_> = here.filter(|route| fits(route.path, &segments)).collect();
     let Some(most) = fitting.iter().map(|route| literals(route.path)).max() else { return Found::Nothing };
     let fitting: Vec<_> = fitting.into_iter().filter(|route| literals(route.path) == most).collect();
     let asked = Method::parse(method);
@@ -143,7 +145,7 @@ mod tests {
     #[test]
     fn a_path_leads_to_its_route() {
         let check = |method: &str, path: &str, expected: &str| {
-            let found = match find(method, path) {
+            let found = match find(Surface::Whole, method, path) {
                 Found::Route(route, params) => format!("{} {params:?}", route.path),
                 Found::WrongMethod(methods) => methods,
                 Found::BadName => "bad name".to_owned(),
@@ -160,5 +162,7 @@ mod tests {
         check("GET", "/api/vhosts/%2F", "/api/vhosts/{vhost} [(\"vhost\", \"/\")]");
         check("GET", "/api/vhosts/%zz", "nothing");
         check("PUT", "/api/vhosts/%zz", "bad name");
+        let elsewhere = find(Surface::Metrics, "PUT", "/api/vhosts/x");
+        assert!(matches!(elsewhere, Found::Nothing), "what is not on a surface does not exist");
     }
 }

@@ -28,6 +28,10 @@ pub(crate) struct Settings {
     pub(crate) http: Vec<SocketAddr>,
     /// Where it is over TLS.
     pub(crate) http_tls: Vec<SocketAddr>,
+    /// Where metrics are served to whoever asks.
+    pub(crate) metrics: Vec<SocketAddr>,
+    /// Whether the HTTP API hands out metrics without a login, too.
+    pub(crate) metrics_anonymous: bool,
     /// What is logged.
     pub(crate) log: Levels,
     /// How it looks.
@@ -107,6 +111,8 @@ impl Default for Settings {
             data_dir: PathBuf::from("leveret-data"),
             http: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 15672))],
             http_tls: Vec::new(),
+            metrics: Vec::new(),
+            metrics_anonymous: false,
             log: Levels::default(),
             log_format: LogFormat::default(),
             load_definitions: None,
@@ -249,6 +255,8 @@ mod tests {
         check("log_format = 'xml'", &[], &[], "", "allowed: text, json");
         check("", &[], &["listen=localhost:5672"], "listen", ":5672");
         check("http = '0.0.0.0:80'", &[], &[], "http", "0.0.0.0:80");
+        check("", &[("LEVERET_METRICS", "127.0.0.1:15692")], &[], "metrics", "127.0.0.1:15692");
+        check("", &[], &["metrics_anonymous=true"], "metrics_anonymous", "true");
     }
 
     #[test]

@@ -1,50 +1,52 @@
-//! Metrics for Prometheus. With a login here, whose user needs the tag `monitoring`.
+//! Metrics for Prometheus, as text or, if the scraper says that it takes it, as OpenMetrics.
+
+use axum::http::header::ACCEPT;
 
 use crate::access::Access;
 use crate::answer::Answer;
 use crate::context::Context;
 use crate::error::ApiError;
-use crate::metrics;
+use crate::metrics::{self, Format};
 use crate::request::Request;
 use crate::route::{Method, Route};
-
-const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 pub(crate) const ROUTES: &[Route] = &[
     Route {
         method: Method::GET,
         path: "/metrics",
-        access: Access::Monitoring,
+        access: Access::Scraping,
         about: "Metrics, summed over objects, for Prometheus",
-        handler: |context, _| answer(metrics::aggregated(context)),
+        handler: |context, request| answer(request, |format| metrics::aggregated(context, format)),
     },
     Route {
         method: Method::GET,
         path: "/metrics/per-object",
-        access: Access::Monitoring,
+        access: Access::Scraping,
         about: "Metrics of each queue, channel and connection",
-        handler: |context, _| answer(metrics::per_object(context)),
+        handler: |context, request| answer(request, |format| metrics::per_object(context, format)),
     },
     Route {
         method: Method::GET,
         path: "/metrics/detailed",
-        access: Access::Monitoring,
+        access: Access::Scraping,
         about: "The metrics of the families that are asked for",
         handler: detailed,
     },
     Route {
         method: Method::GET,
         path: "/metrics/memory-breakdown",
-        access: Access::Monitoring,
+        access: Access::Scraping,
         about: "What memory is used for",
-        handler: |context, _| answer(metrics::memory(context)),
+        handler: |context, request| answer(request, |format| metrics::memory(context, format)),
     },
 ];
 
 fn detailed(context: &Context, request: &Request) -> Result<Answer, ApiError> {
-    answer(metrics::detailed(context, &request.queries("family"), &request.queries("vhost")))
+    let (families, vhosts) = (request.queries("family"), request.queries("vhost"));
+    answer(request, |format| metrics::detailed(context, &families, &vhosts, format))
 }
 
-fn answer(text: Vec<u8>) -> Result<Answer, ApiError> {
-    Ok(Answer::octets(CONTENT_TYPE, text))
+fn answer(request: &Request, write: impl FnOnce(Format) -> Vec<u8>) -> Result<Answer, ApiError> {
+    let format = Format::accepted(request.header(&ACCEPT).unwrap_or_default());
+    Ok(Answer::octets(format.content_type(), write(format)))
 }

@@ -106,6 +106,9 @@ fn who(access: Access) -> &'static str {
         Access::VHostSight => "For users with permissions in the virtual host, or the tag `monitoring`.",
         Access::PolicyMaking => "For users with the tag `policymaker` and permissions in the virtual host.",
         Access::Monitoring => "For users with the tag `monitoring`.",
+        Access::Scraping => {
+            "For users with the tag `monitoring`; for everybody where the configuration says so."
+        }
         Access::Administration => "For users with the tag `administrator`.",
     }
 }

@@ -18,6 +18,7 @@ use std::sync::Arc;
 
 use leveret_broker::roster::ChannelRecord;
 use leveret_broker::vhost::VHost;
+pub(crate) use text::Format;
 use text::Kind::Gauge;
 use text::Text;
 
@@ -57,8 +58,8 @@ impl Objects {
 }
 
 /// `/metrics`: sums.
-pub(crate) fn aggregated(context: &Context) -> Vec<u8> {
-    let (mut text, objects) = (Text::default(), Objects::of(context));
+pub(crate) fn aggregated(context: &Context, format: Format) -> Vec<u8> {
+    let (mut text, objects) = (Text::new(format), Objects::of(context));
     write_node(&mut text, context, &objects);
     objects::sums(&mut text, QUEUES, &objects.queues);
     objects::sums(&mut text, CHANNELS, &objects.channels);
@@ -68,8 +69,8 @@ pub(crate) fn aggregated(context: &Context) -> Vec<u8> {
 }
 
 /// `/metrics/per-object`: each.
-pub(crate) fn per_object(context: &Context) -> Vec<u8> {
-    let (mut text, objects) = (Text::default(), Objects::of(context));
+pub(crate) fn per_object(context: &Context, format: Format) -> Vec<u8> {
+    let (mut text, objects) = (Text::new(format), Objects::of(context));
     write_node(&mut text, context, &objects);
     let all = |_: &str| true;
     objects::each(&mut text, PREFIX, QUEUES, &objects.queues, all);
@@ -80,8 +81,8 @@ pub(crate) fn per_object(context: &Context) -> Vec<u8> {
 }
 
 /// `/metrics/detailed`: the families of `families`, only what belongs to `vhosts` where they are named.
-pub(crate) fn detailed(context: &Context, families: &[&str], vhosts: &[&str]) -> Vec<u8> {
-    let (mut text, broker) = (Text::default(), context.broker());
+pub(crate) fn detailed(context: &Context, families: &[&str], vhosts: &[&str], format: Format) -> Vec<u8> {
+    let (mut text, broker) = (Text::new(format), context.broker());
     let wanted = |family: &str| families.contains(&family);
     let mut seen = broker.vhosts();
     seen.retain(|vhost| vhosts.is_empty() || vhosts.contains(&&*vhost.name));
@@ -109,8 +110,8 @@ pub(crate) fn detailed(context: &Context, families: &[&str], vhosts: &[&str]) ->
 }
 
 /// `/metrics/memory-breakdown`: what the memory of the process is used for.
-pub(crate) fn memory(context: &Context) -> Vec<u8> {
-    let (mut text, node) = (Text::default(), context.host.node());
+pub(crate) fn memory(context: &Context, format: Format) -> Vec<u8> {
+    let (mut text, node) = (Text::new(format), context.host.node());
     let queues: u64 =
         objects::queues(&context.broker().vhosts()).iter().map(|one| one.thing.memory_bytes).sum();
     let metrics = [

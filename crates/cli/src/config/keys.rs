@@ -129,6 +129,18 @@ pub(super) const KEYS: &[Key] = &[
         when: When::Start,
     },
     Key {
+        name: "metrics",
+        kind: Kind::Addresses(|s, addresses| s.metrics = addresses),
+        show: |s| list(&s.metrics),
+        when: When::Start,
+    },
+    Key {
+        name: "metrics_anonymous",
+        kind: Kind::Switch(|s, on| s.metrics_anonymous = on),
+        show: |s| s.metrics_anonymous.to_string(),
+        when: When::Start,
+    },
+    Key {
         name: "load_definitions",
         kind: Kind::Path(|s, path| s.load_definitions = Some(path)),
         show: |s| s.load_definitions.as_deref().map(path).unwrap_or_default(),

@@ -1,11 +1,11 @@
-//! The HTTP API of the broker in this process: its listeners.
+//! The HTTP API of the broker in this process: its listeners, and those that have metrics only.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::Context;
-use leveret_admin::Listening;
 use leveret_admin::http::Listener;
+use leveret_admin::{Listening, Surface};
 use leveret_server::Handle;
 use rustls::ServerConfig;
 use tokio::net::TcpListener;
@@ -22,6 +22,9 @@ use crate::logging::Log;
 pub(super) struct Bound {
     plain: Vec<TcpListener>,
     tls: Vec<TcpListener>,
+    metrics: Vec<TcpListener>,
+    /// What `plain` and `tls` offer.
+    surface: Surface,
     certificate: watch::Sender<Option<Arc<ServerConfig>>>,
 }
 
@@ -44,12 +47,17 @@ impl Bound {
         inherited: &mut Inherited,
     ) -> anyhow::Result<Bound> {
         let certificate = watch::Sender::new(certificate);
-        let mut bound = Bound { plain: Vec::new(), tls: Vec::new(), certificate };
+        let surface = if settings.metrics_anonymous { Surface::WholeWithOpenMetrics } else { Surface::Whole };
+        let (plain, tls, metrics) = (Vec::new(), Vec::new(), Vec::new());
+        let mut bound = Bound { plain, tls, metrics, surface, certificate };
         for address in &settings.http {
             bound.plain.push(listen(*address, inherited).await?);
         }
         for address in &settings.http_tls {
             bound.tls.push(listen(*address, inherited).await?);
+        }
+        for address in &settings.metrics {
+            bound.metrics.push(listen(*address, inherited).await?);
         }
         Ok(bound)
     }
@@ -61,16 +69,19 @@ impl Bound {
     pub(super) fn serve(self, broker: Handle, log: Arc<Log>, shovels: Arc<Shovels>) -> std::io::Result<Http> {
         let (stop, stopping) = watch::channel(false);
         let http = self.listening()?;
-        let router = leveret_admin::router(Arc::new(Process { broker, log, http, shovels }));
+        let process = Arc::new(Process { broker, log, http, shovels });
+        let [whole, metrics] = leveret_admin::routers(process, [self.surface, Surface::Metrics]);
         let (mut urls, mut serving) = (Vec::new(), Vec::new());
-        let plain = self.plain.into_iter().map(|socket| ("http", Listener::plain(socket)));
         let certificate = &self.certificate;
-        let tls =
-            self.tls.into_iter().map(|socket| ("https", Listener::tls(socket, certificate.subscribe())));
-        for (scheme, listener) in plain.chain(tls) {
-            urls.push(format!("{scheme}://{}", listener.local_addr()?));
+        let plain = |socket| ("http", "", Listener::plain(socket), whole.clone());
+        let tls = |socket| ("https", "", Listener::tls(socket, certificate.subscribe()), whole.clone());
+        let metrics = |socket| ("http", "/metrics", Listener::plain(socket), metrics.clone());
+        let plain = self.plain.into_iter().map(plain);
+        let all = plain.chain(self.tls.into_iter().map(tls)).chain(self.metrics.into_iter().map(metrics));
+        for (scheme, path, listener, router) in all {
+            urls.push(format!("{scheme}://{}{path}", listener.local_addr()?));
             let (stop, hurry) = (stopped(stopping.clone()), stopped(stopping.clone()));
-            serving.push(tokio::spawn(leveret_admin::http::serve(listener, router.clone(), stop, hurry)));
+            serving.push(tokio::spawn(leveret_admin::http::serve(listener, router, stop, hurry)));
         }
         Ok(Http { urls, certificate: self.certificate, stop, serving })
     }
@@ -78,10 +89,11 @@ impl Bound {
     fn listening(&self) -> std::io::Result<Vec<Listening>> {
         let plain = self.plain.iter().map(|socket| ("http", socket));
         let tls = self.tls.iter().map(|socket| ("https", socket));
+        let metrics = self.metrics.iter().map(|socket| ("http/prometheus", socket));
         let listening = |(protocol, socket): (_, &TcpListener)| {
             socket.local_addr().map(|address| Listening { protocol, address })
         };
-        plain.chain(tls).map(listening).collect()
+        plain.chain(tls).chain(metrics).map(listening).collect()
     }
 }
 

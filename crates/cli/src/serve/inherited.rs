@@ -17,8 +17,13 @@ use crate::config::{Given, Origin};
 const FIRST: RawFd = 3;
 const VARIABLE: &str = "LISTEN_FDS";
 /// Names that a descriptor may have, and the settings that they stand for.
-const NAMES: [(&str, &str); 4] =
-    [("amqp", "listen"), ("amqps", "listen_tls"), ("http", "http"), ("https", "http_tls")];
+const NAMES: [(&str, &str); 5] = [
+    ("amqp", "listen"),
+    ("amqps", "listen_tls"),
+    ("http", "http"),
+    ("https", "http_tls"),
+    ("metrics", "metrics"),
+];
 
 /// Listeners that were open before the process began. Whoever listens on an address takes its own.
 #[derive(Debug, Default)]

@@ -10,6 +10,7 @@ mod gateway;
 mod http;
 mod http_authorization;
 mod messages;
+mod metrics;
 mod migrate;
 mod program;
 mod queue_actions;
