@@ -2,6 +2,7 @@
 
 mod bench;
 mod codegen;
+mod instructions;
 mod interop;
 mod mutants;
 mod package;
@@ -28,6 +29,11 @@ const COMMANDS: &[Command] = &[
         name: "codegen",
         about: "[--check]  the wire crate's constants and methods from RabbitMQ's specification",
         run: |_| codegen::run(),
+    },
+    Command {
+        name: "instructions",
+        about: "[--update]  instructions per message on the hot paths, against instructions.txt",
+        run: instructions::run,
     },
     Command {
         name: "interop",
