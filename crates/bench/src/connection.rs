@@ -4,6 +4,7 @@
 use crate::frames::{
     CHANNEL, FRAME_MAX, Frame, FrameReader, MethodId, id, short_string, write_method, write_short_string,
 };
+use crate::target::Target;
 use crate::{Error, Result};
 use std::io::{ErrorKind, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -11,7 +12,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 const PROTOCOL_HEADER: &[u8; 8] = b"AMQP\x00\x00\x09\x01";
-const PLAIN_GUEST: &[u8] = b"\0guest\0guest";
+/// More than any broker needs to offer.
+const CHANNEL_MAX: u16 = 2047;
 /// How often a blocked half looks whether it shall stop.
 const STOP_CHECK: Duration = Duration::from_millis(100);
 const CALL_TIMEOUT: Duration = Duration::from_secs(60);
@@ -22,6 +24,7 @@ pub struct Connection {
     pub reader: FrameReader,
     /// What goes.
     pub writer: Writer,
+    frame_max: usize,
 }
 
 /// The sending half.
@@ -46,47 +49,101 @@ impl Writer {
 }
 
 impl Connection {
-    /// Connects as guest to the virtual host `/` and opens the channel. No heartbeats.
+    /// Connects as guest to the virtual host `/` and opens channel 1. No heartbeats.
+    ///
+    /// # Errors
+    /// The socket, or the broker refuses.
     pub fn open(address: SocketAddr) -> Result<Connection> {
-        let stream = TcpStream::connect(address).map_err(Error::socket("connecting"))?;
+        Connection::connect(&Target::guest(address))
+    }
+
+    /// Connects and opens channel 1. No heartbeats.
+    ///
+    /// # Errors
+    /// The socket, or the broker refuses.
+    pub fn connect(target: &Target) -> Result<Connection> {
+        let stream = TcpStream::connect(target.address).map_err(Error::socket("connecting"))?;
         let setting = "setting options of the socket";
         stream.set_nodelay(true).map_err(Error::socket(setting))?;
         stream.set_read_timeout(Some(CALL_TIMEOUT)).map_err(Error::socket(setting))?;
         stream.set_write_timeout(Some(STOP_CHECK)).map_err(Error::socket(setting))?;
         let reading = stream.try_clone().map_err(Error::socket(setting))?;
-        let mut connection = Connection { reader: FrameReader::new(reading), writer: Writer(stream) };
-        connection.handshake()?;
+        let mut connection = Connection {
+            reader: FrameReader::new(reading),
+            writer: Writer(stream),
+            frame_max: FRAME_MAX as usize,
+        };
+        connection.handshake(target)?;
         connection.writer.0.set_read_timeout(Some(STOP_CHECK)).map_err(Error::socket(setting))?;
         Ok(connection)
     }
 
-    fn handshake(&mut self) -> Result<()> {
+    fn handshake(&mut self, target: &Target) -> Result<()> {
         self.writer.0.write_all(PROTOCOL_HEADER).map_err(Error::socket("writing"))?;
         self.expect(id::CONNECTION_START)?;
         self.cast(0, id::CONNECTION_START_OK, |out| {
-            out.extend([0; 4]); // no client properties: no capabilities, so no consumer cancel notifications either
+            write_client_properties(out);
             write_short_string(out, b"PLAIN");
-            out.extend((PLAIN_GUEST.len() as u32).to_be_bytes());
-            out.extend(PLAIN_GUEST);
+            out.extend((target.plain.len() as u32).to_be_bytes());
+            out.extend(&target.plain);
             write_short_string(out, b"en_US");
         })?;
-        self.expect(id::CONNECTION_TUNE)?;
-        self.cast(0, id::CONNECTION_TUNE_OK, |out| {
-            out.extend(2047u16.to_be_bytes());
-            out.extend(FRAME_MAX.to_be_bytes());
-            out.extend([0, 0]);
-        })?;
+        self.tune()?;
         self.cast(0, id::CONNECTION_OPEN, |out| {
-            write_short_string(out, b"/");
+            write_short_string(out, target.vhost.as_bytes());
             out.extend([0, 0]);
         })?;
         self.expect(id::CONNECTION_OPEN_OK)?;
-        self.call(id::CHANNEL_OPEN, id::CHANNEL_OPEN_OK, |out| out.push(0)).map(drop)
+        self.open_channel(CHANNEL)
+    }
+
+    /// Agrees to what the broker offers, if it is not more than this tool wants; a 0 is an offer without limit.
+    fn tune(&mut self) -> Result<()> {
+        let offer = self.expect(id::CONNECTION_TUNE)?;
+        let Some(&[c1, c0, f3, f2, f1, f0]) = offer.first_chunk() else {
+            return Err(Error::protocol("connection.tune is too short"));
+        };
+        let channel_max = match u16::from_be_bytes([c1, c0]) {
+            0 => CHANNEL_MAX,
+            offered => offered.min(CHANNEL_MAX),
+        };
+        let frame_max = match u32::from_be_bytes([f3, f2, f1, f0]) {
+            0 => FRAME_MAX,
+            offered => offered.min(FRAME_MAX),
+        };
+        self.frame_max = frame_max as usize;
+        self.cast(0, id::CONNECTION_TUNE_OK, |out| {
+            out.extend(channel_max.to_be_bytes());
+            out.extend(frame_max.to_be_bytes());
+            out.extend([0, 0]);
+        })
+    }
+
+    /// Octets of a whole frame that both sides agreed on.
+    pub fn frame_max(&self) -> usize {
+        self.frame_max
+    }
+
+    /// Opens one more channel; 1 is open from the start.
+    ///
+    /// # Errors
+    /// The broker does not allow so many.
+    pub fn open_channel(&mut self, channel: u16) -> Result<()> {
+        self.call(channel, id::CHANNEL_OPEN, id::CHANNEL_OPEN_OK, |out| out.push(0)).map(drop)
+    }
+
+    /// Closes a channel.
+    ///
+    /// # Errors
+    /// The socket, or the broker refuses.
+    pub fn close_channel(&mut self, channel: u16) -> Result<()> {
+        let args = |out: &mut Vec<u8>| out.extend([0, 200, 0, 0, 0, 0, 0]);
+        self.call(channel, id::CHANNEL_CLOSE, id::CHANNEL_CLOSE_OK, args).map(drop)
     }
 
     /// Declares a queue and returns its name, which the server chooses if it is empty.
     pub fn declare_queue(&mut self, name: &str, kind: QueueKind) -> Result<Vec<u8>> {
-        let answer = self.call(id::QUEUE_DECLARE, id::QUEUE_DECLARE_OK, |out| {
+        let answer = self.call(CHANNEL, id::QUEUE_DECLARE, id::QUEUE_DECLARE_OK, |out| {
             out.extend([0, 0]);
             write_short_string(out, name.as_bytes());
             out.push(match kind {
@@ -109,12 +166,12 @@ impl Connection {
             out.push(0);
             write_table(out, |_| {});
         };
-        self.call(id::QUEUE_BIND, id::QUEUE_BIND_OK, args).map(drop)
+        self.call(CHANNEL, id::QUEUE_BIND, id::QUEUE_BIND_OK, args).map(drop)
     }
 
     /// How many messages wait in a queue, which must be there.
     pub fn waiting(&mut self, queue: &str) -> Result<u32> {
-        let answer = self.call(id::QUEUE_DECLARE, id::QUEUE_DECLARE_OK, |out| {
+        let answer = self.call(CHANNEL, id::QUEUE_DECLARE, id::QUEUE_DECLARE_OK, |out| {
             out.extend([0, 0]);
             write_short_string(out, queue.as_bytes());
             out.push(1); // passive
@@ -131,43 +188,54 @@ impl Connection {
             write_short_string(out, name.as_bytes());
             out.push(0);
         };
-        self.call(id::QUEUE_DELETE, id::QUEUE_DELETE_OK, args).map(drop)
+        self.call(CHANNEL, id::QUEUE_DELETE, id::QUEUE_DELETE_OK, args).map(drop)
     }
 
     /// From now on every publish is confirmed, numbered from 1.
     pub fn select_confirms(&mut self) -> Result<()> {
-        self.call(id::CONFIRM_SELECT, id::CONFIRM_SELECT_OK, |out| out.push(0)).map(drop)
+        self.select_confirms_on(CHANNEL)
+    }
+
+    /// The same for any channel.
+    ///
+    /// # Errors
+    /// The socket, or the broker refuses.
+    pub fn select_confirms_on(&mut self, channel: u16) -> Result<()> {
+        self.call(channel, id::CONFIRM_SELECT, id::CONFIRM_SELECT_OK, |out| out.push(0)).map(drop)
     }
 
     /// Starts the consumer of this connection.
     pub fn consume(&mut self, queue: &[u8], acks: Acks) -> Result<()> {
         if let Acks::Manual { prefetch } = acks {
-            self.limit_prefetch(prefetch)?;
+            self.limit_prefetch(CHANNEL, prefetch)?;
         }
-        self.start_consumer(queue, acks, |_| {})
+        self.start_consumer(CHANNEL, queue, acks, |_| {})
     }
 
     /// Reads a stream from an offset on.
     pub fn consume_stream(&mut self, stream: &str, first: u64, prefetch: u16) -> Result<()> {
-        self.limit_prefetch(prefetch)?;
-        self.start_consumer(stream.as_bytes(), Acks::Manual { prefetch }, |out| {
+        self.limit_prefetch(CHANNEL, prefetch)?;
+        self.start_consumer(CHANNEL, stream.as_bytes(), Acks::Manual { prefetch }, |out| {
             write_short_string(out, b"x-stream-offset");
             out.push(b'l');
             out.extend(first.to_be_bytes());
         })
     }
 
-    fn limit_prefetch(&mut self, prefetch: u16) -> Result<()> {
+    /// How many deliveries of `channel` may be unacknowledged, for each consumer to come.
+    pub(crate) fn limit_prefetch(&mut self, channel: u16, prefetch: u16) -> Result<()> {
         let args = |out: &mut Vec<u8>| {
             out.extend([0; 4]);
             out.extend(prefetch.to_be_bytes());
             out.push(0);
         };
-        self.call(id::BASIC_QOS, id::BASIC_QOS_OK, args).map(drop)
+        self.call(channel, id::BASIC_QOS, id::BASIC_QOS_OK, args).map(drop)
     }
 
-    fn start_consumer(
+    /// `arguments` appends the entries of a field table.
+    pub(crate) fn start_consumer(
         &mut self,
+        channel: u16,
         queue: &[u8],
         acks: Acks,
         arguments: impl FnOnce(&mut Vec<u8>),
@@ -179,7 +247,7 @@ impl Connection {
             out.push(if acks == Acks::None { 0b10 } else { 0 });
             write_table(out, arguments);
         };
-        self.call(id::BASIC_CONSUME, id::BASIC_CONSUME_OK, args).map(drop)
+        self.call(channel, id::BASIC_CONSUME, id::BASIC_CONSUME_OK, args).map(drop)
     }
 
     /// Says goodbye, skipping whatever is still on its way.
@@ -188,14 +256,22 @@ impl Connection {
         self.expect(id::CONNECTION_CLOSE_OK).map(drop)
     }
 
-    fn cast(&mut self, channel: u16, id: MethodId, args: impl FnOnce(&mut Vec<u8>)) -> Result<()> {
+    /// Sends a method that has no answer.
+    pub(crate) fn cast(&mut self, channel: u16, id: MethodId, args: impl FnOnce(&mut Vec<u8>)) -> Result<()> {
         let mut out = Vec::new();
         write_method(&mut out, channel, id, args);
         self.writer.send(&out, &AtomicBool::new(false)).map(drop)
     }
 
-    fn call(&mut self, id: MethodId, answer: MethodId, args: impl FnOnce(&mut Vec<u8>)) -> Result<Vec<u8>> {
-        self.cast(CHANNEL, id, args)?;
+    /// Asks and returns the arguments of the answer, skipping whatever comes before it.
+    pub(crate) fn call(
+        &mut self,
+        channel: u16,
+        id: MethodId,
+        answer: MethodId,
+        args: impl FnOnce(&mut Vec<u8>),
+    ) -> Result<Vec<u8>> {
+        self.cast(channel, id, args)?;
         self.expect(answer)
     }
 
@@ -269,7 +345,31 @@ pub enum Acks {
     },
 }
 
-fn write_table(out: &mut Vec<u8>, entries: impl FnOnce(&mut Vec<u8>)) {
+/// What lets the broker say why it refuses a login or a message, and the operator see who loads the broker.
+fn write_client_properties(out: &mut Vec<u8>) {
+    write_table(out, |out| {
+        write_short_string(out, b"product");
+        write_long_string(out, b"leveret bench");
+        write_short_string(out, b"capabilities");
+        out.push(b'F');
+        write_table(out, |out| {
+            for capability in ["authentication_failure_close", "basic.nack", "publisher_confirms"] {
+                write_short_string(out, capability.as_bytes());
+                out.extend(b"t\x01");
+            }
+        });
+    });
+}
+
+/// A value of a table: `S`, length, octets.
+pub(crate) fn write_long_string(out: &mut Vec<u8>, text: &[u8]) {
+    out.push(b'S');
+    out.extend((text.len() as u32).to_be_bytes());
+    out.extend(text);
+}
+
+/// Appends a field table; `entries` appends what is in it.
+pub(crate) fn write_table(out: &mut Vec<u8>, entries: impl FnOnce(&mut Vec<u8>)) {
     let start = out.len();
     out.extend([0; 4]);
     entries(out);

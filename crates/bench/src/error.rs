@@ -10,6 +10,8 @@ pub type Result<T> = std::result::Result<T, Error>;
 /// Nothing here is tried again: a load that met an error measured something else than was asked for.
 #[derive(Debug)]
 pub enum Error {
+    /// What was asked for cannot be run, and why: whoever asked is to blame.
+    Plan(String),
     /// The socket to the broker failed, while doing this.
     Socket(&'static str, io::Error),
     /// The broker closed a channel or the connection, with this code and text.
@@ -41,7 +43,7 @@ impl fmt::Display for Error {
         match self {
             Error::Socket(doing, error) => write!(out, "{doing}: {error}"),
             Error::Refused(code, text) => write!(out, "the broker said: {code} {text}"),
-            Error::Protocol(what) | Error::Promise(what) => out.write_str(what),
+            Error::Plan(what) | Error::Protocol(what) | Error::Promise(what) => out.write_str(what),
             Error::Silence(time) => write!(out, "nothing came for {time:?}"),
             Error::Process(what) => out.write_str(what),
             Error::Panic => out.write_str("a load thread panicked"),

@@ -268,7 +268,7 @@ mod tests {
     fn gaps_are_refused() {
         let body = |number: u64| number.to_be_bytes();
         let mut flow = Flow::default();
-        flow.take(Frame { kind: BODY, payload: &body(0) }).unwrap();
-        assert!(flow.take(Frame { kind: BODY, payload: &body(2) }).is_err());
+        flow.take(Frame { channel: 1, kind: BODY, payload: &body(0) }).unwrap();
+        assert!(flow.take(Frame { channel: 1, kind: BODY, payload: &body(2) }).is_err());
     }
 }

@@ -10,6 +10,8 @@
 //! ```
 
 use crate::{Error, Result};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use std::io::{ErrorKind, Read};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
@@ -57,6 +59,14 @@ pub mod id {
     pub const QUEUE_BIND_OK: MethodId = (50, 21);
     pub const QUEUE_DELETE: MethodId = (50, 40);
     pub const QUEUE_DELETE_OK: MethodId = (50, 41);
+    pub const CHANNEL_CLOSE_OK: MethodId = (20, 41);
+    pub const EXCHANGE_DECLARE: MethodId = (40, 10);
+    pub const EXCHANGE_DECLARE_OK: MethodId = (40, 11);
+    pub const EXCHANGE_DELETE: MethodId = (40, 20);
+    pub const EXCHANGE_DELETE_OK: MethodId = (40, 21);
+    pub const BASIC_RETURN: MethodId = (60, 50);
+    pub const BASIC_CANCEL: MethodId = (60, 30);
+    pub const BASIC_NACK: MethodId = (60, 120);
     pub const BASIC_QOS: MethodId = (60, 10);
     pub const BASIC_QOS_OK: MethodId = (60, 11);
     pub const BASIC_CONSUME: MethodId = (60, 20);
@@ -68,6 +78,8 @@ pub mod id {
     pub const CONFIRM_SELECT_OK: MethodId = (85, 11);
 }
 
+/// Property flag of a content header.
+pub const HAS_CONTENT_TYPE: u16 = 1 << 15;
 /// Property flag of a content header.
 pub const HAS_DELIVERY_MODE: u16 = 1 << 12;
 /// Property flag of a content header.
@@ -100,24 +112,71 @@ pub fn write_publish_to(
     properties: &[u8],
     body: &[u8],
 ) {
-    write_method(out, CHANNEL, id::BASIC_PUBLISH, |out| {
-        out.extend([0, 0]);
-        write_short_string(out, exchange.as_bytes());
-        write_short_string(out, routing_key);
-        out.push(0);
-    });
-    write_frame(out, HEADER, CHANNEL, |out| {
-        out.extend([0, 60, 0, 0]);
-        out.extend((body.len() as u64).to_be_bytes());
-        out.extend(flags.to_be_bytes());
-        out.extend(properties);
-    });
-    write_frame(out, BODY, CHANNEL, |out| out.extend(body));
+    Publish {
+        channel: CHANNEL,
+        exchange: exchange.as_bytes(),
+        routing_key,
+        mandatory: false,
+        flags,
+        properties,
+        body,
+        frame_max: FRAME_MAX as usize,
+    }
+    .write(out);
+}
+
+/// A message to publish.
+#[derive(Clone, Copy, Debug)]
+pub struct Publish<'a> {
+    /// Channel to publish on.
+    pub channel: u16,
+    /// At most 255 octets.
+    pub exchange: &'a [u8],
+    /// At most 255 octets.
+    pub routing_key: &'a [u8],
+    /// Comes back if no queue takes it.
+    pub mandatory: bool,
+    /// Which properties there are.
+    pub flags: u16,
+    /// Those properties, encoded.
+    pub properties: &'a [u8],
+    /// Cut into as many frames as it takes.
+    pub body: &'a [u8],
+    /// Octets of a whole frame that the connection agreed on.
+    pub frame_max: usize,
+}
+
+impl Publish<'_> {
+    /// Appends the frames; returns where in `out` the body begins.
+    pub fn write(&self, out: &mut Vec<u8>) -> usize {
+        write_method(out, self.channel, id::BASIC_PUBLISH, |out| {
+            out.extend([0, 0]);
+            write_short_string(out, self.exchange);
+            write_short_string(out, self.routing_key);
+            out.push(u8::from(self.mandatory));
+        });
+        write_frame(out, HEADER, self.channel, |out| {
+            out.extend([0, 60, 0, 0]);
+            out.extend((self.body.len() as u64).to_be_bytes());
+            out.extend(self.flags.to_be_bytes());
+            out.extend(self.properties);
+        });
+        let body_at = out.len() + FRAME_HEAD;
+        for part in self.body.chunks(self.frame_max - FRAME_HEAD - 1) {
+            write_frame(out, BODY, self.channel, |out| out.extend(part));
+        }
+        body_at
+    }
 }
 
 /// Appends an acknowledgement of all up to `delivery_tag`.
 pub fn write_ack(out: &mut Vec<u8>, delivery_tag: u64) {
-    write_method(out, CHANNEL, id::BASIC_ACK, |out| {
+    write_ack_on(out, CHANNEL, delivery_tag);
+}
+
+/// The same on any channel.
+pub fn write_ack_on(out: &mut Vec<u8>, channel: u16, delivery_tag: u64) {
+    write_method(out, channel, id::BASIC_ACK, |out| {
         out.extend(delivery_tag.to_be_bytes());
         out.push(1); // multiple
     });
@@ -141,9 +200,11 @@ pub fn write_frame(out: &mut Vec<u8>, kind: u8, channel: u16, payload: impl FnOn
     out.push(FRAME_END);
 }
 
-/// A frame that is wholly there; the channel is not looked at.
+/// A frame that is wholly there.
 #[derive(Clone, Copy, Debug)]
 pub struct Frame<'a> {
+    /// 0 is the connection.
+    pub channel: u16,
     /// [`METHOD`], [`HEADER`], [`BODY`], or 8 for a heartbeat.
     pub kind: u8,
     /// What is between the head and the end mark.
@@ -172,7 +233,7 @@ impl FrameReader {
     pub fn new(stream: TcpStream) -> FrameReader {
         FrameReader {
             stream,
-            buffer: vec![0; READ_BUFFER_BYTES].into_boxed_slice(),
+            buffer: vec![0; READ_BUFFER_BYTES].into_boxed_slice(), // zeroed by the kernel, page by page when used
             start: 0,
             end: 0,
             silent_since: None,
@@ -192,7 +253,8 @@ impl FrameReader {
             return Err(Error::protocol(format!("a frame ended in {end_mark:#x}")));
         }
         self.start += FRAME_HEAD + size + 1;
-        Ok(Some(Frame { kind: head[0], payload: &rest[FRAME_HEAD..FRAME_HEAD + size] }))
+        let channel = u16::from_be_bytes([head[1], head[2]]);
+        Ok(Some(Frame { channel, kind: head[0], payload: &rest[FRAME_HEAD..FRAME_HEAD + size] }))
     }
 
     /// One read; false when the socket's timeout passed first.
@@ -208,6 +270,23 @@ impl FrameReader {
             }
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => Ok(false),
             Err(error) => Err(Error::Socket("reading", error)),
+        }
+    }
+
+    /// Whether a read would bring something, now or before `timeout` has passed. Unlike the socket's own timeout it
+    /// is precise.
+    ///
+    /// # Errors
+    /// The socket failed.
+    pub fn wait(&self, timeout: Duration) -> Result<bool> {
+        let timeout = Timespec {
+            tv_sec: timeout.as_secs().try_into().unwrap_or(i64::MAX),
+            tv_nsec: timeout.subsec_nanos().into(),
+        };
+        match poll(&mut [PollFd::new(&self.stream, PollFlags::IN)], Some(&timeout)) {
+            Ok(ready) => Ok(ready > 0),
+            Err(Errno::INTR) => Ok(false),
+            Err(error) => Err(Error::Socket("waiting", error.into())),
         }
     }
 

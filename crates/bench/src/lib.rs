@@ -2,22 +2,46 @@
 //! written and read by hand (`frames` says why).
 //!
 //! ```text
-//!  frames       bytes of the few methods a load needs
-//!  connection   handshake, declarations, the two halves a load takes
-//!  load         numbered batches, counters, histogram, the observer
-//!  flows, rpc   the ends of a load: publisher, consumer; requester, responder
-//!  process      CPU time and memory of the broker, from the kernel
+//!  Plan, Span ──► Run::execute ──► Outcome         what is wanted; where, how long, who watches; what came of it
+//!
+//!  run, calls, churn    one load each: declare, let it happen, delete
+//!  crew                 producers and consumers with their connections, ready to begin
+//!  produce, consume     the two ends, a thread per connection; pacer, messages, sequence serve them
+//!  stage, observe       what threads share; who watches them, and the broker's process, and the generator itself
+//!  topology             what is declared
+//!  frames, connection   bytes of the few methods a load needs; handshake and calls
+//!  flows, rpc, load     smaller ends without a plan, for programs that compare in their own way
 //! ```
 //!
-//! A load fails rather than lie: every message has a number, and one that is lost, doubled or out of order is an
-//! [`Error`], not a fast message.
+//! Every message has a number and the time when it should have left: what is lost, doubled or out of order is counted
+//! as that and not as a fast message, and with a rate the wait of a message that could not leave is part of its
+//! latency.
 
+mod calls;
+mod churn;
 pub mod connection;
+mod consume;
+mod crew;
 mod error;
+pub mod figure;
 pub mod flows;
 pub mod frames;
+pub mod generator;
 pub mod load;
+mod messages;
+pub mod observe;
+pub mod outcome;
+mod pacer;
+pub mod plan;
 pub mod process;
+mod produce;
 pub mod rpc;
+mod run;
+mod sequence;
+mod stage;
+mod target;
+mod topology;
 
 pub use error::{Error, Result};
+pub use run::Run;
+pub use target::Target;

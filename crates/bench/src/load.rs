@@ -191,6 +191,11 @@ impl Histogram {
         self.total += other.total;
     }
 
+    /// How many values there are.
+    pub fn count(&self) -> u64 {
+        self.total
+    }
+
     /// Microseconds that this share of the latencies did not exceed; 0 without any.
     pub fn quantile_us(&self, share: f64) -> f64 {
         let rank = (share * self.total as f64).ceil() as u64;

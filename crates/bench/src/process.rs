@@ -12,6 +12,19 @@ const GONE: Error = Error::Process("the broker's process is gone");
 pub struct Process(pub u32);
 
 impl Process {
+    /// Who listens on this TCP port of this machine; None where nobody does, or the kernel does not tell us.
+    pub fn listening_on(port: u16) -> Option<Process> {
+        let sockets: Vec<String> = ["/proc/net/tcp", "/proc/net/tcp6"]
+            .iter()
+            .filter_map(|table| std::fs::read_to_string(table).ok())
+            .flat_map(|table| listeners(&table, port))
+            .map(|inode| format!("socket:[{inode}]"))
+            .collect();
+        let processes = std::fs::read_dir("/proc").ok()?.flatten();
+        let mut pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        pids.find(|pid| !sockets.is_empty() && has_one_open(*pid, &sockets)).map(Process)
+    }
+
     /// User and system time of all threads since the start, seconds.
     pub fn cpu_seconds(self) -> Result<f64> {
         let stat = self.read("stat")?;
@@ -51,6 +64,23 @@ impl Process {
     }
 }
 
+/// Inodes of the sockets that listen on `port`, from a table of the kernel's.
+fn listeners(table: &str, port: u16) -> Vec<String> {
+    const LISTEN: &str = "0A";
+    let port = format!(":{port:04X}");
+    let rows = table.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let listening = rows.filter(|row| {
+        row.get(1).is_some_and(|address| address.ends_with(&port)) && row.get(3) == Some(&LISTEN)
+    });
+    listening.filter_map(|row| row.get(9).map(|inode| (*inode).to_owned())).collect()
+}
+
+fn has_one_open(pid: u32, sockets: &[String]) -> bool {
+    let Ok(descriptors) = std::fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
+    let targets = descriptors.flatten().filter_map(|entry| std::fs::read_link(entry.path()).ok());
+    targets.into_iter().any(|target| sockets.iter().any(|socket| target.as_os_str() == socket.as_str()))
+}
+
 fn status_number(status: &str, key: &str) -> Result<f64> {
     let value =
         status.lines().find_map(|line| line.strip_prefix(key)).ok_or(Error::Process("odd /proc status"))?;
@@ -64,6 +94,15 @@ fn status_number(status: &str, key: &str) -> Result<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whoever_listens_is_found() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        assert_eq!(Process::listening_on(port).map(|process| process.0), Some(std::process::id()));
+        drop(listener);
+        assert!(Process::listening_on(port).is_none());
+    }
 
     #[test]
     fn this_process_can_be_observed() {

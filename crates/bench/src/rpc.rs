@@ -13,20 +13,51 @@ use std::time::Instant;
 
 /// Of requests and answers.
 pub const BODY_BYTES: usize = 128;
+const DIRECT_REPLY_TO: &[u8] = b"amq.rabbitmq.reply-to";
 const SLOTS_PER_CALL: usize = 1024;
 /// A correlation id is a call's number in this many hexadecimal digits.
 const ID_DIGITS: usize = 8;
 
 /// Calls until stopped; returns how long answers took.
 pub fn request(
-    mut connection: Connection,
+    connection: Connection,
     queue: &str,
     in_flight: u32,
     counters: &Counters,
 ) -> Result<Histogram> {
-    let reply_queue = connection.declare_queue("", QueueKind::Exclusive)?;
-    connection.consume(&reply_queue, crate::connection::Acks::None)?;
-    let mut calls = Calls::new(queue, reply_queue, in_flight);
+    let caller = Caller { queue, in_flight, size_bytes: BODY_BYTES, direct_reply_to: false };
+    caller.run(connection, counters)
+}
+
+/// Who calls, and how.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Caller<'a> {
+    /// Where responders consume.
+    pub(crate) queue: &'a str,
+    pub(crate) in_flight: u32,
+    /// At least 1, and with its frame at most what the connection agreed on.
+    pub(crate) size_bytes: usize,
+    pub(crate) direct_reply_to: bool,
+}
+
+impl Caller<'_> {
+    pub(crate) fn run(&self, mut connection: Connection, counters: &Counters) -> Result<Histogram> {
+        let reply_to = match self.direct_reply_to {
+            true => DIRECT_REPLY_TO.to_vec(),
+            false => connection.declare_queue("", QueueKind::Exclusive)?,
+        };
+        connection.consume(&reply_to, crate::connection::Acks::None)?;
+        let calls = Calls::new(self, reply_to);
+        call_on(connection, calls, self.in_flight, counters)
+    }
+}
+
+fn call_on(
+    mut connection: Connection,
+    mut calls: Calls,
+    in_flight: u32,
+    counters: &Counters,
+) -> Result<Histogram> {
     let mut latencies = Histogram::default();
     let mut owed = in_flight;
     while !counters.stopped() {
@@ -55,15 +86,17 @@ pub fn request(
 struct Calls {
     queue: Vec<u8>,
     reply_to: Vec<u8>,
+    body: Vec<u8>,
     sent_at: Box<[Option<Instant>]>,
     next: u32,
     out: Vec<u8>,
 }
 
 impl Calls {
-    fn new(queue: &str, reply_to: Vec<u8>, in_flight: u32) -> Calls {
-        let sent_at = vec![None; in_flight as usize * SLOTS_PER_CALL].into_boxed_slice();
-        Calls { queue: queue.as_bytes().to_vec(), reply_to, sent_at, next: 0, out: Vec::new() }
+    fn new(caller: &Caller<'_>, reply_to: Vec<u8>) -> Calls {
+        let sent_at = vec![None; caller.in_flight as usize * SLOTS_PER_CALL].into_boxed_slice();
+        let (queue, body) = (caller.queue.as_bytes().to_vec(), vec![b'?'; caller.size_bytes]);
+        Calls { queue, reply_to, body, sent_at, next: 0, out: Vec::new() }
     }
 
     fn next_requests(&mut self, count: u32) -> &[u8] {
@@ -73,7 +106,7 @@ impl Calls {
             let mut properties = [0u8; 1 + ID_DIGITS + 256];
             let len = request_properties(&mut properties, self.next, &self.reply_to);
             let flags = HAS_CORRELATION_ID | HAS_REPLY_TO;
-            write_publish(&mut self.out, &self.queue, flags, &properties[..len], &[b'?'; BODY_BYTES]);
+            write_publish(&mut self.out, &self.queue, flags, &properties[..len], &self.body);
             let slot = self.slot(self.next);
             self.sent_at[slot] = Some(now);
             self.next = self.next.wrapping_add(1);
@@ -215,18 +248,20 @@ mod tests {
 
     #[test]
     fn an_echo_finds_its_call() {
-        let mut calls = Calls::new("service", b"answers".to_vec(), 2);
+        let caller =
+            Caller { queue: "service", in_flight: 2, size_bytes: BODY_BYTES, direct_reply_to: false };
+        let mut calls = Calls::new(&caller, b"answers".to_vec());
         let requests = frames(calls.next_requests(2));
         let mut answers = Answers::default();
         for (kind, payload) in &requests {
             // What a broker makes of a publish, as far as the responder looks at it: the tag is its business.
             if *kind != crate::frames::METHOD {
-                answers.take(Frame { kind: *kind, payload }).unwrap();
+                answers.take(Frame { channel: 1, kind: *kind, payload }).unwrap();
             }
         }
         let sent: Vec<_> = frames(answers.finish())
             .iter()
-            .filter_map(|(kind, payload)| calls.answered(Frame { kind: *kind, payload }).unwrap())
+            .filter_map(|(kind, payload)| calls.answered(Frame { channel: 1, kind: *kind, payload }).unwrap())
             .collect();
         assert_eq!(sent.len(), 2);
     }
