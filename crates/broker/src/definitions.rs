@@ -5,7 +5,6 @@ use std::fmt;
 use leveret_wire::FieldTable;
 
 use crate::error::Refusal;
-use crate::parameter_error::ParameterError;
 use crate::parameters::GlobalParameter;
 use crate::policies::{Author, Policy};
 use crate::quotas::{UserLimits, VHostLimits};
@@ -143,7 +142,7 @@ pub struct DefinedBinding {
     pub arguments: FieldTable,
 }
 
-/// Why definitions are refused. Nothing of them is in force then, but see [`DefinitionsError::Parameter`].
+/// Why definitions are refused. Nothing of them is in force then.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DefinitionsError {
     /// Something is in a virtual host that neither exists nor is defined.
@@ -156,14 +155,6 @@ pub enum DefinitionsError {
         what: String,
         /// Why it is refused.
         reason: String,
-    },
-    /// A parameter in a new virtual host was refused by its component, which could not be asked before. All the rest is in
-    /// force.
-    Parameter {
-        /// What it is.
-        what: String,
-        /// Why it is refused.
-        reason: ParameterError,
     },
     /// It could not be kept: our fault.
     Failed(Refusal),
@@ -185,7 +176,6 @@ impl fmt::Display for DefinitionsError {
             Self::NoVHost(name) => write!(f, "no_such_vhost: {name}"),
             Self::NoUser(name) => write!(f, "no_such_user: {name}"),
             Self::Invalid { what, reason } => write!(f, "{what}: {reason}"),
-            Self::Parameter { what, reason } => write!(f, "{what}, after all the rest: {reason}"),
             Self::Failed(refusal) => refusal.fmt(f),
         }
     }

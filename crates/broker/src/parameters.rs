@@ -55,7 +55,8 @@ pub trait Component: Send + Sync {
     /// What its parameters are filed under.
     fn name(&self) -> &str;
 
-    /// Checks a parameter before it is set by `user`, whose name it carries.
+    /// Checks a parameter before it is set by `user`, whose name it carries. With definitions, `user` has the permissions that they
+    /// give, and virtual hosts that it may enter need not exist yet: nobody has permissions where there is none.
     ///
     /// # Errors
     /// Says what makes no sense or is not allowed, in RabbitMQ's words.

@@ -84,8 +84,9 @@ pub(crate) async fn run(arguments: Arguments, log: Option<String>) -> Result<(),
     let certificate = certificate::load(&settings)?;
     let bound = Bound::bind(&settings, certificate::load_for_http(&settings)?, &mut inherited).await?;
     let broker = start(&settings, certificate, &mut inherited).await?;
-    set_up(&settings, &broker)?;
+    // Before the definitions, which may have shovels among them.
     let shovels = Shovels::start(broker.handle());
+    set_up(&settings, &broker)?;
     let http = bound.serve(broker.handle(), log.clone(), shovels.clone()).context("HTTP")?;
     let status = announce(&broker, &http, &settings);
     systemd.ready(&status);

@@ -1,12 +1,11 @@
 //! Putting definitions in force: all of them, or none.
 //!
 //! ```text
-//!   checked ─► users ─► new queues, made ─► logged: one record ─► in place ─► policies ─► parameters
+//!   checked ─► new queues, made ─► users ─► logged: one record ─► in place ─► policies ─► components told
 //!            nothing has changed so far ┘                       └ cannot fail any more
 //! ```
 //!
-//! A power cut finds all or nothing, but for parameters, which are set one by one behind the rest: their components look at
-//! what is there.
+//! A power cut finds all or nothing. Parameters are checked in [`super::define_parameters`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -14,22 +13,20 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use leveret_store::MetaChange;
 
-use super::parameter::{SetParameter, check_lengths};
+use super::define_parameters::Checked;
+use super::parameter::{check_lengths, key_of};
 use super::queue::check_properties;
 use crate::arguments::check_queue;
 use crate::broker::Broker;
 use crate::dedup;
-use crate::definitions::{
-    DefinedBinding, DefinedExchange, DefinedParameter, DefinedQueue, Definitions, DefinitionsError,
-};
+use crate::definitions::{DefinedBinding, DefinedExchange, DefinedQueue, Definitions, DefinitionsError};
 use crate::error::{Refusal, exchange_in, queue_in};
 use crate::exchange::{Bindings, ExchangeKind, Member, check_declaration};
-use crate::parameter_error::ParameterError;
 use crate::parameters::encode_global;
 use crate::policies::encode;
 use crate::port::Batch;
 use crate::records::{BindingKey, Key, encode_exchange};
-use crate::users::{Permissions, TopicPermissions, User, Users};
+use crate::users::{Permissions, TopicPermissions, Users};
 use crate::vhost::{Destination, Exchange, ExchangeSpec, Queue, QueueSpec, VHost};
 
 /// The longest name, and the longest routing key.
@@ -75,36 +72,46 @@ impl Broker {
     /// [`Broker::topology_is_durable`].
     ///
     /// # Errors
-    /// Something makes no sense, or the log failed; nothing has changed then, but see [`DefinitionsError::Parameter`].
+    /// Something makes no sense, or the log failed; nothing has changed then.
     pub fn define(&self, definitions: &Definitions, by: Option<&str>, batch: &mut Batch) -> Outcome<()> {
-        self.check_parameters(definitions, by)?;
-        self.define_at_once(definitions, by, batch)?;
+        let parameters = self.check_parameters(definitions, by)?;
+        self.define_at_once(definitions, &parameters, by, batch)?;
         let users = definitions.users.iter().map(|user| &user.name);
         let permitted = definitions.permissions.iter().map(|permissions| &permissions.user);
         let changed: BTreeSet<_> = users.chain(permitted).collect();
         changed.into_iter().for_each(|name| self.wake_connections_of(name));
-        self.define_parameters(definitions, by)
+        parameters.tell();
+        Ok(())
     }
 
-    fn define_at_once(&self, definitions: &Definitions, by: Option<&str>, batch: &mut Batch) -> Outcome<()> {
+    fn define_at_once(
+        &self,
+        definitions: &Definitions,
+        parameters: &Checked,
+        by: Option<&str>,
+        batch: &mut Batch,
+    ) -> Outcome<()> {
         let turn = self.administration.lock();
         let sites = self.sites(definitions);
         // Nothing is added or deleted meanwhile by others. No one else locks two virtual hosts.
         let changes = sites.values().map(|site| site.vhost.addition()).collect::<Result<Vec<_>, _>>()?;
-        let parameters = self.parameters.changes.lock();
+        let parameter_changes = self.parameters.changes.lock();
         self.check(definitions, &sites)?;
         let mut made = self.make(definitions, &sites)?;
         let new = sites.values().filter(|site| site.is_new);
         let own: Vec<_> =
             by.into_iter().flat_map(|by| new.clone().map(move |site| (by, &*site.vhost.name))).collect();
+        made.changes
+            .extend(parameters.list.iter().map(|one| MetaChange::Put(key_of(one).encode(), one.encode())));
         self.put_users(definitions, &own, &mut made.changes)?;
         self.log_meta(&made.changes).map_err(Refusal::from)?;
         batch.urgent |= !made.changes.is_empty();
         self.put_in_place(made, definitions, &sites, batch);
+        parameters.list.iter().for_each(|parameter| self.parameters.put(parameter.clone()));
         for (name, site) in sites.iter().filter(|(_, site)| site.is_new) {
             self.vhosts.write().insert(name.clone(), site.vhost.clone());
         }
-        drop(parameters);
+        drop(parameter_changes);
         drop(changes);
         drop(turn);
         Ok(())
@@ -320,37 +327,6 @@ impl Broker {
         source.bindings.write().add(destination, routing_key, arguments);
         vhost.changed();
     }
-
-    /// Asks the components about parameters in virtual hosts that are there.
-    fn check_parameters(&self, definitions: &Definitions, by: Option<&str>) -> Outcome<()> {
-        let there = definitions.parameters.iter().filter(|parameter| self.vhost(&parameter.vhost).is_some());
-        for parameter in there {
-            let Some(user) = self.acting(by) else { break };
-            let set = set_of(parameter);
-            self.check_parameter(&set, &user)
-                .map_err(|error| DefinitionsError::invalid(described(&set), &error))?;
-        }
-        Ok(())
-    }
-
-    fn define_parameters(&self, definitions: &Definitions, by: Option<&str>) -> Outcome<()> {
-        for parameter in &definitions.parameters {
-            let set = set_of(parameter);
-            let refused = |reason| DefinitionsError::Parameter { what: described(&set), reason };
-            let nobody = || ParameterError::NoUser("an administrator".to_owned());
-            let user = self.acting(by).ok_or_else(nobody).map_err(refused)?;
-            self.set_parameter(set, &user).map_err(refused)?;
-        }
-        Ok(())
-    }
-
-    /// Whoever acts, with the permissions of this moment.
-    fn acting(&self, by: Option<&str>) -> Option<Arc<User>> {
-        match by {
-            Some(name) => self.users.find(name),
-            None => self.users.list().into_iter().find(|user| user.has_tag("administrator")),
-        }
-    }
 }
 
 impl Made {
@@ -455,15 +431,6 @@ fn ends(vhost: &VHost, binding: &DefinedBinding) -> Option<(Arc<Exchange>, Desti
         false => Destination::Exchange(vhost.exchange(&binding.destination)?),
     };
     Some((source, destination))
-}
-
-fn set_of(parameter: &DefinedParameter) -> SetParameter<'_> {
-    let DefinedParameter { component, vhost, name, value } = parameter;
-    SetParameter { component, vhost, name, value }
-}
-
-fn described(set: &SetParameter<'_>) -> String {
-    format!("parameter '{}' of {} in vhost '{}'", set.name, set.component, set.vhost)
 }
 
 fn check_name(what: &str, name: &str) -> Outcome<()> {

@@ -10,6 +10,7 @@ mod consumer_timeout;
 mod dead_letter;
 mod deduplicate;
 mod define;
+mod define_parameters;
 mod delayed;
 pub mod exchange;
 pub mod get;

@@ -21,7 +21,7 @@ pub struct User {
 }
 
 impl User {
-    pub(super) fn new(name: &str, tags: Vec<String>) -> Self {
+    pub(crate) fn new(name: &str, tags: Vec<String>) -> Self {
         Self {
             name: name.into(),
             tags,
@@ -29,6 +29,11 @@ impl User {
             permissions: BTreeMap::new(),
             topic_permissions: BTreeMap::new(),
         }
+    }
+
+    /// Gives it permissions in a virtual host, in place of those that it had there.
+    pub(crate) fn permit(&mut self, vhost: &str, permissions: Permissions) {
+        self.permissions.insert(vhost.into(), permissions);
     }
 
     /// Whether it has exactly that tag.

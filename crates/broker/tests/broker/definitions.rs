@@ -1,18 +1,26 @@
 //! Definitions: all of them or none, also when the process is killed.
 
+use std::sync::Arc;
+
 use leveret_broker::definitions::{
     DefinedBinding, DefinedExchange, DefinedParameter, DefinedPermissions, DefinedQueue,
     DefinedTopicPermissions, DefinedUser, Definitions, DefinitionsError,
 };
-use leveret_broker::parameters::GlobalParameter;
+use leveret_broker::parameters::{Component, GlobalParameter, Parameter};
 use leveret_broker::policies::{Author, Policy};
-use leveret_broker::users::{PasswordHash, Permissions};
+use leveret_broker::users::{PasswordHash, Permissions, User};
 use leveret_broker::vhost::Destination;
 use leveret_broker::{Batch, Broker, UserLimits, VHostLimits, VHostMetadata};
 use leveret_store::MemDisk;
 use leveret_wire::{FieldTable, FieldValue};
 
 use crate::support::Life;
+
+fn begin(disk: &MemDisk) -> Life {
+    let life = Life::begin(disk);
+    life.broker.add_component(Arc::new(Shovels));
+    life
+}
 
 fn queue(vhost: &str, name: &str, arguments: FieldTable) -> DefinedQueue {
     DefinedQueue { vhost: vhost.into(), name: name.into(), durable: true, auto_delete: false, arguments }
@@ -73,7 +81,7 @@ fn some() -> Definitions {
             read: "b".into(),
         }],
         policies: vec![("new".into(), Author::User, policy(5))],
-        parameters: Vec::new(),
+        parameters: vec![shovel("new", "{}"), shovel("/", "{}")],
         global_parameters: vec![GlobalParameter { name: "g".into(), value: "1".into() }],
         queues: vec![
             queue("/", "q", FieldTable::new()),
@@ -90,6 +98,31 @@ fn define(broker: &Broker, definitions: &Definitions) -> Result<(), DefinitionsE
     let defined = broker.define(definitions, Some("guest"), &mut batch);
     broker.finish(&mut batch);
     defined
+}
+
+/// Takes what the user may enter, and nothing that says no.
+struct Shovels;
+
+impl Component for Shovels {
+    fn name(&self) -> &str {
+        "shovel"
+    }
+    fn check(&self, parameter: &Parameter, user: &User) -> Result<(), String> {
+        match (user.permissions(&parameter.vhost), &*parameter.value) {
+            (Some(_), "{}") => Ok(()),
+            _ => Err(format!("not for {}", parameter.set_by)),
+        }
+    }
+    fn changed(&self) {}
+}
+
+fn shovel(vhost: &str, value: &str) -> DefinedParameter {
+    DefinedParameter {
+        component: "shovel".into(),
+        vhost: vhost.into(),
+        name: "s".into(),
+        value: value.into(),
+    }
 }
 
 /// What there is, to be compared.
@@ -113,6 +146,7 @@ fn seen(broker: &Broker) -> Vec<String> {
     for user in broker.users.list() {
         seen.push(format!("user {user:?} {:?}", broker.user_limits(&user.name)));
     }
+    seen.extend(broker.parameters().iter().map(|one| format!("{one:?} {} {}", one.value, one.set_by)));
     seen.extend(broker.global_parameters().iter().map(|one| format!("global {one:?}")));
     seen.sort();
     seen
@@ -121,7 +155,7 @@ fn seen(broker: &Broker) -> Vec<String> {
 #[test]
 fn definitions_are_in_force_and_survive_a_crash() {
     let disk = MemDisk::new();
-    let life = Life::begin(&disk);
+    let life = begin(&disk);
     define(&life.broker, &some()).unwrap();
     let before = seen(&life.broker);
     let vhost = life.broker.vhost("new").unwrap();
@@ -131,12 +165,12 @@ fn definitions_are_in_force_and_survive_a_crash() {
     assert!(before.contains(&"bound x k q".to_owned()), "{before:#?}");
     life.commit();
     drop(life);
-    assert_eq!(seen(&Life::begin(&disk).broker), before);
+    assert_eq!(seen(&begin(&disk).broker), before);
 }
 
 #[test]
 fn definitions_a_second_time_change_nothing() {
-    let life = Life::begin(&MemDisk::new());
+    let life = begin(&MemDisk::new());
     define(&life.broker, &some()).unwrap();
     let before = seen(&life.broker);
     define(&life.broker, &some()).unwrap();
@@ -146,17 +180,17 @@ fn definitions_a_second_time_change_nothing() {
 #[test]
 fn definitions_that_were_not_committed_are_gone_as_a_whole() {
     let disk = MemDisk::new();
-    let life = Life::begin(&disk);
+    let life = begin(&disk);
     life.commit();
     let before = seen(&life.broker);
     define(&life.broker, &some()).unwrap();
     drop(life);
-    assert_eq!(seen(&Life::begin(&disk).broker), before);
+    assert_eq!(seen(&begin(&disk).broker), before);
 }
 
 #[test]
 fn what_makes_no_sense_changes_nothing() {
-    let life = Life::begin(&MemDisk::new());
+    let life = begin(&MemDisk::new());
     let before = seen(&life.broker);
     let check = |spoil: &dyn Fn(&mut Definitions), expected: &str| {
         let mut definitions = some();
@@ -180,19 +214,25 @@ fn what_makes_no_sense_changes_nothing() {
     check(&|all| all.users[0].tags = vec![String::new(); 99], "at most 32 tags");
     check(&|all| all.topic_permissions[0].read = "(".into(), "invalid regular expression");
     check(&|all| all.global_parameters[0].name = String::new(), "1 to 255 octets");
-    let parameter = || DefinedParameter {
-        component: "shovel".into(),
-        vhost: "/".into(),
-        name: "s".into(),
-        value: "{}".into(),
-    };
-    check(&|all| all.parameters.push(parameter()), "component shovel not found");
+    check(&|all| all.parameters[0].component = "unknown".into(), "component unknown not found");
+    check(&|all| all.parameters.push(shovel("/", "[]")), "not for guest");
+    check(&|all| all.parameters.push(shovel("nowhere", "{}")), "not for guest");
+    check(&|all| all.parameters[1].name = String::new(), "1 to 255 octets");
+}
+
+#[test]
+fn without_a_caller_parameters_are_those_of_the_administrator_that_is_defined() {
+    let life = begin(&MemDisk::new());
+    let mut definitions = some();
+    definitions.users[0].tags = vec!["administrator".into()];
+    life.broker.define(&definitions, None, &mut Batch::at(1)).unwrap();
+    assert_eq!(life.broker.parameter("shovel", "new", "s").unwrap().set_by, "u");
 }
 
 #[test]
 fn many_queues_are_defined_in_one_go() {
     let disk = MemDisk::new();
-    let life = Life::begin(&disk);
+    let life = begin(&disk);
     let mut definitions = Definitions::default();
     for number in 0..2_000 {
         let name = format!("queue-{number}");
@@ -202,7 +242,7 @@ fn many_queues_are_defined_in_one_go() {
     define(&life.broker, &definitions).unwrap();
     life.commit();
     drop(life);
-    let life = Life::begin(&disk);
+    let life = begin(&disk);
     let vhost = life.broker.vhost("/").unwrap();
     assert_eq!(
         (vhost.queues().len(), vhost.exchange("amq.direct").unwrap().bindings.read().len()),
