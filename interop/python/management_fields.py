@@ -33,7 +33,6 @@ LEFT_OUT = {
     r"backing_queue_status": "the inner state of RabbitMQ's queue",
     r"(recoverable_slaves|open_files|readers\b)": "other nodes",
     r"(messages|message_bytes)_dlx": "dead letters wait in the queue itself and are counted as unacknowledged",
-    r"consumer_(capacity|utilisation)": "not measured",
     r"(log_files|db_dir|config_files)": "paths of the machine are nobody's business who is not on it",
     r"(socket_opts|cowboy_opts)": "settings of Erlang's sockets",
     r"enabled_plugins\[\]": "there are no plugins",

@@ -28,6 +28,7 @@ pub mod http;
 mod journal;
 mod json_table;
 mod listing;
+mod memory;
 mod message_json;
 mod message_stats;
 mod metrics;

@@ -43,6 +43,8 @@ pub struct NodeFacts {
     pub connections_max: usize,
     /// Where clients are awaited.
     pub listeners: Vec<Listening>,
+    /// When the certificate of the listeners over TLS expires, s since 1970; `None` where there are none.
+    pub certificate_expires_s: Option<u64>,
     /// Reads from the disk.
     pub disk_reads: DiskWork,
     /// Writes to it.
@@ -58,6 +60,13 @@ pub struct Listening {
     pub protocol: &'static str,
     /// Where.
     pub address: SocketAddr,
+}
+
+impl Listening {
+    /// Whether it is encrypted.
+    pub(crate) fn is_tls(&self) -> bool {
+        matches!(self.protocol, "amqp/ssl" | "https")
+    }
 }
 
 /// What one kind of call to the disk came to since the process began.

@@ -15,6 +15,9 @@ use crate::table_json;
 /// A queue that has not been used for so long says since when.
 const IDLE_MS: u64 = 1_000;
 const LENGTHS: [&str; 3] = ["messages", "messages_ready", "messages_unacknowledged"];
+/// Where [`trend`] has what arrived, and what of it had to wait.
+const PUBLISHED: usize = LENGTHS.len();
+const WAITED: usize = LENGTHS.len() + message_stats::COUNT;
 
 /// How much of a queue is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -178,6 +181,10 @@ fn put_rates(
 ) {
     let trend = trend(context, request, queue, record);
     trend.put(shown, 0, &LENGTHS, Span::Lengths.samples(request));
+    if queue.kind != QueueKind::Stream {
+        let capacity = json!(capacity(&trend, record));
+        put_all(shown, ["consumer_capacity", "consumer_utilisation"].map(|name| (name, capacity.clone())));
+    }
     let samples = Span::MessageRates.samples(request);
     if let Some(stats) = message_stats::object(&trend, LENGTHS.len(), Shown::OfQueue, samples) {
         put(shown, "message_stats", stats);
@@ -188,7 +195,19 @@ fn put_rates(
 fn trend(context: &Context, request: &Request, queue: &Queue, record: &QueueRecord) -> Trend {
     let mut values = lengths(record).to_vec();
     values.extend(message_stats::values(&record.counts.messages));
+    values.push(record.waited);
     context.rates.look(Subject::Queue(queue.id.0), context.now_ms(), &values, Span::any(request))
+}
+
+/// The share of messages that found a consumer free when they arrived: an estimate of the share of time in which the queue could
+/// deliver at once, which RabbitMQ measures. Where nothing arrived since the last look, whether it could now.
+fn capacity(trend: &Trend, record: &QueueRecord) -> f64 {
+    let (arrived, waited) = (trend.rate(PUBLISHED), trend.rate(WAITED));
+    match (record.consumers, arrived > 0.0) {
+        (0, _) => 0.0,
+        (_, true) => (1.0 - waited / arrived).clamp(0.0, 1.0),
+        (_, false) => f64::from(u8::from(record.has_taker)),
+    }
 }
 
 /// The value of a column that is a rate, without the rest of the queue; `None`: it is none.
@@ -199,4 +218,45 @@ pub(crate) fn rate(context: &Context, request: &Request, queue: &Queue, column: 
         None => LENGTHS.iter().position(|length| *length == name)?,
     };
     Some(trend(context, request, queue, &queue.record()).rate(at))
+}
+
+#[cfg(test)]
+mod tests {
+    use leveret_broker::counts::QueueCounts;
+    use leveret_broker::queue::Held;
+
+    use super::*;
+    use crate::rates::Rates;
+
+    #[test]
+    fn the_capacity_of_consumers_is_the_share_of_messages_that_did_not_wait() {
+        let record = |consumers, has_taker| QueueRecord {
+            condition: QueueCondition::Running,
+            ready: Held::default(),
+            unacknowledged: Held::default(),
+            consumers,
+            exclusive_consumer: None,
+            single_active_consumer: None,
+            head_timestamp_s: None,
+            used_at_ms: 0,
+            counts: QueueCounts::default(),
+            waited: 0,
+            has_taker,
+            memory_bytes: 0,
+        };
+        let rates = Rates::default();
+        let check = |at_ms: u64, [arrived, waited]: [u64; 2], record: QueueRecord, expected: f64| {
+            let mut values = vec![0; WAITED + 1];
+            (values[PUBLISHED], values[WAITED]) = (arrived, waited);
+            let trend = rates.look(Subject::Node, at_ms, &values, false);
+            let found = capacity(&trend, &record);
+            assert!((found - expected).abs() < 1e-9, "{at_ms}: {found}");
+        };
+        check(0, [0, 0], record(1, true), 1.0);
+        check(5_000, [100, 25], record(1, true), 0.75);
+        check(10_000, [100, 25], record(1, false), 0.0);
+        check(15_000, [200, 125], record(2, false), 0.0);
+        check(20_000, [300, 125], record(2, false), 1.0);
+        check(25_000, [400, 125], record(0, false), 0.0);
+    }
 }

@@ -41,6 +41,10 @@ pub struct QueueRecord {
     pub used_at_ms: u64,
     /// What happened to its messages since the process began.
     pub counts: QueueCounts,
+    /// Messages for which no consumer was free when they arrived, since the process began.
+    pub waited: u64,
+    /// A message that came now would go to a consumer at once.
+    pub has_taker: bool,
     /// Octets of memory that it takes, estimated.
     pub memory_bytes: u64,
 }
@@ -70,6 +74,8 @@ impl Queue {
             head_timestamp_s: None,
             used_at_ms: self.counters.used_at_ms(),
             counts: self.counts(),
+            waited: 0,
+            has_taker: false,
             memory_bytes: EMPTY_BYTES,
         };
         let mut life = self.lock();
@@ -93,6 +99,8 @@ impl Queue {
                 record.single_active_consumer = Some(seen.consumer.tag.clone());
             }
         });
+        record.waited = rule.waited();
+        record.has_taker = record.consumers > 0 && rule.has_taker();
         record.head_timestamp_s = rule.head_timestamp_s();
         drop(life);
         let held = record.ready + record.unacknowledged;

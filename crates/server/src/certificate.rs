@@ -12,6 +12,7 @@
 
 mod der;
 mod name;
+mod validity;
 
 use std::fmt;
 use std::str::FromStr;
@@ -86,9 +87,15 @@ pub(crate) fn subject_of(certificate: &[u8]) -> Option<Subject> {
     Some(Subject { subject: show(parts.subject)?, issuer: show(parts.issuer)? })
 }
 
+/// When a certificate (DER) ends, s since 1970; `None` if that cannot be read.
+pub(crate) fn expires_at_s(certificate: &[u8]) -> Option<u64> {
+    validity::not_after_s(Parts::read(certificate)?.validity)
+}
+
 /// The octets of the parts that matter here.
 struct Parts<'a> {
     issuer: &'a [u8],
+    validity: Der<'a>,
     subject: &'a [u8],
     /// `None`: the certificate has no extensions.
     extensions: Option<&'a [u8]>,
@@ -102,7 +109,7 @@ impl<'a> Parts<'a> {
         tbs.expect(INTEGER)?; // serial number
         tbs.expect(SEQUENCE)?; // signature algorithm
         let issuer = tbs.expect(SEQUENCE)?.0;
-        tbs.expect(SEQUENCE)?; // validity
+        let validity = tbs.expect(SEQUENCE)?;
         let subject = tbs.expect(SEQUENCE)?.0;
         tbs.expect(SEQUENCE)?; // public key
         let mut extensions = None;
@@ -111,7 +118,7 @@ impl<'a> Parts<'a> {
                 extensions = Some(value);
             }
         }
-        tbs.is_empty().then_some(Self { issuer, subject, extensions })
+        tbs.is_empty().then_some(Self { issuer, validity, subject, extensions })
     }
 
     fn subject(&self) -> Result<Name<'a>, NoName> {
@@ -263,6 +270,16 @@ mod tests {
         check(&hidden, "san:dns", Err(NoName::Missing));
         let long = certificate(&[(DnType::CommonName, &"n".repeat(256))], Vec::new());
         check(&long, "common_name", Err(NoName::Unusable));
+    }
+
+    #[test]
+    fn a_certificate_says_when_it_ends() {
+        let mut params = CertificateParams::default();
+        params.not_after = rcgen::date_time_ymd(2031, 2, 3);
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.self_signed(&key).unwrap();
+        assert_eq!(expires_at_s(certificate.der()), Some(1_927_843_200));
+        assert_eq!(expires_at_s(b"nothing"), None);
     }
 
     #[test]

@@ -41,4 +41,4 @@ pub use identity::NODE_NAME;
 pub use leveret_broker::Limits;
 pub use lobby::LobbyLimits;
 pub use network::Network;
-pub use tls::{ClientTrust, TlsError, load_mutual_tls, load_tls};
+pub use tls::{ClientTrust, TlsError, chain_expires_at_s, load_mutual_tls, load_tls};

@@ -10,7 +10,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoClientAuth, WebPkiClientVerifier};
 
-use crate::certificate::subject_of;
+use crate::certificate::{expires_at_s, subject_of};
 
 /// A certificate or key that cannot be used.
 #[derive(Debug)]
@@ -68,6 +68,15 @@ pub fn load_mutual_tls(
         .with_single_cert(chain, private)
         .map_err(|error| fault(certificates, &error))?;
     Ok(Arc::new(config))
+}
+
+/// When the first of a chain of PEM certificates ends, s since 1970; `None` if none of them says so.
+///
+/// # Errors
+/// The file cannot be read, or there is no certificate in it.
+pub fn chain_expires_at_s(file: &Path) -> Result<Option<u64>, TlsError> {
+    let chain = read_certificates(file)?;
+    Ok(chain.iter().filter_map(|certificate| expires_at_s(certificate)).min())
 }
 
 /// What a handshake came to, in the words of RabbitMQ's listings where there are any.

@@ -56,6 +56,7 @@ pub(crate) fn programs() -> Vec<Program> {
     vec![
         shared("suite-aiormq", Runner::Shell("suites/aiormq.sh"), 480),
         shared("suite-go-amqp091", Runner::Shell("suites/go-amqp091.sh"), 300),
+        shared("rabbitmqadmin", Runner::Shell("suites/rabbitmqadmin.sh"), 480),
         shared("celery", Runner::Python("python/celery_tasks.py"), 240),
         own("celery-delays", Runner::Python("python/celery_delays.py"), 300),
         own("console", Runner::Node("console/console.js"), 300),

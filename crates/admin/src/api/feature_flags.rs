@@ -19,6 +19,13 @@ pub(crate) const ROUTES: &[Route] = &[
         handler: list,
     },
     Route {
+        method: Method::PUT,
+        path: "/api/feature-flags/{flag}/enable",
+        access: Access::Administration,
+        about: "Switches an ability on: all are",
+        handler: enable,
+    },
+    Route {
         method: Method::GET,
         path: "/api/deprecated-features",
         access: Access::Monitoring,
@@ -67,6 +74,13 @@ fn list(_context: &Context, request: &Request) -> Result<Answer, ApiError> {
         })
     });
     listing::answer(request, flags.collect())
+}
+
+fn enable(_context: &Context, request: &Request) -> Result<Answer, ApiError> {
+    match FLAGS.iter().any(|(name, _)| *name == request.param("flag")) {
+        true => Ok(Answer::no_content()),
+        false => Err(ApiError::bad_request("unsupported")),
+    }
 }
 
 fn nothing(_context: &Context, request: &Request) -> Result<Answer, ApiError> {

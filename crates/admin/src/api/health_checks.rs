@@ -8,6 +8,7 @@ use crate::access::Access;
 use crate::answer::Answer;
 use crate::context::Context;
 use crate::error::ApiError;
+use crate::moment;
 use crate::node::NodeFacts;
 use crate::request::Request;
 use crate::route::{Handler, Method, Route};
@@ -24,6 +25,11 @@ pub(crate) const ROUTES: &[Route] = &[
         "/api/health/checks/protocol-listener/{protocol}",
         "Something speaks this protocol",
         protocol_listener,
+    ),
+    check(
+        "/api/health/checks/certificate-expiration/{within}/{unit}",
+        "No certificate of a listener expires that soon",
+        certificate_expiration,
     ),
     check("/api/health/checks/virtual-hosts", "All virtual hosts run", fine),
     check("/api/health/checks/node-is-mirror-sync-critical", "No queue depends on this node alone", alone),
@@ -87,10 +93,10 @@ fn port_listener(context: &Context, request: &Request) -> Result<Answer, ApiErro
 }
 
 fn protocol_listener(context: &Context, request: &Request) -> Result<Answer, ApiError> {
-    let wanted = request.param("protocol");
+    let wanted = known_protocol(request.param("protocol"));
     let node = context.host.node();
     let protocols = protocols(&node);
-    match protocols.iter().any(|protocol| is_same(protocol, wanted)) {
+    match protocols.contains(&&*wanted) {
         true => Ok(Answer::json(&json!({ "status": "ok", "protocol": wanted }))),
         false => failed("No active listener", json!({ "missing": wanted, "protocols": protocols })),
     }
@@ -103,15 +109,51 @@ fn protocols(node: &NodeFacts) -> Vec<&'static str> {
     protocols
 }
 
-/// RabbitMQ takes these names, too.
-fn is_same(protocol: &str, wanted: &str) -> bool {
+/// RabbitMQ takes these names, too, and answers with the usual one.
+fn known_protocol(wanted: &str) -> String {
     let wanted = wanted.to_ascii_lowercase();
-    let known = match wanted.as_str() {
-        "amqp091" | "amqp0.9.1" | "amqp0-9-1" | "amqp-0-9-1" => "amqp",
-        "amqps" | "amqp/ssl" => "amqp/ssl",
-        wanted => wanted,
+    match wanted.as_str() {
+        "amqp091" | "amqp0.9.1" | "amqp0-9-1" | "amqp-0-9-1" => "amqp".to_owned(),
+        "amqps" => "amqp/ssl".to_owned(),
+        _ => wanted,
+    }
+}
+
+/// The listeners over TLS share one certificate chain; it lasts as long as the first of it that expires.
+fn certificate_expiration(context: &Context, request: &Request) -> Result<Answer, ApiError> {
+    let within_s = seconds(request.param("within"), request.param("unit"))?;
+    let node = context.host.node();
+    let until_s = i64::try_from(context.now_ms() / 1000).unwrap_or(i64::MAX).saturating_add(within_s);
+    let expires_s =
+        node.certificate_expires_s.filter(|at_s| i64::try_from(*at_s).is_ok_and(|at_s| at_s <= until_s));
+    let Some(expires_s) = expires_s else { return ok() };
+    let listeners = node.listeners.iter().filter(|listener| listener.is_tls());
+    let expired = listeners.map(|listener| {
+        json!({
+            "node": context.host.node_name(),
+            "protocol": listener.protocol,
+            "interface": listener.address.ip().to_string(),
+            "port": listener.address.port(),
+            "certfile_expires_on": [moment::in_seconds(expires_s)],
+        })
+    });
+    failed("Certificates expiring", json!({ "expired": expired.collect::<Value>() }))
+}
+
+/// A time as RabbitMQ takes it; months have 30 days, years 365.
+fn seconds(number: &str, unit: &str) -> Result<i64, ApiError> {
+    let days = match unit {
+        "days" => 1,
+        "weeks" => 7,
+        "months" => 30,
+        "years" => 365,
+        _ => {
+            let known = "Time unit not recognised. Supported units: days, weeks, months, years.";
+            return Err(ApiError::bad_request(known));
+        }
     };
-    protocol == known
+    let number: i64 = number.parse().map_err(|_| ApiError::bad_request("Invalid expiration value."))?;
+    Ok(number.saturating_mul(days * 86_400))
 }
 
 fn in_service(context: &Context, _request: &Request) -> Result<Answer, ApiError> {

@@ -8,11 +8,11 @@ use crate::answer::Answer;
 use crate::context::Context;
 use crate::error::ApiError;
 use crate::listing;
+use crate::memory::Memory;
 use crate::node::NodeFacts;
 use crate::rates::{Span, Subject};
 use crate::request::Request;
 use crate::route::{Method, Route};
-use crate::totals::Totals;
 
 pub(crate) const ROUTES: &[Route] = &[
     Route {
@@ -35,6 +35,13 @@ pub(crate) const ROUTES: &[Route] = &[
         access: Access::Monitoring,
         about: "What the node's memory is used for, octets",
         handler: memory,
+    },
+    Route {
+        method: Method::GET,
+        path: "/api/nodes/{node}/memory/relative",
+        access: Access::Monitoring,
+        about: "The same in percent",
+        handler: memory_in_percent,
     },
 ];
 
@@ -59,14 +66,19 @@ fn one(context: &Context, request: &Request) -> Result<Answer, ApiError> {
     check_name(context, request)?;
     let mut shown = described(context, request);
     if request.asks_for("memory") {
-        shown["memory"] = breakdown(context);
+        shown["memory"] = Memory::of(context).in_bytes();
     }
     Ok(listing::one(request, shown))
 }
 
 fn memory(context: &Context, request: &Request) -> Result<Answer, ApiError> {
     check_name(context, request)?;
-    Ok(listing::one(request, json!({ "memory": breakdown(context) })))
+    Ok(listing::one(request, json!({ "memory": Memory::of(context).in_bytes() })))
+}
+
+fn memory_in_percent(context: &Context, request: &Request) -> Result<Answer, ApiError> {
+    check_name(context, request)?;
+    Ok(listing::one(request, json!({ "memory": Memory::of(context).in_percent() })))
 }
 
 pub(super) fn check_name(context: &Context, request: &Request) -> Result<(), ApiError> {
@@ -145,25 +157,4 @@ fn put_measured(shown: &mut Map<String, Value>, context: &Context, request: &Req
     let samples = Span::NodeStats.samples(request);
     trend.put(shown, 0, &MEASURED, samples);
     trend.put(shown, MEASURED.len(), &CHURN, samples);
-}
-
-/// What is known of it: messages in memory, the estimate for queues, and the rest.
-fn breakdown(context: &Context) -> Value {
-    let node = context.host.node();
-    let vhosts = context.broker().vhosts();
-    let totals = Totals::of(context.broker(), &vhosts);
-    let messages = node.message_memory_bytes;
-    let queues = totals.queue_memory_bytes.saturating_sub(totals.in_memory_bytes());
-    let other = node.memory_used_bytes.saturating_sub(messages + queues);
-    json!({
-        "binary": messages,
-        "queue_procs": queues,
-        "other_proc": other,
-        "strategy": "rss",
-        "total": {
-            "rss": node.memory_used_bytes,
-            "allocated": node.memory_used_bytes,
-            "erlang": 0,
-        },
-    })
 }

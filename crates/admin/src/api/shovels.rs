@@ -55,14 +55,14 @@ fn list(context: &Context, request: &Request) -> Result<Answer, ApiError> {
     vhost.map(|vhost| context.vhost(vhost)).transpose()?;
     let mut shovels = context.host.shovels().list();
     shovels.retain(|shovel| vhost.is_none_or(|vhost| shovel.vhost == vhost));
-    listing::answer(request, shovels.into_iter().map(described).collect())
+    listing::answer(request, shovels.into_iter().map(|shovel| described(context, shovel)).collect())
 }
 
 fn one(context: &Context, request: &Request) -> Result<Answer, ApiError> {
     let (vhost, name) = (request.param("vhost"), request.param("name"));
     let found =
         context.host.shovels().list().into_iter().find(|shovel| shovel.vhost == vhost && shovel.name == name);
-    Ok(listing::one(request, described(found.ok_or_else(ApiError::not_found)?)))
+    Ok(listing::one(request, described(context, found.ok_or_else(ApiError::not_found)?)))
 }
 
 fn delete(context: &Context, request: &Request) -> Result<Answer, ApiError> {
@@ -78,8 +78,9 @@ fn restart(context: &Context, request: &Request) -> Result<Answer, ApiError> {
     }
 }
 
-fn described(shovel: ShovelStatus) -> Value {
+fn described(context: &Context, shovel: ShovelStatus) -> Value {
     let mut described = json!({
+        "node": context.host.node_name(),
         "name": shovel.name,
         "vhost": shovel.vhost,
         "type": "dynamic",

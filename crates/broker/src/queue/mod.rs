@@ -82,6 +82,8 @@ pub struct QueueState<P> {
     consumers: Consumers<P>,
     settings: Arc<Settings>,
     next_number: u64,
+    /// Messages for which no consumer was free when they arrived.
+    waited: u64,
     had_consumer: bool,
     /// Some message here has, or may have, a limited time to wait.
     expires: bool,
@@ -120,6 +122,7 @@ impl<P> QueueState<P> {
             consumers: Consumers::new(settings.single_active_consumer),
             settings,
             next_number,
+            waited: 0,
             had_consumer: false,
             expires,
             deadline_ms: NEVER_MS,
@@ -174,6 +177,7 @@ impl<P> QueueState<P> {
             aftermath.dead.push(self.give_up((entry, None), DeathReason::Expired, courier)?);
             return Ok(true);
         }
+        self.waited += 1;
         self.ready.push(entry);
         self.drop_excess(courier, aftermath)?;
         self.expire(courier, aftermath)?;
@@ -286,6 +290,11 @@ impl<P> QueueState<P> {
     /// Whether a message published now would go to a consumer at once (`immediate`).
     pub fn has_taker(&self) -> bool {
         self.next_taker().is_some()
+    }
+
+    /// How many messages found no consumer free when they arrived, since the process began.
+    pub fn waited(&self) -> u64 {
+        self.waited
     }
 
     fn next_taker(&self) -> Option<ConsumerKey> {

@@ -271,6 +271,14 @@ impl<P: Clone> Rule<P> {
         }
     }
 
+    /// How many messages found no consumer free when they arrived, since the process began.
+    pub fn waited(&self) -> u64 {
+        match self {
+            Self::Work(state) => state.waited(),
+            Self::Stream(_) | Self::Delays(_) => 0,
+        }
+    }
+
     /// How many messages wait.
     pub fn ready_len(&self) -> u64 {
         match self {

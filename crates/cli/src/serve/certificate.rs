@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::Context;
-use leveret_server::{ClientTrust, load_mutual_tls};
+use leveret_server::{ClientTrust, chain_expires_at_s, load_mutual_tls};
 use rustls::ServerConfig;
 
 use crate::config::{CertificateFiles, Settings};
@@ -24,6 +24,15 @@ pub(super) fn load(settings: &Settings) -> anyhow::Result<Option<Arc<ServerConfi
 pub(super) fn load_for_http(settings: &Settings) -> anyhow::Result<Option<Arc<ServerConfig>>> {
     let Some(files) = settings.certificate_files()? else { return Ok(None) };
     read(&files, None).map(Some)
+}
+
+/// When the certificate ends, or one of those that vouch for it, s since 1970; `None` where there is none.
+///
+/// # Errors
+/// The file cannot be read.
+pub(super) fn expires_at_s(settings: &Settings) -> anyhow::Result<Option<u64>> {
+    let Some(files) = settings.certificate_files()? else { return Ok(None) };
+    chain_expires_at_s(&files.chain).context("TLS")
 }
 
 /// The cryptography is chosen here, in the binary: ring builds without cmake and in seconds.

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use leveret_admin::{DiskWork, Host, Journal, Listening, LoggedIn, NodeFacts};
 use leveret_broker::{Batch, Broker};
@@ -17,6 +18,8 @@ pub(super) struct Process {
     pub(super) log: Arc<Log>,
     pub(super) http: Vec<Listening>,
     pub(super) shovels: Arc<Shovels>,
+    /// When the certificate of the listeners over TLS ends, s since 1970; 0: there is none.
+    pub(super) certificate_expires_s: Arc<AtomicU64>,
 }
 
 impl Host for Process {
@@ -64,6 +67,8 @@ impl Host for Process {
             connections: facts.connections,
             connections_max: facts.connections_max,
             listeners: amqp.chain(self.http.iter().cloned()).collect(),
+            certificate_expires_s: Some(self.certificate_expires_s.load(Ordering::Relaxed))
+                .filter(|at| *at > 0),
             disk_reads: work(facts.disk.reads),
             disk_writes: work(facts.disk.writes),
             disk_syncs: work(facts.disk.syncs),

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::Context;
 use leveret_admin::http::Listener;
@@ -12,6 +13,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::certificate;
 use super::host::Process;
 use super::inherited::Inherited;
 use super::shovels::Shovels;
@@ -26,12 +28,15 @@ pub(super) struct Bound {
     /// What `plain` and `tls` offer.
     surface: Surface,
     certificate: watch::Sender<Option<Arc<ServerConfig>>>,
+    expires_s: Arc<AtomicU64>,
 }
 
 /// The API on its listeners.
 pub(super) struct Http {
     urls: Vec<String>,
     certificate: watch::Sender<Option<Arc<ServerConfig>>>,
+    /// When the certificate of all listeners over TLS ends, s since 1970; 0: never.
+    expires_s: Arc<AtomicU64>,
     stop: watch::Sender<bool>,
     serving: Vec<JoinHandle<()>>,
 }
@@ -40,7 +45,7 @@ impl Bound {
     /// Listens; `certificate` is for those with TLS.
     ///
     /// # Errors
-    /// An address is taken; the text names it.
+    /// An address is taken; the text names it. Or the certificate cannot be read.
     pub(super) async fn bind(
         settings: &Settings,
         certificate: Option<Arc<ServerConfig>>,
@@ -49,7 +54,8 @@ impl Bound {
         let certificate = watch::Sender::new(certificate);
         let surface = if settings.metrics_anonymous { Surface::WholeWithOpenMetrics } else { Surface::Whole };
         let (plain, tls, metrics) = (Vec::new(), Vec::new(), Vec::new());
-        let mut bound = Bound { plain, tls, metrics, surface, certificate };
+        let expires_s = Arc::new(AtomicU64::new(certificate::expires_at_s(settings)?.unwrap_or(0)));
+        let mut bound = Bound { plain, tls, metrics, surface, certificate, expires_s };
         for address in &settings.http {
             bound.plain.push(listen(*address, inherited).await?);
         }
@@ -69,7 +75,8 @@ impl Bound {
     pub(super) fn serve(self, broker: Handle, log: Arc<Log>, shovels: Arc<Shovels>) -> std::io::Result<Http> {
         let (stop, stopping) = watch::channel(false);
         let http = self.listening()?;
-        let process = Arc::new(Process { broker, log, http, shovels });
+        let process =
+            Arc::new(Process { broker, log, http, shovels, certificate_expires_s: self.expires_s.clone() });
         let [whole, metrics] = leveret_admin::routers(process, [self.surface, Surface::Metrics]);
         let (mut urls, mut serving) = (Vec::new(), Vec::new());
         let certificate = &self.certificate;
@@ -83,7 +90,7 @@ impl Bound {
             let (stop, hurry) = (stopped(stopping.clone()), stopped(stopping.clone()));
             serving.push(tokio::spawn(leveret_admin::http::serve(listener, router, stop, hurry)));
         }
-        Ok(Http { urls, certificate: self.certificate, stop, serving })
+        Ok(Http { urls, certificate: self.certificate, expires_s: self.expires_s, stop, serving })
     }
 
     fn listening(&self) -> std::io::Result<Vec<Listening>> {
@@ -103,9 +110,10 @@ impl Http {
         &self.urls
     }
 
-    /// New connections get this certificate.
-    pub(super) fn change_certificate(&self, certificate: Arc<ServerConfig>) {
+    /// New connections get this certificate, which ends then (s since 1970).
+    pub(super) fn change_certificate(&self, certificate: Arc<ServerConfig>, expires_at_s: Option<u64>) {
         self.certificate.send_replace(Some(certificate));
+        self.expires_s.store(expires_at_s.unwrap_or(0), Ordering::Relaxed);
     }
 
     /// Ends what is being served.

@@ -34,11 +34,12 @@ impl Reloadable {
         let mut config = new.broker.clone();
         config.tls = certificate::load(&new)?;
         let for_http = certificate::load_for_http(&new)?;
+        let expires_at_s = certificate::expires_at_s(&new)?;
         log.set_levels(new.log.clone());
         log.set_format(new.log_format);
         broker.reconfigure(&config);
         if let Some(certificate) = for_http {
-            http.change_certificate(certificate);
+            http.change_certificate(certificate, expires_at_s);
             tracing::info!("certificate reloaded; new connections get it");
         }
         self.tell(&new);

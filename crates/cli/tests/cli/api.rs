@@ -60,3 +60,34 @@ fn logins_are_counted_by_protocol_and_by_source() {
     assert_eq!(ask("GET", &attempts).1[0]["auth_attempts_failed"], 0);
     assert_eq!(ask("GET", "/api/auth/attempts/elsewhere").0, 404);
 }
+
+#[test]
+fn certificates_that_expire_soon_fail_their_check() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let mut params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+    params.not_after = rcgen::date_time_ymd(2500, 1, 1);
+    let key = rcgen::KeyPair::generate().unwrap();
+    std::fs::write(path("chain.pem"), params.self_signed(&key).unwrap().pem()).unwrap();
+    std::fs::write(path("key.pem"), key.serialize_pem()).unwrap();
+    let (chain, private) = (path("chain.pem"), path("key.pem"));
+    let tls = ["--listen-tls", "127.0.0.1:0", "--tls-cert", &chain, "--tls-key", &private];
+    let mut server = Server::start(&directory.path().join("data"), &tls);
+    server.line();
+    server.line();
+    let http = Http::at(&server.line());
+    let check = |within: &str, status: u16, words: &str| {
+        let path = format!("/api/health/checks/certificate-expiration/{within}");
+        let answer = http.ask("GET", &path, &[("Authorization", GUEST)], b"");
+        let text = answer.text();
+        assert_eq!((answer.status, text.contains(words)), (status, true), "{within}: {text}");
+    };
+    check("1/weeks", 200, "\"ok\"");
+    check("400/years", 200, "\"ok\"");
+    check("500/years", 503, "2500-01-01 00:00:00");
+    check("9223372036854775807/years", 503, "amqp/ssl");
+    check("-1/days", 200, "\"ok\"");
+    check("x/days", 400, "Invalid expiration value.");
+    check("1/eons", 400, "Time unit not recognised.");
+}
