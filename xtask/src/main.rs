@@ -52,7 +52,7 @@ const COMMANDS: &[Command] = &[
     },
     Command {
         name: "reliability",
-        about: "[--quick] [--kills n] [--only x]  kills, full disks, broken networks: what was promised is kept",
+        about: "[--quick] [--row n] [--only x]  kills, full disks, broken networks: what was promised is kept",
         run: reliability::run,
     },
     Command { name: "tidy", about: "style, borders between crates, leftovers", run: tidy::run },

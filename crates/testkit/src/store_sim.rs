@@ -270,6 +270,6 @@ mod tests {
     #[test]
     fn promises_hold_through_every_crash() {
         let coverage = run_seeds(500).unwrap_or_else(|violation| panic!("{violation}"));
-        println!("{coverage:#?}");
+        println!("fact: {coverage:?}");
     }
 }

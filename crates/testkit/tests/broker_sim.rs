@@ -29,6 +29,6 @@ fn broker_sim_does_what_the_model_says() {
             coverage += half.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         }
     });
-    println!("{coverage:#?}");
+    println!("fact: {coverage:?}");
     assert!(count < 50 || coverage.is_complete(), "{coverage:#?}");
 }

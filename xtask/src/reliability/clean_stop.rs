@@ -36,6 +36,7 @@ pub(super) fn run(site: &Site, plan: &Plan, verdict: &mut Verdict) -> Result<()>
         drain(server.address(), &load).context("draining")?;
         Ok(server.kill().map(drop)?)
     });
+    verdict.count("stops", rounds);
     verdict.fact(format!("{rounds} stops, the slowest took {} ms", slowest.as_millis()));
     let needless = load.with_ledger(|ledger| ledger.marked_needlessly());
     verdict.demand(needless == 0, "marked `redelivered` though never delivered", needless);

@@ -176,7 +176,7 @@ impl Story {
 
 fn many(site: &Site, plan: &Plan, verdict: &mut Verdict) -> Result<()> {
     let count = plan.rounds(MANY_QUICK, MANY);
-    let span_ms = if plan.quick { MANY_LEAD_QUICK } else { MANY_LEAD }.as_millis() as u64;
+    let span_ms = if plan.is_quick() { MANY_LEAD_QUICK } else { MANY_LEAD }.as_millis() as u64;
     let server = site.start().context("failed start")?;
     let (begin, first_due_ms) = (Instant::now(), now_ms() + span_ms);
     let mut random = Random::new(plan.seed);
@@ -207,7 +207,7 @@ fn many(site: &Site, plan: &Plan, verdict: &mut Verdict) -> Result<()> {
         "late by {p50} ms (p50), {p99} ms (p99), {max} ms (most); resident {} MiB",
         resident >> 20
     ));
-    let late_max_ms = if plan.quick { LATE_MAX_QUICK_MS } else { LATE_MAX_MS };
+    let late_max_ms = if plan.is_quick() { LATE_MAX_QUICK_MS } else { LATE_MAX_MS };
     verdict.demand(p99 <= late_max_ms, "too late", format!("{p99} ms at p99"));
     server.kill()?;
     Ok(())

@@ -44,14 +44,14 @@ const BACKLOG_MAX: usize = 1000;
 
 pub(super) fn run(site: &Site, plan: &Plan, verdict: &mut Verdict) -> Result<()> {
     let file_systems: &[FileSystem] =
-        if plan.quick { &[FileSystem::Tmpfs] } else { &[FileSystem::Tmpfs, FileSystem::Ext4] };
+        if plan.is_quick() { &[FileSystem::Tmpfs] } else { &[FileSystem::Tmpfs, FileSystem::Ext4] };
     let mut random = Random::new(plan.seed);
     for file_system in file_systems {
         let disk = SmallDisk::mount(*file_system, site.folder())?;
         let site = site.with_data_in(disk.path().join("data"));
         let mut scene = Scene {
             traffic: Arc::new(Traffic::new(random.next())),
-            rounds: plan.rounds(3, 20),
+            rounds: plan.rounds(3, 50),
             times: Times::default(),
             disk,
             random: &mut random,
@@ -101,6 +101,7 @@ impl Scene<'_> {
         self.traffic.empty(&mut Client::open(server.address())?)?;
         server.kill()?;
         self.traffic.judge(self.verdict);
+        self.verdict.count("full disks", self.rounds + 1);
         self.verdict.fact(self.times.fact(self.rounds));
         Ok(())
     }

@@ -30,6 +30,8 @@ pub(super) fn run(site: &Site, plan: &Plan, verdict: &mut Verdict) -> Result<()>
     let mut starts = Starts::default();
     let outcome = kill_again_and_again(site, plan, &load, &mut random, &mut starts);
     verdict.fact(starts.fact());
+    verdict.count("kills under load", starts.count.saturating_sub(1));
+    verdict.count("kills in recovery", starts.in_recovery);
     verdict.absorb(load.into_verdict());
     outcome
 }

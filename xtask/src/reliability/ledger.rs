@@ -278,6 +278,8 @@ impl Ledger {
         let Counts { came_back, oldest_came_back, marked_needlessly, unconfirmed_gone, .. } = self.counts;
         let mut verdict = self.verdict;
         verdict.demand(confirmed > 0 && acked > 0, "nothing happened", "no confirm or no acknowledgement");
+        verdict.count("confirmed", confirmed);
+        verdict.count("acknowledged and redelivered", came_back);
         verdict.fact(format!(
             "{sent} messages sent, {confirmed} confirmed, {deliveries} deliveries, {acked} acknowledged, {requeued} requeued"
         ));

@@ -48,6 +48,7 @@ pub(super) fn run(site: &Site, plan: &Plan, verdict: &mut Verdict) -> Result<()>
         server.kill()?;
     }
     let Topology { queues, exchanges, bindings, .. } = topology;
+    verdict.count("kills", rounds);
     verdict.fact(format!(
         "{changes} answered changes, {rounds} kills; in the end {} queues, {} exchanges, {} bindings",
         queues.len(),

@@ -56,7 +56,7 @@ enum Destination {
 
 pub(super) fn run(site: &Site, plan: &Plan, verdict: &mut Verdict) -> Result<()> {
     let server = site.start().context("failed start")?;
-    let destination = if plan.quick {
+    let destination = if plan.is_quick() {
         Destination::Node(RabbitMq::start()?)
     } else {
         Destination::Cluster(RabbitMqCluster::start()?)
@@ -65,7 +65,7 @@ pub(super) fn run(site: &Site, plan: &Plan, verdict: &mut Verdict) -> Result<()>
         site,
         source: format!("amqp://guest:guest@{}/%2f", server.address()),
         destination: destination.urls(),
-        to_quorum: !plan.quick,
+        to_quorum: !plan.is_quick(),
         queues: plan.rounds(10, 50),
         messages: plan.rounds(20_000, 200_000),
     };

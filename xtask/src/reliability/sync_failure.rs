@@ -38,12 +38,13 @@ pub(super) fn run(site: &Site, plan: &Plan, verdict: &mut Verdict) -> Result<()>
     let mut random = Random::new(plan.seed);
     let mut story =
         Story { seed: plan.seed, last_id: 0, confirmed: BTreeSet::new(), slowest: Duration::ZERO };
-    let rounds = plan.rounds(5, 200);
+    let rounds = plan.rounds(12, 200);
     for round in 1..=rounds {
-        let number = if plan.quick { 1 + random.below(NUMBERS_MAX) } else { round };
+        let number = if plan.is_quick() { 1 + random.below(NUMBERS_MAX) } else { round };
         story.round(site, number, verdict).with_context(|| format!("fdatasync number {number}"))?;
     }
     let Story { confirmed, slowest, .. } = story;
+    verdict.count("failed flushes", rounds);
     verdict.fact(format!(
         "{rounds} failed flushes, {} messages confirmed before them; the slowest exit took {} ms",
         confirmed.len(),

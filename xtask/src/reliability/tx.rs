@@ -33,6 +33,7 @@ pub(super) fn run(site: &Site, plan: &Plan, verdict: &mut Verdict) -> Result<()>
         story.round(site, &mut random, answer, verdict).with_context(|| format!("round {round}"))?;
     }
     let Story { committed, all, none, .. } = story;
+    verdict.count("kills", rounds);
     verdict.fact(format!(
         "{committed} kills on commit-ok; before it, {all} queues had all of it and {none} nothing"
     ));

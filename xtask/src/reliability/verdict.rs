@@ -1,4 +1,4 @@
-//! What a campaign found: facts worth reading, and faults, each a broken promise.
+//! What a campaign found: counts, facts worth reading, and faults, each a broken promise.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,6 +9,8 @@ const EXAMPLES_MAX: usize = 4;
 /// Grows while a campaign runs. It passes if there is no fault in it.
 #[derive(Debug, Default)]
 pub(super) struct Verdict {
+    /// How often what was done or seen: for the record, to be added up and compared.
+    counts: BTreeMap<&'static str, u64>,
     facts: Vec<String>,
     faults: BTreeMap<&'static str, Cases>,
 }
@@ -22,6 +24,11 @@ struct Cases {
 impl Verdict {
     pub(super) fn fact(&mut self, fact: impl Into<String>) {
         self.facts.push(fact.into());
+    }
+
+    /// Adds to a number for the record, named by what is counted.
+    pub(super) fn count(&mut self, what: &'static str, count: u64) {
+        *self.counts.entry(what).or_default() += count;
     }
 
     /// A promise is broken: in a few words which, and the case.
@@ -42,6 +49,9 @@ impl Verdict {
 
     pub(super) fn absorb(&mut self, other: Verdict) {
         self.facts.extend(other.facts);
+        for (what, count) in other.counts {
+            self.count(what, count);
+        }
         for (kind, cases) in other.faults {
             let mine = self.faults.entry(kind).or_default();
             mine.count += cases.count;
@@ -55,6 +65,14 @@ impl Verdict {
         self.faults.iter().map(|(kind, cases)| (*kind, cases.count)).collect()
     }
 
+    pub(super) fn counts(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        self.counts.iter().map(|(what, count)| (*what, *count))
+    }
+
+    pub(super) fn facts(&self) -> &[String] {
+        &self.facts
+    }
+
     pub(super) fn passed(&self) -> bool {
         self.faults.is_empty()
     }
@@ -62,6 +80,10 @@ impl Verdict {
 
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let counts: Vec<String> = self.counts().map(|(what, count)| format!("{count} {what}")).collect();
+        if !counts.is_empty() {
+            writeln!(f, "  {}", counts.join(", "))?;
+        }
         for fact in &self.facts {
             writeln!(f, "  {fact}")?;
         }
@@ -83,6 +105,8 @@ mod tests {
     fn a_fault_fails_and_many_are_counted() {
         let mut verdict = Verdict::default();
         verdict.fact("1 kill");
+        verdict.count("starts", 2);
+        verdict.count("starts", 3);
         verdict.demand(true, "lost", "nothing");
         assert!(verdict.passed());
         let mut other = Verdict::default();
@@ -92,7 +116,10 @@ mod tests {
         verdict.absorb(other);
         assert!(!verdict.passed());
         let text = verdict.to_string();
-        assert!(text.contains("1 kill") && text.contains("100 × lost") && text.contains("    3"), "{text}");
+        assert!(
+            text.contains("  5 starts\n  1 kill") && text.contains("100 × lost") && text.contains("    3"),
+            "{text}"
+        );
         assert!(!text.contains("    4"), "{text}");
     }
 }
