@@ -4,21 +4,38 @@
 //! both; medians and ranges are printed, and all single numbers written as JSON. The load generator is plain threads
 //! and blocking sockets (`leveret_bench`) in a release build; the server's CPU time and memory come from `/proc`.
 
+mod calls;
+mod confirmed;
+mod disk;
+mod goals;
+mod jetstream;
+mod metric;
+mod nats;
+mod one_way;
+mod paced;
+mod page;
 mod relay;
 mod report;
+mod scaling;
 mod server;
+mod setup;
+mod socket;
+mod steady;
 mod stream;
 mod toolkit;
+mod waiting;
 mod workloads;
 
 use crate::{target_directory, workspace_root};
 use anyhow::{Context, Result, bail, ensure};
+use metric::{Metric, Pace};
 use report::Report;
 use server::{Peer, Server};
+use std::path::Path;
 use std::process::Command;
-use workloads::{Metric, Pace, Workload};
+use workloads::{Use, WORKLOADS, Workload};
 
-const ROUNDS: usize = 3;
+const ROUNDS: usize = 5;
 /// With an address behind it: be the relay, which has to be a process like the other peers.
 const RELAY_FLAG: &str = "--be-relay";
 
@@ -36,53 +53,52 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     if cfg!(debug_assertions) {
         return run_release_build(&options, args);
     }
-    let target = target_directory()?;
-    let scratch = target.join("bench").join(format!("data-{}", std::process::id()));
+    let target = target_directory()?.join("bench");
+    let scratch = target.join(format!("data-{}", std::process::id()));
     std::fs::create_dir_all(&scratch)?;
-    let outcome = measure(&options, &scratch);
+    let mut run = Run { options: &options, scratch: &scratch, report: Report::new(options.peers.clone()) };
+    let outcome = run.measure(&target);
+    let report = run.report;
     std::fs::remove_dir_all(&scratch)?;
-    let report = outcome?;
-    println!("\n{}", report.table());
-    let page = serde_json::json!({
-        "quick": options.pace == Pace::Quick,
-        "rounds": options.rounds,
-        "cores": std::thread::available_parallelism()?.get(),
-        "cpu": cpu_model(),
-        "rows": report.to_json(),
-    });
-    let file = target.join("bench").join("report.json");
-    std::fs::write(&file, serde_json::to_string_pretty(&page)?)?;
-    eprintln!("\nall numbers: {}", file.display());
+    outcome?;
+    println!("{}\n{}", report.sections(), report.goals());
+    if options.write_docs {
+        page::write(&report, options.rounds)?;
+    }
+    ensure!(report.failures().is_empty(), "rounds without numbers:\n{}", report.failures().join("\n"));
     Ok(())
 }
 
 struct Options {
     peers: Vec<Peer>,
-    workloads: Vec<Workload>,
+    workloads: Vec<&'static Workload>,
     rounds: usize,
     pace: Pace,
+    write_docs: bool,
 }
 
 impl Options {
     fn parse(args: &[String]) -> Result<Options> {
         let mut options = Options {
-            peers: vec![Peer::RabbitMq, Peer::Leveret],
-            workloads: Workload::ALL.to_vec(),
+            peers: Peer::ALL.to_vec(),
+            workloads: WORKLOADS.iter().collect(),
             rounds: ROUNDS,
             pace: Pace::Full,
+            write_docs: false,
         };
         let mut args = args.iter();
         while let Some(arg) = args.next() {
             let mut value = || args.next().with_context(|| format!("{arg} needs a value"));
             match arg.as_str() {
                 "--quick" => options.pace = Pace::Quick,
+                "--write-docs" => options.write_docs = true,
                 "--against" => options.peers = value()?.split(',').map(Peer::parse).collect::<Result<_>>()?,
                 "--only" => {
                     options.workloads = value()?.split(',').map(Workload::parse).collect::<Result<_>>()?
                 }
                 "--rounds" => options.rounds = value()?.parse().context("--rounds")?,
                 _ => bail!(
-                    "unknown `{arg}`: [--against rabbitmq,leveret,relay] [--only WORKLOAD,…] [--rounds N] [--quick]"
+                    "unknown `{arg}`: [--against PEER,…] [--only WORKLOAD,…] [--rounds N] [--quick] [--write-docs]"
                 ),
             }
         }
@@ -105,52 +121,81 @@ fn run_release_build(options: &Options, args: &[String]) -> Result<()> {
     Ok(())
 }
 
-fn measure(options: &Options, scratch: &std::path::Path) -> Result<Report> {
-    let mut report = Report::new(options.peers.clone());
-    let (fresh, shared): (Vec<Workload>, Vec<Workload>) =
-        options.workloads.iter().partition(|workload| workload.needs_fresh_server());
-    if !shared.is_empty() {
-        let start = |peer: &Peer| Server::start(*peer, scratch).with_context(|| peer.name());
-        let servers = options.peers.iter().map(start).collect::<Result<Vec<Server>>>()?;
-        rounds(options, &shared, &mut report, |index, workload| workload.run(&servers[index], options.pace))?;
-    }
-    rounds(options, &fresh, &mut report, |index, workload| {
-        workload.run_on_fresh(options.peers[index], scratch, options.pace)
-    })?;
-    Ok(report)
+/// A comparison on its way.
+struct Run<'a> {
+    options: &'a Options,
+    scratch: &'a Path,
+    report: Report,
 }
 
-/// Calls `run` with the index of each peer in turn.
-fn rounds(
-    options: &Options,
-    workloads: &[Workload],
-    report: &mut Report,
-    run: impl Fn(usize, Workload) -> Result<Vec<Metric>>,
-) -> Result<()> {
-    for &workload in workloads {
-        eprintln!("{}: {}", workload.name(), workload.about());
-        for round in 1..=options.rounds {
-            for (index, &peer) in
-                options.peers.iter().enumerate().filter(|(_, peer)| workload.runs_on(**peer))
-            {
-                let metrics = run(index, workload)
-                    .with_context(|| format!("{} on {}", workload.name(), peer.name()))?;
+impl Run<'_> {
+    /// All workloads; the numbers so far are in a file after each.
+    fn measure(&mut self, target: &Path) -> Result<()> {
+        let mut shared: Vec<Option<Server>> = self.options.peers.iter().map(|_| None).collect();
+        for &workload in &self.options.workloads {
+            eprintln!("{}: {}", workload.name, workload.about);
+            if workload.server == Use::Fresh {
+                shared.iter_mut().for_each(|server| *server = None); // nobody else is to take time or memory
+            }
+            for round in 1..=self.options.rounds.min(workload.rounds_max) {
+                for (index, &peer) in self.options.peers.iter().enumerate() {
+                    if workload.peers.contains(&peer) {
+                        let outcome = self.once(workload, peer, &mut shared[index]);
+                        self.note(workload, peer, round, outcome);
+                    }
+                }
+            }
+            self.save(target)?;
+        }
+        Ok(())
+    }
+
+    fn once(&self, workload: &Workload, peer: Peer, shared: &mut Option<Server>) -> Result<Vec<Metric>> {
+        if workload.server == Use::Fresh {
+            return workload.run_on_fresh(peer, self.scratch, self.options.pace);
+        }
+        // One that failed may be in any state: the next load gets another.
+        let mut server = match shared.take() {
+            Some(server) => server,
+            None => Server::start(peer, self.scratch)?,
+        };
+        let metrics = workload.run(&mut server, self.options.pace)?;
+        *shared = Some(server);
+        Ok(metrics)
+    }
+
+    /// A round without numbers is said, and the others go on.
+    fn note(&mut self, workload: &Workload, peer: Peer, round: usize, outcome: Result<Vec<Metric>>) {
+        match outcome {
+            Ok(metrics) => {
                 let shown: Vec<String> = metrics
                     .iter()
                     .map(|metric| format!("{} {:.1} {}", metric.name, metric.value, metric.unit))
                     .collect();
-                eprintln!("  {round} {:<10} {}", peer.name(), shown.join(", "));
-                report.add(peer, workload, metrics);
+                eprintln!("  {round} {:<15} {}", peer.name(), shown.join(", "));
+                self.report.add(peer, workload.name, metrics);
+            }
+            Err(error) => {
+                let failure = format!("{} on {}, round {round}: {error:#}", workload.name, peer.title());
+                eprintln!("  {round} {:<15} failed: {error:#}", peer.name());
+                self.report.add_failure(failure);
             }
         }
     }
-    Ok(())
-}
 
-fn cpu_model() -> String {
-    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
-    model.map_or("unknown", |(_, name)| name).to_owned()
+    fn save(&self, target: &Path) -> Result<()> {
+        let page = serde_json::json!({
+            "quick": self.options.pace == Pace::Quick,
+            "rounds": self.options.rounds,
+            "cores": std::thread::available_parallelism()?.get(),
+            "cpu": page::cpu_model(),
+            "rows": self.report.to_json(),
+            "failures": self.report.failures(),
+        });
+        let file = target.join("report.json");
+        std::fs::write(&file, serde_json::to_string_pretty(&page)?)
+            .with_context(|| format!("{}", file.display()))
+    }
 }
 
 #[cfg(test)]
@@ -165,7 +210,8 @@ mod tests {
         };
         let options = parse("--against rabbitmq --only rpc-1,idle --rounds 1 --quick").unwrap();
         assert_eq!((options.peers, options.rounds, options.pace), (vec![Peer::RabbitMq], 1, Pace::Quick));
-        assert_eq!(options.workloads, [Workload::Rpc1, Workload::Idle]);
+        let names: Vec<&str> = options.workloads.iter().map(|workload| workload.name).collect();
+        assert_eq!(names, ["rpc-1", "idle"]);
         for wrong in ["--against x", "--only x", "--rounds 0", "--rounds", "what"] {
             assert!(parse(wrong).is_err(), "{wrong}");
         }

@@ -1,204 +1,198 @@
-//! A broker without rules: what is published to a queue's name goes to its one consumer, and is gone if there is
-//! none. It keeps nothing and checks nothing. Nobody can be faster than this over two sockets, so beside a broker
-//! it shows how much the broker adds; and it shows that the generator is not what is measured.
+//! No broker at all: a process that copies bytes between two sockets and looks at none of them. Nobody who reads what
+//! one socket brings and writes it to another can be faster, so beside a broker it shows how much the broker adds; and
+//! it shows that the load generator is not what is measured.
 //!
-//! Confirms come at once and mean nothing; workloads that leave messages waiting cannot run on it.
+//! The first two connections are a pair, then the next two: what one sends, the other receives.
 
-use anyhow::Result;
+use super::socket;
+use anyhow::{Context, Result, ensure};
 use leveret_bench::frames::{
-    BODY, CHANNEL, FRAME_MAX, Frame, FrameReader, HEADER, MethodId, id, short_string, write_ack, write_frame,
-    write_method, write_short_string,
+    BODY, Frame, FrameReader, HAS_CORRELATION_ID, HAS_REPLY_TO, write_publish, write_short_string,
 };
-use std::collections::HashMap;
+use leveret_bench::load::{Batch, Counters, Histogram, NUMBER_BYTES};
+use leveret_bench::rpc;
+use std::collections::VecDeque;
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+/// More at a time was not faster.
+const COPY_BYTES: usize = 256 * 1024;
+const QUEUE: &[u8] = b"relay";
 
 /// Serves on `address` until the process is ended.
 pub(super) fn serve(address: &str) -> Result<()> {
-    let consumers = Arc::new(Consumers::default());
-    for stream in TcpListener::bind(address)?.incoming() {
-        let consumers = Arc::clone(&consumers);
-        let stream = stream?;
-        // A connection ends when its client goes: that is all an error here can mean.
-        std::thread::spawn(move || converse(stream, consumers));
+    let listener = TcpListener::bind(address)?;
+    loop {
+        let (left, right) = (listener.accept()?.0, listener.accept()?.0);
+        for stream in [&left, &right] {
+            stream.set_nodelay(true)?;
+        }
+        let (from_left, from_right) = (left.try_clone()?, right.try_clone()?);
+        std::thread::spawn(move || copy(from_left, right));
+        std::thread::spawn(move || copy(from_right, left));
+    }
+}
+
+/// A client that goes is all an error here can mean; the other one shall see it too.
+fn copy(mut from: TcpStream, mut to: TcpStream) {
+    let mut buffer = vec![0; COPY_BYTES];
+    while let Ok(read) = from.read(&mut buffer)
+        && read > 0
+        && to.write_all(&buffer[..read]).is_ok()
+    {}
+    for stream in [from, to] {
+        // It may be closed already.
+        let _ = stream.shutdown(Shutdown::Both);
+    }
+}
+
+/// One end of a pair. It writes and reads the frames that it would if a broker were between the ends.
+pub(super) struct End {
+    stream: TcpStream,
+    reader: FrameReader,
+}
+
+/// The two ends of a new pair.
+pub(super) fn pair(address: SocketAddr) -> Result<(End, End)> {
+    Ok((End::connect(address)?, End::connect(address)?))
+}
+
+impl End {
+    fn connect(address: SocketAddr) -> Result<End> {
+        let stream = socket::connect(address)?;
+        Ok(End { reader: FrameReader::new(stream.try_clone()?), stream })
+    }
+
+    /// Takes what one read brings; `each` is called with every whole frame.
+    fn receive(&mut self, mut each: impl FnMut(Frame<'_>) -> Result<()>) -> Result<()> {
+        self.reader.fill_patiently()?;
+        while let Some(frame) = self.reader.next_buffered()? {
+            each(frame)?;
+        }
+        Ok(())
+    }
+}
+
+/// Publishes as fast as the socket takes it, until stopped.
+pub(super) fn publish(mut end: End, mut batch: Batch, counters: &Counters) -> Result<()> {
+    let count = batch.capacity();
+    let mut number = 0;
+    until_stopped(counters, || {
+        socket::send(&mut end.stream, batch.numbered(number, count), &counters.stop)?;
+        number += count;
+        counters.sent.fetch_add(count, Ordering::Relaxed);
+        Ok(())
+    })
+}
+
+/// Counts messages until stopped. Any gap in their numbers is an error.
+pub(super) fn consume(mut end: End, counters: &Counters) -> Result<()> {
+    let mut wanted: u64 = 0;
+    until_stopped(counters, || {
+        let before = wanted;
+        end.receive(|frame| {
+            if frame.kind == BODY {
+                let number = frame.payload.first_chunk::<NUMBER_BYTES>().context("a body is too short")?;
+                ensure!(u64::from_be_bytes(*number) == wanted, "another message came instead of {wanted}");
+                wanted += 1;
+            }
+            Ok(())
+        })?;
+        counters.received.fetch_add(wanted - before, Ordering::Relaxed);
+        Ok(())
+    })
+}
+
+/// Calls until stopped; returns how long answers took. Answers come in the order of the calls.
+pub(super) fn request(mut end: End, in_flight: u32, counters: &Counters) -> Result<Histogram> {
+    let mut properties = Vec::new();
+    write_short_string(&mut properties, b"00000000");
+    write_short_string(&mut properties, QUEUE);
+    let (mut out, mut sent_at) = (Vec::new(), VecDeque::new());
+    let mut latencies = Histogram::default();
+    let mut owed = in_flight;
+    until_stopped(counters, || {
+        out.clear();
+        let now = Instant::now();
+        for _ in 0..owed {
+            let flags = HAS_CORRELATION_ID | HAS_REPLY_TO;
+            write_publish(&mut out, QUEUE, flags, &properties, &[b'?'; rpc::BODY_BYTES]);
+            sent_at.push_back(now);
+        }
+        socket::send(&mut end.stream, &out, &counters.stop)?;
+        owed = 0;
+        end.receive(|frame| {
+            owed += u32::from(frame.kind == BODY);
+            Ok(())
+        })?;
+        let now = Instant::now();
+        for sent in sent_at.drain(..owed as usize) {
+            if counters.is_recording() {
+                latencies.record(now - sent);
+            }
+        }
+        counters.sent.fetch_add(owed.into(), Ordering::Relaxed);
+        counters.received.fetch_add(owed.into(), Ordering::Relaxed);
+        Ok(())
+    })?;
+    Ok(latencies)
+}
+
+/// Echoes until stopped.
+pub(super) fn respond(mut end: End, counters: &Counters) -> Result<()> {
+    let mut properties = Vec::new();
+    write_short_string(&mut properties, b"00000000");
+    let mut out = Vec::new();
+    until_stopped(counters, || {
+        out.clear();
+        end.receive(|frame| {
+            if frame.kind == BODY {
+                write_publish(&mut out, QUEUE, HAS_CORRELATION_ID, &properties, frame.payload);
+            }
+            Ok(())
+        })?;
+        socket::send(&mut end.stream, &out, &counters.stop).map(drop)
+    })
+}
+
+/// Repeats a step. The other end may be gone first when a load is over: that is no error.
+fn until_stopped(counters: &Counters, mut step: impl FnMut() -> Result<()>) -> Result<()> {
+    while !counters.stopped() {
+        match step() {
+            Err(error) if !counters.stopped() => return Err(error),
+            _ => {}
+        }
     }
     Ok(())
 }
 
-fn converse(mut stream: TcpStream, consumers: Arc<Consumers>) -> Result<()> {
-    stream.set_nodelay(true)?;
-    stream.read_exact(&mut [0; 8])?;
-    let reader = FrameReader::new(stream.try_clone()?);
-    Relay::new(stream, consumers).run(reader)
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::Ipv4Addr;
+    use std::thread;
+    use std::time::Duration;
 
-/// By queue. A queue declared without a name gets a number.
-#[derive(Default)]
-struct Consumers {
-    by_queue: Mutex<HashMap<Vec<u8>, Arc<Consumer>>>,
-    names: AtomicU64,
-}
-
-struct Consumer {
-    stream: SharedStream,
-    tags: AtomicU64,
-}
-
-/// A connection's own answers and others' deliveries must not cut into each other.
-#[derive(Clone)]
-struct SharedStream(Arc<Mutex<TcpStream>>);
-
-impl SharedStream {
-    fn write(&self, bytes: &[u8]) -> std::io::Result<()> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).write_all(bytes)
-    }
-}
-
-/// One client. What one read brought leaves in one write per destination.
-struct Relay {
-    stream: SharedStream,
-    consumers: Arc<Consumers>,
-    answers: Vec<u8>,
-    confirms: bool,
-    published: u64,
-    queue: Vec<u8>,
-    destination: Option<Arc<Consumer>>,
-    deliveries: Vec<u8>,
-}
-
-impl Relay {
-    fn new(stream: TcpStream, consumers: Arc<Consumers>) -> Relay {
-        Relay {
-            stream: SharedStream(Arc::new(Mutex::new(stream))),
-            consumers,
-            answers: Vec::new(),
-            confirms: false,
-            published: 0,
-            queue: Vec::new(),
-            destination: None,
-            deliveries: Vec::new(),
-        }
-    }
-
-    fn run(mut self, mut reader: FrameReader) -> Result<()> {
-        self.answer(0, id::CONNECTION_START, |out| {
-            out.extend([0, 9, 0, 0, 0, 0]);
-            out.extend([0, 0, 0, 5]);
-            out.extend(b"PLAIN");
-            out.extend([0; 4]);
+    #[test]
+    fn calls_are_answered_through_the_relay() {
+        let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
+        thread::spawn(move || serve(&address.to_string()));
+        let (requester, responder) = loop {
+            if let Ok(pair) = pair(address) {
+                break pair;
+            }
+        };
+        let counters = Counters::default();
+        thread::scope(|scope| {
+            scope.spawn(|| counters.run(|| respond(responder, &counters)).unwrap());
+            scope.spawn(|| counters.run(|| request(requester, 8, &counters)).unwrap());
+            while counters.received.load(Ordering::Relaxed) < 100 && !counters.stopped() {
+                thread::sleep(Duration::from_millis(1));
+            }
+            counters.stop.store(true, Ordering::Relaxed);
         });
-        loop {
-            self.stream.write(&self.answers)?;
-            self.answers.clear();
-            reader.fill()?;
-            let published = self.published;
-            while let Some(frame) = reader.next_buffered()? {
-                self.take(frame)?;
-            }
-            self.flush();
-            if self.confirms && self.published > published {
-                write_ack(&mut self.answers, self.published);
-            }
-        }
+        assert!(counters.received.load(Ordering::Relaxed) >= 100);
     }
-
-    fn take(&mut self, frame: Frame<'_>) -> Result<()> {
-        match frame.method() {
-            Some((id::BASIC_PUBLISH, args)) => {
-                let (_exchange, rest) = short_string(behind_ticket(args))?;
-                self.deliver(short_string(rest)?.0);
-                Ok(())
-            }
-            Some((id, args)) => self.control(id, args),
-            None if frame.kind == HEADER || frame.kind == BODY => {
-                if self.destination.is_some() {
-                    write_frame(&mut self.deliveries, frame.kind, CHANNEL, |out| out.extend(frame.payload));
-                }
-                self.published += u64::from(frame.kind == BODY);
-                Ok(())
-            }
-            None => Ok(()),
-        }
-    }
-
-    fn deliver(&mut self, queue: &[u8]) {
-        if self.queue != queue || self.destination.is_none() {
-            self.flush();
-            let by_queue = self.consumers.by_queue.lock().unwrap_or_else(PoisonError::into_inner);
-            self.destination = by_queue.get(queue).cloned();
-            self.queue = queue.to_vec();
-        }
-        if let Some(consumer) = &self.destination {
-            let tag = 1 + consumer.tags.fetch_add(1, Ordering::Relaxed);
-            write_method(&mut self.deliveries, CHANNEL, id::BASIC_DELIVER, |out| {
-                write_short_string(out, b"bench");
-                out.extend(tag.to_be_bytes());
-                out.extend([0, 0]);
-                write_short_string(out, queue);
-            });
-        }
-    }
-
-    fn flush(&mut self) {
-        if let Some(consumer) = &self.destination
-            && consumer.stream.write(&self.deliveries).is_err()
-        {
-            self.destination = None; // the consumer is gone, the publisher is not to blame
-        }
-        self.deliveries.clear();
-    }
-
-    fn control(&mut self, id: MethodId, args: &[u8]) -> Result<()> {
-        match id {
-            id::CONNECTION_START_OK => self.answer(0, id::CONNECTION_TUNE, |out| {
-                out.extend([0x07, 0xff]);
-                out.extend(FRAME_MAX.to_be_bytes());
-                out.extend([0, 0]);
-            }),
-            id::CONNECTION_OPEN => self.answer(0, id::CONNECTION_OPEN_OK, |out| out.push(0)),
-            id::CONNECTION_CLOSE => self.answer(0, id::CONNECTION_CLOSE_OK, |_| {}),
-            id::CHANNEL_OPEN => self.answer(CHANNEL, id::CHANNEL_OPEN_OK, |out| out.extend([0; 4])),
-            id::QUEUE_DECLARE => {
-                let name = self.name(short_string(behind_ticket(args))?.0);
-                self.answer(CHANNEL, id::QUEUE_DECLARE_OK, |out| {
-                    write_short_string(out, &name);
-                    out.extend([0; 8]);
-                });
-            }
-            id::QUEUE_DELETE => self.answer(CHANNEL, id::QUEUE_DELETE_OK, |out| out.extend([0; 4])),
-            id::BASIC_QOS => self.answer(CHANNEL, id::BASIC_QOS_OK, |_| {}),
-            id::BASIC_CONSUME => self.consume(short_string(behind_ticket(args))?.0),
-            id::CONFIRM_SELECT => {
-                self.confirms = true;
-                self.answer(CHANNEL, id::CONFIRM_SELECT_OK, |_| {});
-            }
-            _ => {}
-        }
-        Ok(())
-    }
-
-    fn consume(&mut self, queue: &[u8]) {
-        self.answer(CHANNEL, id::BASIC_CONSUME_OK, |out| write_short_string(out, b"bench"));
-        let consumer = Consumer { stream: self.stream.clone(), tags: AtomicU64::new(0) };
-        let mut by_queue = self.consumers.by_queue.lock().unwrap_or_else(PoisonError::into_inner);
-        by_queue.insert(queue.to_vec(), Arc::new(consumer));
-    }
-
-    fn name(&self, wanted: &[u8]) -> Vec<u8> {
-        match wanted {
-            b"" => format!("relay-{}", self.consumers.names.fetch_add(1, Ordering::Relaxed)).into_bytes(),
-            name => name.to_vec(),
-        }
-    }
-
-    fn answer(&mut self, channel: u16, id: MethodId, args: impl FnOnce(&mut Vec<u8>)) {
-        write_method(&mut self.answers, channel, id, args);
-    }
-}
-
-/// Arguments begin with two reserved bytes, once an access ticket.
-fn behind_ticket(args: &[u8]) -> &[u8] {
-    args.get(2..).unwrap_or_default()
 }

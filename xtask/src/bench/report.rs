@@ -1,28 +1,30 @@
-//! The results of all rounds: medians beside each other as a table, every single number as JSON.
+//! The results of all rounds: medians beside each other as tables, every single number as JSON.
 
+use super::metric::{Better, Metric};
 use super::server::Peer;
-use super::workloads::{Better, Metric, Workload};
+use super::workloads::WORKLOADS;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
-
-/// One metric of one workload: the values of all rounds, per peer in the order they were named.
-struct Row {
-    workload: Workload,
-    metric: Metric,
-    values: Vec<Vec<f64>>,
-}
 
 pub(super) struct Report {
     peers: Vec<Peer>,
     rows: Vec<Row>,
+    failures: Vec<String>,
+}
+
+/// One metric of one workload: the values of all rounds, per peer in the order of the report.
+struct Row {
+    workload: &'static str,
+    metric: Metric,
+    values: Vec<Vec<f64>>,
 }
 
 impl Report {
     pub(super) fn new(peers: Vec<Peer>) -> Report {
-        Report { peers, rows: Vec::new() }
+        Report { peers, rows: Vec::new(), failures: Vec::new() }
     }
 
-    pub(super) fn add(&mut self, peer: Peer, workload: Workload, metrics: Vec<Metric>) {
+    pub(super) fn add(&mut self, peer: Peer, workload: &'static str, metrics: Vec<Metric>) {
         let Some(column) = self.peers.iter().position(|known| *known == peer) else { return };
         for metric in metrics {
             let same = |row: &&mut Row| row.workload == workload && row.metric.name == metric.name;
@@ -37,38 +39,82 @@ impl Report {
         }
     }
 
-    /// The ratio says how many times better each peer is than the first.
-    pub(super) fn table(&self) -> String {
-        let mut out = format!("{:<11} {:<26} {:<7}", "workload", "metric", "unit");
-        for (index, peer) in self.peers.iter().enumerate() {
-            let _ = write!(out, " {:>32}", peer.name());
-            if index > 0 {
-                let _ = write!(out, " {:>8}", "better");
-            }
+    /// A round that gave no numbers, and why.
+    pub(super) fn add_failure(&mut self, failure: String) {
+        self.failures.push(failure);
+    }
+
+    pub(super) fn failures(&self) -> &[String] {
+        &self.failures
+    }
+
+    pub(super) fn median(&self, workload: &str, metric: &str, peer: Peer) -> Option<f64> {
+        let column = self.peers.iter().position(|known| *known == peer)?;
+        median(&self.row(workload, metric)?.values[column])
+    }
+
+    pub(super) fn unit(&self, workload: &str, metric: &str) -> Option<&'static str> {
+        Some(self.row(workload, metric)?.metric.unit)
+    }
+
+    pub(super) fn better(&self, workload: &str, metric: &str) -> Option<Better> {
+        Some(self.row(workload, metric)?.metric.better)
+    }
+
+    fn row(&self, workload: &str, metric: &str) -> Option<&Row> {
+        self.rows.iter().find(|row| row.workload == workload && row.metric.name == metric)
+    }
+
+    /// The goals of everything that was measured, as a Markdown table.
+    pub(super) fn goals(&self) -> String {
+        let mut lines = vec![cells(&["Work", "Goal", "Measured", ""])];
+        for workload in WORKLOADS {
+            let verdicts = workload.goals.iter().filter_map(|goal| goal.judge(self, workload.name));
+            lines.extend(
+                verdicts.map(|verdict| {
+                    cells(&[workload.name, &verdict.wanted, &verdict.measured, verdict.word()])
+                }),
+            );
         }
-        for row in &self.rows {
-            let _ =
-                write!(out, "\n{:<11} {:<26} {:<7}", row.workload.name(), row.metric.name, row.metric.unit);
-            for (index, values) in row.values.iter().enumerate() {
-                let _ = write!(out, " {:>32}", cell(values));
-                if index > 0 {
-                    let _ = write!(out, " {:>8}", ratio(row.metric.better, &row.values[0], values));
-                }
+        aligned(lines)
+    }
+
+    /// A Markdown section for each workload: medians (and ranges) of all peers that have the notion.
+    pub(super) fn sections(&self) -> String {
+        let mut out = String::new();
+        for workload in WORKLOADS {
+            let rows: Vec<&Row> = self.rows.iter().filter(|row| row.workload == workload.name).collect();
+            if !rows.is_empty() {
+                let _ = write!(out, "### {}\n\n{}\n\n{}\n", workload.name, workload.about, self.table(&rows));
             }
         }
         out
     }
 
+    fn table(&self, rows: &[&Row]) -> String {
+        let measured = |column: &usize| rows.iter().any(|row| !row.values[*column].is_empty());
+        let columns: Vec<usize> = (0..self.peers.len()).filter(measured).collect();
+        let mut head = vec!["", "unit"];
+        head.extend(columns.iter().map(|column| self.peers[*column].title()));
+        let mut lines = vec![cells(&head)];
+        for row in rows {
+            let mut line = vec![row.metric.name.to_owned(), row.metric.unit.to_owned()];
+            line.extend(columns.iter().map(|column| cell(&row.values[*column])));
+            lines.push(line);
+        }
+        aligned(lines)
+    }
+
     pub(super) fn to_json(&self) -> Value {
         let rows = self.rows.iter().map(|row| {
-            let per_peer = self.peers.iter().zip(&row.values);
+            let per_peer = self.peers.iter().zip(&row.values).filter(|(_, values)| !values.is_empty());
             let values: Vec<Value> = per_peer
                 .map(
                     |(peer, values)| json!({"peer": peer.name(), "rounds": values, "median": median(values)}),
                 )
                 .collect();
             json!({
-                "workload": row.workload.name(),
+                "workload": row.workload,
                 "metric": row.metric.name,
                 "unit": row.metric.unit,
                 "better": if row.metric.better == Better::Higher { "higher" } else { "lower" },
@@ -79,18 +125,34 @@ impl Report {
     }
 }
 
-/// The median and the range of a peer's rounds.
-fn cell(values: &[f64]) -> String {
-    let Some(median) = median(values) else { return "-".to_owned() };
-    let least = values.iter().copied().fold(f64::INFINITY, f64::min);
-    let most = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    format!("{} ({}–{})", number(median), number(least), number(most))
+fn cells(texts: &[&str]) -> Vec<String> {
+    texts.iter().map(|text| (*text).to_owned()).collect()
 }
 
-fn ratio(better: Better, base: &[f64], values: &[f64]) -> String {
-    let (Some(base), Some(value)) = (median(base), median(values)) else { return "-".to_owned() };
-    let ratio = if better == Better::Higher { value / base } else { base / value };
-    if ratio.is_finite() { format!("{ratio:.2}x") } else { "-".to_owned() }
+/// A Markdown table, the first line its head, that can also be read as it is.
+fn aligned(mut lines: Vec<Vec<String>>) -> String {
+    let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..lines[0].len()).map(|column| width(column).max(3)).collect();
+    lines.insert(1, widths.iter().map(|width| "-".repeat(*width)).collect());
+    let mut out = String::new();
+    for line in lines {
+        for (text, width) in line.iter().zip(&widths) {
+            let _ = write!(out, "| {text:<width$} ");
+        }
+        out.push_str("|\n");
+    }
+    out
+}
+
+/// The median and the range of a peer's rounds.
+fn cell(values: &[f64]) -> String {
+    let Some(median) = median(values) else { return String::new() };
+    let least = values.iter().copied().fold(f64::INFINITY, f64::min);
+    let most = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    match values.len() {
+        1 => number(median),
+        _ => format!("{} ({}–{})", number(median), number(least), number(most)),
+    }
 }
 
 fn median(values: &[f64]) -> Option<f64> {
@@ -136,20 +198,19 @@ mod tests {
     }
 
     #[test]
-    fn rounds_become_medians_and_ratios() {
-        let mut report = Report::new(vec![Peer::RabbitMq, Peer::Leveret]);
-        let metric = |better, value| vec![Metric { name: "m", unit: "u", better, value }];
+    fn rounds_become_medians_beside_each_other() {
+        let mut report = Report::new(vec![Peer::RabbitMq, Peer::Relay, Peer::Leveret]);
         for (peer, value) in
             [(Peer::RabbitMq, 10.0), (Peer::Leveret, 2.0), (Peer::RabbitMq, 30.0), (Peer::Leveret, 6.0)]
         {
-            report.add(peer, Workload::Idle, metric(Better::Lower, value));
-            report.add(peer, Workload::Rpc1, metric(Better::Higher, value));
+            report.add(peer, "idle", vec![Metric::lower("RSS", "MiB", value)]);
         }
-        let table = report.table();
-        assert!(
-            table.contains("20.0 (10.0–30.0)") && table.contains("5.00x") && table.contains("0.20x"),
-            "{table}"
-        );
+        let sections = report.sections();
+        let expected = "|     | unit | RabbitMQ         | Leveret          |\n\
+                        | --- | ---- | ---------------- | ---------------- |\n\
+                        | RSS | MiB  | 20.0 (10.0–30.0) | 4.00 (2.00–6.00) |\n";
+        assert!(sections.trim_end().ends_with(expected.trim_end()), "{sections}");
+        assert!(report.goals().contains("| idle | RSS ≤ 10 MiB | 4.0      | holds |"), "{}", report.goals());
         assert_eq!(report.to_json()[0]["values"][1]["median"], 4.0);
     }
 }

@@ -1,13 +1,14 @@
-//! The brokers to compare, each started on its own port with its own empty data directory, on loopback.
+//! The peers to compare, each started on its own port with its own empty data directory, on loopback.
 
-use crate::workspace_root;
+use super::{nats, relay};
+use crate::{target_directory, workspace_root};
 use anyhow::{Context, Result, bail, ensure};
 use leveret_bench::connection::Connection;
 use leveret_bench::process::Process;
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 const START_TIMEOUT: Duration = Duration::from_secs(120);
@@ -20,44 +21,87 @@ const START_POLL: Duration = Duration::from_millis(1);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Peer {
     RabbitMq,
-    Leveret,
+    /// RabbitMQ's replicated queues (here of one node) in the place of durable ones.
+    RabbitMqQuorum,
+    Nats,
+    /// NATS that syncs before it answers: what Leveret and RabbitMQ promise.
+    NatsSync,
     /// No broker: the most that sockets allow (`relay`).
     Relay,
+    Leveret,
 }
 
 impl Peer {
+    pub(super) const ALL: [Peer; 6] =
+        [Peer::RabbitMq, Peer::RabbitMqQuorum, Peer::Nats, Peer::NatsSync, Peer::Relay, Peer::Leveret];
+
     pub(super) fn parse(name: &str) -> Result<Peer> {
-        match name {
-            "rabbitmq" => Ok(Peer::RabbitMq),
-            "leveret" => Ok(Peer::Leveret),
-            "relay" => Ok(Peer::Relay),
-            other => bail!("unknown peer `{other}`: rabbitmq, leveret, relay"),
-        }
+        let names = || Peer::ALL.map(Peer::name).join(", ");
+        let found = Peer::ALL.into_iter().find(|peer| peer.name() == name);
+        found.with_context(|| format!("unknown peer `{name}`: {}", names()))
     }
 
     pub(super) fn name(self) -> &'static str {
         match self {
             Peer::RabbitMq => "rabbitmq",
-            Peer::Leveret => "leveret",
+            Peer::RabbitMqQuorum => "rabbitmq-quorum",
+            Peer::Nats => "nats",
+            Peer::NatsSync => "nats-sync",
             Peer::Relay => "relay",
+            Peer::Leveret => "leveret",
+        }
+    }
+
+    /// For people.
+    pub(super) fn title(self) -> &'static str {
+        match self {
+            Peer::RabbitMq => "RabbitMQ",
+            Peer::RabbitMqQuorum => "RabbitMQ, quorum queue",
+            Peer::Nats => "NATS",
+            Peer::NatsSync => "NATS, sync always",
+            Peer::Relay => "relay",
+            Peer::Leveret => "Leveret",
+        }
+    }
+
+    pub(super) fn speaks_amqp(self) -> bool {
+        matches!(self, Peer::RabbitMq | Peer::RabbitMqQuorum | Peer::Leveret)
+    }
+
+    /// Whether a client can be served: the first conversation is had and ended.
+    fn converse(self, address: SocketAddr) -> Result<()> {
+        match self {
+            Peer::Nats | Peer::NatsSync => nats::Connection::open(address).map(drop),
+            Peer::Relay => relay::pair(address).map(drop),
+            Peer::RabbitMq | Peer::RabbitMqQuorum | Peer::Leveret => Ok(Connection::open(address)?.close()?),
         }
     }
 }
 
-/// A running broker; stopped, and its data removed, when dropped.
+/// A running server; stopped, and its data removed, when dropped.
 pub(super) struct Server {
+    pub(super) peer: Peer,
     pub(super) address: SocketAddr,
     pub(super) process: Process,
     /// From the start of the command to the first opened connection.
     pub(super) start_time: Duration,
-    directory: PathBuf,
+    pub(super) directory: PathBuf,
     handle: Handle,
 }
 
 enum Handle {
-    /// Started by `interop/rabbitmq.sh`, which knows the directory.
-    Script,
+    /// Started by this script of `interop/`, which knows the directory.
+    Script(&'static str),
     Child(Child),
+}
+
+/// How a server goes down before it comes up again.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Ending {
+    /// SIGTERM: it may do its last work.
+    Asked,
+    /// SIGKILL.
+    Killed,
 }
 
 impl Server {
@@ -71,13 +115,27 @@ impl Server {
         let address = free_address()?;
         let directory = scratch.join(format!("{}-{}", peer.name(), address.port()));
         std::fs::create_dir_all(&directory)?;
-        let begin = Instant::now();
-        let (handle, process, start_time) = match peer {
-            Peer::RabbitMq => start_rabbitmq(address, &directory, begin)?,
-            Peer::Leveret => start_child(leveret(address, &directory)?, address, &directory, begin)?,
-            Peer::Relay => start_child(relay(address)?, address, &directory, begin)?,
+        let (handle, process, start_time) = launch(peer, address, &directory)?;
+        Ok(Server { peer, address, process, start_time, directory, handle })
+    }
+
+    /// Ends the process and starts it again on its data; says how long until it served.
+    ///
+    /// # Errors
+    /// Only what is started without a script can be restarted.
+    pub(super) fn restart(&mut self, ending: Ending) -> Result<Duration> {
+        let Handle::Child(child) = &mut self.handle else {
+            bail!("{} cannot be restarted", self.peer.name())
         };
-        Ok(Server { address, process, start_time, directory, handle })
+        match ending {
+            Ending::Asked => terminate(child)?,
+            Ending::Killed => {
+                child.kill()?;
+                child.wait()?;
+            }
+        }
+        (self.handle, self.process, self.start_time) = launch(self.peer, self.address, &self.directory)?;
+        Ok(self.start_time)
     }
 
     /// The end of what it wrote to stderr, for a reader who asks why it failed.
@@ -89,9 +147,9 @@ impl Server {
 
     fn stop(&mut self) -> Result<()> {
         match &mut self.handle {
-            Handle::Script => {
-                let status = rabbitmq_script().arg("stop").arg(&self.directory).status()?;
-                ensure!(status.success(), "rabbitmq.sh stop: {status}");
+            Handle::Script(script) => {
+                let status = interop(script).arg("stop").arg(&self.directory).status()?;
+                ensure!(status.success(), "{script} stop: {status}");
             }
             Handle::Child(child) => terminate(child)?,
         }
@@ -107,28 +165,60 @@ impl Drop for Server {
     }
 }
 
-/// RabbitMQ's default configuration without plugins.
-fn start_rabbitmq(
+/// What the script of `interop/` says about the version of a peer.
+pub(super) fn version(script: &'static str) -> Result<String> {
+    let output = interop(script).arg("version").env("NATS_HOME", nats_home()?).output().context(script)?;
+    ensure!(output.status.success(), "{script} version: {}", output.status);
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+fn launch(peer: Peer, address: SocketAddr, directory: &Path) -> Result<(Handle, Process, Duration)> {
+    match peer {
+        Peer::RabbitMq | Peer::RabbitMqQuorum => {
+            let ports = [("RABBITMQ_DIST_PORT", free_port()?), ("RABBITMQ_EPMD_PORT", free_port()?)];
+            start_script("rabbitmq.sh", &ports, peer, address, directory)
+        }
+        Peer::Nats => start_script("nats.sh", &[], peer, address, directory),
+        Peer::NatsSync => {
+            let always = [("SYNC_INTERVAL", "always".to_owned())];
+            start_script("nats.sh", &always, peer, address, directory)
+        }
+        Peer::Leveret => start_child(leveret(address, directory)?, peer, address, directory),
+        Peer::Relay => start_child(relay_process(address)?, peer, address, directory),
+    }
+}
+
+/// A peer's default configuration, but for `settings`.
+fn start_script(
+    script: &'static str,
+    settings: &[(&str, String)],
+    peer: Peer,
     address: SocketAddr,
     directory: &Path,
-    begin: Instant,
 ) -> Result<(Handle, Process, Duration)> {
-    let mut script = rabbitmq_script()
+    let begin = Instant::now();
+    let mut starter = interop(script)
         .args(["start", &address.port().to_string()])
         .arg(directory)
+        .env("NATS_HOME", nats_home()?)
+        .envs(settings.iter().map(|(name, value)| (name, value)))
         .current_dir(directory) // a node that crashes leaves its dump where it stands
         .stdout(Stdio::piped())
         .spawn()
-        .context("interop/rabbitmq.sh")?;
-    let start_time = wait_until_open(address, begin, &mut script, |status| status.success());
-    let output = script.wait_with_output()?;
-    ensure!(output.status.success(), "rabbitmq.sh start: {}", output.status);
-    let pid = String::from_utf8_lossy(&output.stdout).trim().parse().context("rabbitmq.sh printed no pid")?;
-    Ok((Handle::Script, Process(pid), start_time?))
+        .context(script)?;
+    let start_time = wait_until_open(peer, address, begin, &mut starter, |status| status.success());
+    let output = starter.wait_with_output()?;
+    ensure!(output.status.success(), "{script} start: {}", output.status);
+    let pid = String::from_utf8_lossy(&output.stdout).trim().parse();
+    Ok((Handle::Script(script), Process(pid.context("the script printed no pid")?), start_time?))
 }
 
-fn rabbitmq_script() -> Command {
-    Command::new(workspace_root().join("interop/rabbitmq.sh"))
+fn interop(script: &str) -> Command {
+    Command::new(workspace_root().join("interop").join(script))
+}
+
+fn nats_home() -> Result<PathBuf> {
+    Ok(target_directory()?.join("interop").join("nats"))
 }
 
 fn leveret(address: SocketAddr, directory: &Path) -> Result<Command> {
@@ -138,7 +228,7 @@ fn leveret(address: SocketAddr, directory: &Path) -> Result<Command> {
     Ok(command)
 }
 
-fn relay(address: SocketAddr) -> Result<Command> {
+fn relay_process(address: SocketAddr) -> Result<Command> {
     let mut command = Command::new(std::env::current_exe()?);
     command.args(["bench", super::RELAY_FLAG, &address.to_string()]);
     Ok(command)
@@ -146,14 +236,15 @@ fn relay(address: SocketAddr) -> Result<Command> {
 
 fn start_child(
     mut command: Command,
+    peer: Peer,
     address: SocketAddr,
     directory: &Path,
-    begin: Instant,
 ) -> Result<(Handle, Process, Duration)> {
+    let begin = Instant::now();
     let log = directory.join(STDERR_FILE);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&log)?);
     let mut child = command.spawn().with_context(|| format!("{command:?}"))?;
-    let start_time = wait_until_open(address, begin, &mut child, |_| false).or_else(|error| {
+    let start_time = wait_until_open(peer, address, begin, &mut child, |_| false).or_else(|error| {
         terminate(&mut child)?;
         Err(error.context(std::fs::read_to_string(&log)?))
     })?;
@@ -163,19 +254,16 @@ fn start_child(
 
 /// `may_end` says of a starter that has ended whether it has done its work.
 fn wait_until_open(
+    peer: Peer,
     address: SocketAddr,
     begin: Instant,
     starter: &mut Child,
-    may_end: impl Fn(std::process::ExitStatus) -> bool,
+    may_end: impl Fn(ExitStatus) -> bool,
 ) -> Result<Duration> {
     let mut refusal = None;
     while begin.elapsed() < START_TIMEOUT {
-        match Connection::open(address) {
-            Ok(connection) => {
-                let start_time = begin.elapsed();
-                connection.close()?;
-                return Ok(start_time);
-            }
+        match peer.converse(address) {
+            Ok(()) => return Ok(begin.elapsed()),
             Err(error) => refusal = Some(error),
         }
         if let Some(status) = starter.try_wait()?
@@ -185,7 +273,7 @@ fn wait_until_open(
         }
         std::thread::sleep(START_POLL);
     }
-    bail!("the server did not start in {START_TIMEOUT:?}: {}", refusal.context("it was never asked")?)
+    bail!("the server did not start in {START_TIMEOUT:?}: {:#}", refusal.context("it was never asked")?)
 }
 
 /// Asks a process to end with SIGTERM, and insists after a while.
@@ -205,4 +293,8 @@ fn terminate(child: &mut Child) -> Result<()> {
 /// A port that was free a moment ago.
 fn free_address() -> Result<SocketAddr> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
+}
+
+fn free_port() -> Result<String> {
+    Ok(free_address()?.port().to_string())
 }

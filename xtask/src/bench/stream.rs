@@ -1,8 +1,9 @@
 //! A stream: filled once, then read by several connections at once, each from its own offset. Then the same beside a
 //! queue that carries messages at full speed, which shows what each costs the other.
 
+use super::metric::{Metric, Pace};
 use super::server::Server;
-use super::workloads::{Metric, Pace, joined};
+use super::steady::joined;
 use anyhow::{Result, ensure};
 use leveret_bench::connection::{Acks, Connection, QueueKind};
 use leveret_bench::flows::{consume, consume_from, publish, publish_confirmed};
@@ -13,10 +14,8 @@ use std::time::{Duration, Instant};
 
 const STREAM: &str = "bench.stream";
 const QUEUE: &str = "bench.beside";
-pub(super) const BODY_BYTES: usize = 128;
-pub(super) const MESSAGES: u64 = 1_000_000;
-pub(super) const MESSAGES_QUICK: u64 = 200_000;
-pub(super) const READERS: u64 = 10;
+const BODY_BYTES: usize = 128;
+const READERS: u64 = 10;
 const BATCH_MESSAGES: usize = 256;
 const CONFIRM_WINDOW: usize = 5000;
 const PREFETCH: u16 = 1000;
@@ -26,7 +25,7 @@ const SETTLE: Duration = Duration::from_secs(3);
 
 /// Fills the stream, reads it alone, reads it beside a queue.
 pub(super) fn run(server: &Server, pace: Pace) -> Result<Vec<Metric>> {
-    let messages = if pace == Pace::Quick { MESSAGES_QUICK } else { MESSAGES };
+    let messages = pace.count(1_000_000, 200_000);
     let mut control = Connection::open(server.address)?;
     control.declare_queue(STREAM, QueueKind::Stream)?;
     let counters = Counters::default();
