@@ -9,9 +9,9 @@ mod confirmed;
 mod disk;
 mod goals;
 mod jetstream;
-mod metric;
 mod nats;
 mod one_way;
+mod pace;
 mod paced;
 mod page;
 mod relay;
@@ -28,7 +28,8 @@ mod workloads;
 
 use crate::{target_directory, workspace_root};
 use anyhow::{Context, Result, bail, ensure};
-use metric::{Metric, Pace};
+use leveret_bench::figure::Figure;
+use pace::Pace;
 use report::Report;
 use server::{Peer, Server};
 use std::path::Path;
@@ -150,7 +151,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn once(&self, workload: &Workload, peer: Peer, shared: &mut Option<Server>) -> Result<Vec<Metric>> {
+    fn once(&self, workload: &Workload, peer: Peer, shared: &mut Option<Server>) -> Result<Vec<Figure>> {
         if workload.server == Use::Fresh {
             return workload.run_on_fresh(peer, self.scratch, self.options.pace);
         }
@@ -159,21 +160,21 @@ impl Run<'_> {
             Some(server) => server,
             None => Server::start(peer, self.scratch)?,
         };
-        let metrics = workload.run(&mut server, self.options.pace)?;
+        let figures = workload.run(&mut server, self.options.pace)?;
         *shared = Some(server);
-        Ok(metrics)
+        Ok(figures)
     }
 
     /// A round without numbers is said, and the others go on.
-    fn note(&mut self, workload: &Workload, peer: Peer, round: usize, outcome: Result<Vec<Metric>>) {
+    fn note(&mut self, workload: &Workload, peer: Peer, round: usize, outcome: Result<Vec<Figure>>) {
         match outcome {
-            Ok(metrics) => {
-                let shown: Vec<String> = metrics
+            Ok(figures) => {
+                let shown: Vec<String> = figures
                     .iter()
-                    .map(|metric| format!("{} {:.1} {}", metric.name, metric.value, metric.unit))
+                    .map(|figure| format!("{} {:.1} {}", figure.name, figure.value, figure.unit))
                     .collect();
                 eprintln!("  {round} {:<15} {}", peer.name(), shown.join(", "));
-                self.report.add(peer, workload.name, metrics);
+                self.report.add(peer, workload.name, figures);
             }
             Err(error) => {
                 let failure = format!("{} on {}, round {round}: {error:#}", workload.name, peer.title());

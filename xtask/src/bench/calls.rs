@@ -1,15 +1,16 @@
 //! Requests and responses: as bare frames on every peer, and through the toolkit on those that speak AMQP.
 
 use super::confirmed::PREFETCH;
-use super::metric::{Metric, Pace};
 use super::nats;
 use super::one_way::delete;
+use super::pace::Pace;
 use super::relay;
 use super::server::{Peer, Server};
-use super::steady::{Seen, Side, side, timed, watch};
+use super::steady::{Seen, Side, latencies, side, timed, watch};
 use super::toolkit;
 use anyhow::Result;
 use leveret_bench::connection::{Acks, Connection, QueueKind};
+use leveret_bench::figure::Figure;
 use leveret_bench::load::{Counters, Histogram};
 use leveret_bench::rpc;
 use std::sync::Arc;
@@ -18,7 +19,7 @@ const QUEUE: &str = "bench-calls";
 pub(super) const WORKER_IN_FLIGHT: u32 = 128;
 
 /// One requester with `in_flight` calls at a time, one responder that echoes.
-pub(super) fn bare(server: &Server, pace: Pace, in_flight: u32) -> Result<Vec<Metric>> {
+pub(super) fn bare(server: &Server, pace: Pace, in_flight: u32) -> Result<Vec<Figure>> {
     let address = server.address;
     let sides: Vec<Side<'_>> = match server.peer {
         Peer::Nats | Peer::NatsSync => {
@@ -51,25 +52,25 @@ pub(super) fn bare(server: &Server, pace: Pace, in_flight: u32) -> Result<Vec<Me
     if server.peer.speaks_amqp() {
         delete(server, QUEUE)?;
     }
-    Ok(metrics(&seen))
+    Ok(figures(&seen))
 }
 
 /// The toolkit on both sides.
-pub(super) fn through_the_toolkit(server: &Server, pace: Pace, in_flight: u32) -> Result<Vec<Metric>> {
+pub(super) fn through_the_toolkit(server: &Server, pace: Pace, in_flight: u32) -> Result<Vec<Figure>> {
     let url = server.url();
     let workers = toolkit::Workers::echo(&url)?;
     ask_workers(server, pace, workers, |counters| toolkit::call(&url, in_flight, counters))
 }
 
 /// Bare frames ask a worker of the toolkit.
-pub(super) fn worker(server: &Server, pace: Pace) -> Result<Vec<Metric>> {
+pub(super) fn worker(server: &Server, pace: Pace) -> Result<Vec<Figure>> {
     let workers = toolkit::Workers::echo(&server.url())?;
     let requester = Connection::open(server.address)?;
     ask_workers(server, pace, workers, |counters| toolkit::ask_worker(requester, WORKER_IN_FLIGHT, counters))
 }
 
 /// The recipe as its users run it.
-pub(super) fn recipe(server: &Server, pace: Pace) -> Result<Vec<Metric>> {
+pub(super) fn recipe(server: &Server, pace: Pace) -> Result<Vec<Figure>> {
     let url = server.url();
     let workers = toolkit::recipe_workers(&url)?;
     ask_workers(server, pace, workers, |counters| toolkit::ask_by_recipe(&url, counters))
@@ -80,20 +81,20 @@ fn ask_workers(
     pace: Pace,
     workers: toolkit::Workers,
     ask: impl FnOnce(&Arc<Counters>) -> Result<Histogram> + Send,
-) -> Result<Vec<Metric>> {
+) -> Result<Vec<Figure>> {
     let seen = watch(server, pace.window(), vec![timed(ask)])?;
     workers.stop()?;
     let mut control = Connection::open(server.address)?;
     toolkit::clear(&mut control)?;
     control.close()?;
-    Ok(metrics(&seen))
+    Ok(figures(&seen))
 }
 
-fn metrics(seen: &Seen) -> Vec<Metric> {
+fn figures(seen: &Seen) -> Vec<Figure> {
     let observation = &seen.observation;
-    let mut metrics = vec![Metric::higher("calls", "call/s", observation.received / observation.seconds)];
-    metrics.extend(Metric::latencies(&seen.latencies, ["p50", "p99"]));
+    let mut figures = vec![Figure::higher("calls", "call/s", observation.received / observation.seconds)];
+    figures.extend(latencies(&seen.latencies, ["p50", "p99"]));
     let cpu_us = observation.server_cpu_seconds * 1e6 / observation.received;
-    metrics.push(Metric::lower("server CPU", "us/call", cpu_us));
-    metrics
+    figures.push(Figure::lower("server CPU", "us/call", cpu_us));
+    figures
 }

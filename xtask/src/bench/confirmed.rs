@@ -3,13 +3,14 @@
 
 use super::disk;
 use super::jetstream;
-use super::metric::{Metric, Pace};
 use super::nats;
 use super::one_way::{BODY_BYTES, batch_messages, delete};
+use super::pace::Pace;
 use super::server::{Peer, Server};
-use super::steady::{Seen, Side, side, timed, watch};
+use super::steady::{Seen, Side, latencies, side, timed, watch};
 use anyhow::Result;
 use leveret_bench::connection::{Acks, Connection, QueueKind};
+use leveret_bench::figure::Figure;
 use leveret_bench::flows::{consume, publish_confirmed};
 use leveret_bench::load::{Batch, Persistence};
 
@@ -20,33 +21,33 @@ pub(super) const ACK_EVERY: u64 = 100;
 const FLOWS: usize = 4;
 
 /// Memory only: what a confirm costs without a disk.
-pub(super) fn transient(server: &Server, pace: Pace) -> Result<Vec<Metric>> {
+pub(super) fn transient(server: &Server, pace: Pace) -> Result<Vec<Figure>> {
     let sides = amqp_flow(server, QUEUE, QueueKind::Transient, WINDOW)?;
     let seen = watch(server, pace.window(), sides)?;
     delete(server, QUEUE)?;
-    Ok(metrics(&seen))
+    Ok(figures(&seen))
 }
 
 /// One producer with at most `window` unconfirmed, one consumer.
-pub(super) fn persistent(server: &Server, pace: Pace, window: usize) -> Result<Vec<Metric>> {
+pub(super) fn persistent(server: &Server, pace: Pace, window: usize) -> Result<Vec<Figure>> {
     persistent_flows(server, pace, 1, window)
 }
 
 /// The same with nothing in flight beside it, and beside it what the disk itself needs.
-pub(super) fn one_at_a_time(server: &Server, pace: Pace) -> Result<Vec<Metric>> {
-    let mut metrics = persistent(server, pace, 1)?;
+pub(super) fn one_at_a_time(server: &Server, pace: Pace) -> Result<Vec<Figure>> {
+    let mut figures = persistent(server, pace, 1)?;
     let window = pace.window();
     let syncs = disk::append_and_sync(&server.directory, BODY_BYTES, window.observed / 4)?;
-    metrics.push(Metric::lower("fdatasync of this disk p50", "us", syncs.quantile_us(0.5)));
-    Ok(metrics)
+    figures.push(Figure::lower("fdatasync of this disk p50", "us", syncs.quantile_us(0.5)));
+    Ok(figures)
 }
 
 /// Four producers, four queues, four consumers.
-pub(super) fn parallel(server: &Server, pace: Pace) -> Result<Vec<Metric>> {
+pub(super) fn parallel(server: &Server, pace: Pace) -> Result<Vec<Figure>> {
     persistent_flows(server, pace, FLOWS, WINDOW)
 }
 
-fn persistent_flows(server: &Server, pace: Pace, flows: usize, window: usize) -> Result<Vec<Metric>> {
+fn persistent_flows(server: &Server, pace: Pace, flows: usize, window: usize) -> Result<Vec<Figure>> {
     let queues: Vec<String> = (0..flows).map(|number| format!("{QUEUE}-{number}")).collect();
     let mut sides = Vec::new();
     for queue in &queues {
@@ -65,7 +66,7 @@ fn persistent_flows(server: &Server, pace: Pace, flows: usize, window: usize) ->
             false => jetstream::delete(&mut nats::Connection::open(server.address)?, queue)?,
         }
     }
-    Ok(metrics(&seen))
+    Ok(figures(&seen))
 }
 
 fn amqp_flow<'a>(server: &Server, queue: &str, kind: QueueKind, window: usize) -> Result<Vec<Side<'a>>> {
@@ -93,9 +94,9 @@ fn jetstream_flow<'a>(server: &Server, stream: &'a str, window: usize) -> Result
     ])
 }
 
-fn metrics(seen: &Seen) -> Vec<Metric> {
-    let mut metrics = vec![seen.sent("confirmed"), seen.received("delivered")];
-    metrics.extend(Metric::latencies(&seen.latencies, ["confirm p50", "confirm p99"]));
-    metrics.push(seen.cpu());
-    metrics
+fn figures(seen: &Seen) -> Vec<Figure> {
+    let mut figures = vec![seen.sent("confirmed"), seen.received("delivered")];
+    figures.extend(latencies(&seen.latencies, ["confirm p50", "confirm p99"]));
+    figures.push(seen.cpu());
+    figures
 }

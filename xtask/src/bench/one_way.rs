@@ -1,13 +1,14 @@
 //! Messages that go one way and are forgotten: one producer, consumers that need not acknowledge. From one to one in
 //! three sizes, from one to ten, and by a topic among a thousand others.
 
-use super::metric::{Metric, Pace};
 use super::nats;
+use super::pace::Pace;
 use super::relay;
 use super::server::{Peer, Server};
 use super::steady::{Side, side, watch};
 use anyhow::Result;
 use leveret_bench::connection::{Acks, Connection, QueueKind};
+use leveret_bench::figure::Figure;
 use leveret_bench::flows::{consume, publish};
 use leveret_bench::load::{Batch, Persistence};
 
@@ -23,7 +24,7 @@ pub(super) fn batch_messages(body_bytes: usize) -> usize {
 }
 
 /// One producer, one consumer.
-pub(super) fn flow(server: &Server, pace: Pace, body_bytes: usize) -> Result<Vec<Metric>> {
+pub(super) fn flow(server: &Server, pace: Pace, body_bytes: usize) -> Result<Vec<Figure>> {
     let count = batch_messages(body_bytes);
     let amqp_batch = || Batch::new(QUEUE, Persistence::Transient, body_bytes, count);
     let address = server.address;
@@ -61,7 +62,7 @@ pub(super) fn flow(server: &Server, pace: Pace, body_bytes: usize) -> Result<Vec
 }
 
 /// One producer, ten consumers with a queue each, a fanout exchange between them.
-pub(super) fn fan_out(server: &Server, pace: Pace) -> Result<Vec<Metric>> {
+pub(super) fn fan_out(server: &Server, pace: Pace) -> Result<Vec<Figure>> {
     let count = batch_messages(BODY_BYTES);
     let mut sides: Vec<Side<'_>> = Vec::new();
     if server.peer == Peer::Nats {
@@ -86,7 +87,7 @@ pub(super) fn fan_out(server: &Server, pace: Pace) -> Result<Vec<Metric>> {
 }
 
 /// One producer, one consumer, and a thousand bindings of the same topic exchange that do not match.
-pub(super) fn topic(server: &Server, pace: Pace) -> Result<Vec<Metric>> {
+pub(super) fn topic(server: &Server, pace: Pace) -> Result<Vec<Figure>> {
     let count = batch_messages(BODY_BYTES);
     let mut others = Connection::open(server.address)?;
     let other_queue = others.declare_queue("", QueueKind::Exclusive)?;

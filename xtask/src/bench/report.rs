@@ -1,8 +1,8 @@
 //! The results of all rounds: medians beside each other as tables, every single number as JSON.
 
-use super::metric::{Better, Metric};
 use super::server::Peer;
 use super::workloads::WORKLOADS;
+use leveret_bench::figure::{Better, Figure, median, readable};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 
@@ -12,10 +12,11 @@ pub(super) struct Report {
     failures: Vec<String>,
 }
 
-/// One metric of one workload: the values of all rounds, per peer in the order of the report.
+/// One figure of one workload: the values of all rounds, per peer in the order of the report.
 struct Row {
     workload: &'static str,
-    metric: Metric,
+    /// Of the first round.
+    figure: Figure,
     values: Vec<Vec<f64>>,
 }
 
@@ -24,16 +25,16 @@ impl Report {
         Report { peers, rows: Vec::new(), failures: Vec::new() }
     }
 
-    pub(super) fn add(&mut self, peer: Peer, workload: &'static str, metrics: Vec<Metric>) {
+    pub(super) fn add(&mut self, peer: Peer, workload: &'static str, figures: Vec<Figure>) {
         let Some(column) = self.peers.iter().position(|known| *known == peer) else { return };
-        for metric in metrics {
-            let same = |row: &&mut Row| row.workload == workload && row.metric.name == metric.name;
+        for figure in figures {
+            let same = |row: &&mut Row| row.workload == workload && row.figure.name == figure.name;
             match self.rows.iter_mut().find(same) {
-                Some(row) => row.values[column].push(metric.value),
+                Some(row) => row.values[column].push(figure.value),
                 None => {
                     let mut values = vec![Vec::new(); self.peers.len()];
-                    values[column].push(metric.value);
-                    self.rows.push(Row { workload, metric, values });
+                    values[column].push(figure.value);
+                    self.rows.push(Row { workload, figure, values });
                 }
             }
         }
@@ -48,21 +49,21 @@ impl Report {
         &self.failures
     }
 
-    pub(super) fn median(&self, workload: &str, metric: &str, peer: Peer) -> Option<f64> {
+    pub(super) fn median(&self, workload: &str, figure: &str, peer: Peer) -> Option<f64> {
         let column = self.peers.iter().position(|known| *known == peer)?;
-        median(&self.row(workload, metric)?.values[column])
+        median(&self.row(workload, figure)?.values[column])
     }
 
-    pub(super) fn unit(&self, workload: &str, metric: &str) -> Option<&'static str> {
-        Some(self.row(workload, metric)?.metric.unit)
+    pub(super) fn unit(&self, workload: &str, figure: &str) -> Option<&'static str> {
+        Some(self.row(workload, figure)?.figure.unit)
     }
 
-    pub(super) fn better(&self, workload: &str, metric: &str) -> Option<Better> {
-        Some(self.row(workload, metric)?.metric.better)
+    pub(super) fn better(&self, workload: &str, figure: &str) -> Option<Better> {
+        Some(self.row(workload, figure)?.figure.better)
     }
 
-    fn row(&self, workload: &str, metric: &str) -> Option<&Row> {
-        self.rows.iter().find(|row| row.workload == workload && row.metric.name == metric)
+    fn row(&self, workload: &str, figure: &str) -> Option<&Row> {
+        self.rows.iter().find(|row| row.workload == workload && row.figure.name == figure)
     }
 
     /// The goals of everything that was measured, as a Markdown table.
@@ -98,7 +99,7 @@ impl Report {
         head.extend(columns.iter().map(|column| self.peers[*column].title()));
         let mut lines = vec![cells(&head)];
         for row in rows {
-            let mut line = vec![row.metric.name.to_owned(), row.metric.unit.to_owned()];
+            let mut line = vec![row.figure.name.to_owned(), row.figure.unit.to_owned()];
             line.extend(columns.iter().map(|column| cell(&row.values[*column])));
             lines.push(line);
         }
@@ -115,9 +116,9 @@ impl Report {
                 .collect();
             json!({
                 "workload": row.workload,
-                "metric": row.metric.name,
-                "unit": row.metric.unit,
-                "better": if row.metric.better == Better::Higher { "higher" } else { "lower" },
+                "figure": row.figure.name,
+                "unit": row.figure.unit,
+                "better": if row.figure.better == Better::Higher { "higher" } else { "lower" },
                 "values": values,
             })
         });
@@ -150,39 +151,9 @@ fn cell(values: &[f64]) -> String {
     let least = values.iter().copied().fold(f64::INFINITY, f64::min);
     let most = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     match values.len() {
-        1 => number(median),
-        _ => format!("{} ({}–{})", number(median), number(least), number(most)),
+        1 => readable(median),
+        _ => format!("{} ({}–{})", readable(median), readable(least), readable(most)),
     }
-}
-
-fn median(values: &[f64]) -> Option<f64> {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let middle = sorted.len() / 2;
-    match sorted.len() {
-        0 => None,
-        odd if odd % 2 == 1 => Some(sorted[middle]),
-        _ => Some((sorted[middle - 1] + sorted[middle]) / 2.0),
-    }
-}
-
-/// Three digits or more, thousands apart.
-fn number(value: f64) -> String {
-    if value.abs() < 10.0 {
-        return format!("{value:.2}");
-    }
-    if value.abs() < 100.0 {
-        return format!("{value:.1}");
-    }
-    let digits = format!("{:.0}", value.abs());
-    let mut out = String::from(if value < 0.0 { "-" } else { "" });
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
 }
 
 #[cfg(test)]
@@ -190,20 +161,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_for_reading() {
-        let cases = [(0.5, "0.50"), (42.25, "42.2"), (999.6, "1,000"), (1_234_567.0, "1,234,567")];
-        for (value, expected) in cases {
-            assert_eq!(number(value), expected);
-        }
-    }
-
-    #[test]
     fn rounds_become_medians_beside_each_other() {
         let mut report = Report::new(vec![Peer::RabbitMq, Peer::Relay, Peer::Leveret]);
         for (peer, value) in
             [(Peer::RabbitMq, 10.0), (Peer::Leveret, 2.0), (Peer::RabbitMq, 30.0), (Peer::Leveret, 6.0)]
         {
-            report.add(peer, "idle", vec![Metric::lower("RSS", "MiB", value)]);
+            report.add(peer, "idle", vec![Figure::lower("RSS", "MiB", value)]);
         }
         let sections = report.sections();
         let expected = "|     | unit | RabbitMQ         | Leveret          |\n\

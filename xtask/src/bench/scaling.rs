@@ -1,12 +1,13 @@
 //! Whether independent queues use more than one core. The load is almost all the server's: small messages, encoded once,
 //! into queues that keep the newest thousand and have no consumer; the producers only hand bytes to the kernel.
 
-use super::metric::{Metric, Pace};
 use super::one_way::{batch_messages, delete};
+use super::pace::Pace;
 use super::server::Server;
 use super::steady::{Seen, Side, side, watch};
 use anyhow::Result;
 use leveret_bench::connection::{Connection, QueueKind};
+use leveret_bench::figure::Figure;
 use leveret_bench::flows::publish;
 use leveret_bench::load::{Batch, Persistence};
 
@@ -15,19 +16,19 @@ const BODY_BYTES: usize = 16;
 const KEPT: QueueKind = QueueKind::Bounded { messages: 1000 };
 
 /// One producer and its queue, then eight.
-pub(super) fn queues(server: &Server, pace: Pace) -> Result<Vec<Metric>> {
+pub(super) fn queues(server: &Server, pace: Pace) -> Result<Vec<Figure>> {
     let (one, eight) = (load(server, pace, 1)?, load(server, pace, QUEUES)?);
     let rate = |seen: &Seen| seen.observation.sent / seen.observation.seconds;
     let cores = |seen: &Seen| seen.observation.server_cpu_seconds / seen.observation.seconds;
     let cpu_us = |seen: &Seen| seen.observation.server_cpu_seconds * 1e6 / seen.observation.sent;
     Ok(vec![
-        Metric::higher("1 queue", "msg/s", rate(&one)),
-        Metric::higher("8 queues", "msg/s", rate(&eight)),
-        Metric::higher("8 queues to 1", "x", rate(&eight) / rate(&one)),
-        Metric::higher("server, 1 queue", "cores", cores(&one)),
-        Metric::higher("server, 8 queues", "cores", cores(&eight)),
-        Metric::lower("server CPU, 1 queue", "us/msg", cpu_us(&one)),
-        Metric::lower("server CPU, 8 queues", "us/msg", cpu_us(&eight)),
+        Figure::higher("1 queue", "msg/s", rate(&one)),
+        Figure::higher("8 queues", "msg/s", rate(&eight)),
+        Figure::higher("8 queues to 1", "x", rate(&eight) / rate(&one)),
+        Figure::higher("server, 1 queue", "cores", cores(&one)),
+        Figure::higher("server, 8 queues", "cores", cores(&eight)),
+        Figure::lower("server CPU, 1 queue", "us/msg", cpu_us(&one)),
+        Figure::lower("server CPU, 8 queues", "us/msg", cpu_us(&eight)),
     ])
 }
 

@@ -1,18 +1,19 @@
 //! What clients do before and after they work, again and again: connecting and leaving, declaring and binding.
 
-use super::metric::{Metric, Pace};
 use super::nats;
+use super::pace::Pace;
 use super::server::Server;
 use super::steady::{Seen, side, watch};
 use anyhow::Result;
 use leveret_bench::connection::{Connection, QueueKind};
+use leveret_bench::figure::Figure;
 use leveret_bench::load::Counters;
 use std::sync::atomic::Ordering;
 
 const EXCHANGE: &str = "amq.direct";
 
 /// Connect, open a channel, close: one client after the other.
-pub(super) fn connections(server: &Server, pace: Pace) -> Result<Vec<Metric>> {
+pub(super) fn connections(server: &Server, pace: Pace) -> Result<Vec<Figure>> {
     let address = server.address;
     let come_and_go = side(move |counters| {
         repeat(counters, |_| match server.peer.speaks_amqp() {
@@ -21,11 +22,11 @@ pub(super) fn connections(server: &Server, pace: Pace) -> Result<Vec<Metric>> {
         })
     });
     let seen = watch(server, pace.window(), vec![come_and_go])?;
-    Ok(metrics(&seen, "connections"))
+    Ok(figures(&seen, "connections"))
 }
 
 /// Durable queues, each bound once, on one channel, one after the other. They stay: the server goes with them.
-pub(super) fn declarations(server: &Server, pace: Pace) -> Result<Vec<Metric>> {
+pub(super) fn declarations(server: &Server, pace: Pace) -> Result<Vec<Figure>> {
     let mut connection = Connection::open(server.address)?;
     let declare = side(move |counters| {
         repeat(counters, |number| {
@@ -34,7 +35,7 @@ pub(super) fn declarations(server: &Server, pace: Pace) -> Result<Vec<Metric>> {
         })
     });
     let seen = watch(server, pace.window(), vec![declare])?;
-    Ok(metrics(&seen, "queues"))
+    Ok(figures(&seen, "queues"))
 }
 
 fn repeat(counters: &Counters, mut step: impl FnMut(u64) -> Result<()>) -> Result<()> {
@@ -48,10 +49,10 @@ fn repeat(counters: &Counters, mut step: impl FnMut(u64) -> Result<()>) -> Resul
     Ok(())
 }
 
-fn metrics(seen: &Seen, name: &'static str) -> Vec<Metric> {
+fn figures(seen: &Seen, name: &'static str) -> Vec<Figure> {
     let observation = &seen.observation;
     vec![
-        Metric::higher(name, "1/s", observation.received / observation.seconds),
-        Metric::lower("server CPU", "us each", observation.server_cpu_seconds * 1e6 / observation.received),
+        Figure::higher(name, "1/s", observation.received / observation.seconds),
+        Figure::lower("server CPU", "us each", observation.server_cpu_seconds * 1e6 / observation.received),
     ]
 }

@@ -1,8 +1,8 @@
 //! A load that goes on until it has been watched for long enough: its sides run in threads of their own.
 
-use super::metric::Metric;
 use super::server::Server;
 use anyhow::{Result, anyhow};
+use leveret_bench::figure::Figure;
 use leveret_bench::load::{Counters, Histogram, Observation, Window, observe};
 use std::sync::Arc;
 use std::thread;
@@ -31,18 +31,18 @@ pub(super) struct Seen {
 }
 
 impl Seen {
-    pub(super) fn sent(&self, name: &'static str) -> Metric {
-        Metric::higher(name, "msg/s", self.observation.sent / self.observation.seconds)
+    pub(super) fn sent(&self, name: &'static str) -> Figure {
+        Figure::higher(name, "msg/s", self.observation.sent / self.observation.seconds)
     }
 
-    pub(super) fn received(&self, name: &'static str) -> Metric {
-        Metric::higher(name, "msg/s", self.observation.received / self.observation.seconds)
+    pub(super) fn received(&self, name: &'static str) -> Figure {
+        Figure::higher(name, "msg/s", self.observation.received / self.observation.seconds)
     }
 
     /// CPU time of the server for each message that was received.
-    pub(super) fn cpu(&self) -> Metric {
+    pub(super) fn cpu(&self) -> Figure {
         let received = self.observation.received.max(1.0); // a peer may be so slow
-        Metric::lower("server CPU", "us/msg", self.observation.server_cpu_seconds * 1e6 / received)
+        Figure::lower("server CPU", "us/msg", self.observation.server_cpu_seconds * 1e6 / received)
     }
 }
 
@@ -60,6 +60,15 @@ pub(super) fn watch(server: &Server, window: Window, sides: Vec<Side<'_>>) -> Re
         }
         Ok(Seen { observation: observation?, latencies })
     })
+}
+
+/// The median and the 99th percentile of some latencies, under these names.
+pub(super) fn latencies(histogram: &Histogram, names: [&'static str; 2]) -> [Figure; 2] {
+    let [p50, p99] = names;
+    [
+        Figure::lower(p50, "us", histogram.quantile_us(0.5)),
+        Figure::lower(p99, "us", histogram.quantile_us(0.99)),
+    ]
 }
 
 /// What a thread of a load returned.

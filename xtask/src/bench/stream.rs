@@ -1,11 +1,12 @@
 //! A stream: filled once, then read by several connections at once, each from its own offset. Then the same beside a
 //! queue that carries messages at full speed, which shows what each costs the other.
 
-use super::metric::{Metric, Pace};
+use super::pace::Pace;
 use super::server::Server;
 use super::steady::joined;
 use anyhow::{Result, ensure};
 use leveret_bench::connection::{Acks, Connection, QueueKind};
+use leveret_bench::figure::Figure;
 use leveret_bench::flows::{consume, consume_from, publish, publish_confirmed};
 use leveret_bench::load::{Batch, Counters, Persistence};
 use std::sync::atomic::Ordering;
@@ -24,7 +25,7 @@ const ACK_EVERY: u64 = 200;
 const SETTLE: Duration = Duration::from_secs(3);
 
 /// Fills the stream, reads it alone, reads it beside a queue.
-pub(super) fn run(server: &Server, pace: Pace) -> Result<Vec<Metric>> {
+pub(super) fn run(server: &Server, pace: Pace) -> Result<Vec<Figure>> {
     let messages = pace.count(1_000_000, 200_000);
     let mut control = Connection::open(server.address)?;
     control.declare_queue(STREAM, QueueKind::Stream)?;
@@ -42,12 +43,12 @@ pub(super) fn run(server: &Server, pace: Pace) -> Result<Vec<Metric>> {
     control.delete_queue(STREAM)?;
     control.close()?;
     Ok(vec![
-        Metric::higher("confirmed", "msg/s", messages as f64 / publishing),
-        Metric::higher("read together", "msg/s", read as f64 / alone),
-        Metric::lower("server CPU", "us/msg", cpu_seconds * 1e6 / read as f64),
-        Metric::lower("RSS", "MiB", resident_mib),
-        Metric::higher("read beside a queue", "msg/s", read as f64 / beside),
-        Metric::higher("through the queue", "msg/s", carried as f64 / beside),
+        Figure::higher("confirmed", "msg/s", messages as f64 / publishing),
+        Figure::higher("read together", "msg/s", read as f64 / alone),
+        Figure::lower("server CPU", "us/msg", cpu_seconds * 1e6 / read as f64),
+        Figure::lower("RSS", "MiB", resident_mib),
+        Figure::higher("read beside a queue", "msg/s", read as f64 / beside),
+        Figure::higher("through the queue", "msg/s", carried as f64 / beside),
     ])
 }
 

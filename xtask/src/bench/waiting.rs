@@ -3,12 +3,13 @@
 
 use super::confirmed::{ACK_EVERY, PREFETCH, WINDOW};
 use super::jetstream;
-use super::metric::{Metric, Pace};
 use super::nats;
 use super::one_way::{BODY_BYTES, batch_messages};
+use super::pace::Pace;
 use super::server::{Ending, Server};
 use anyhow::{Result, ensure};
 use leveret_bench::connection::{Acks, Connection, QueueKind};
+use leveret_bench::figure::Figure;
 use leveret_bench::flows::{consume, publish_confirmed};
 use leveret_bench::load::{Batch, Counters, Persistence};
 use std::sync::atomic::Ordering;
@@ -25,21 +26,21 @@ const CONNECTIONS: usize = 1000;
 /// Messages read back after a restart.
 const SAMPLE: u64 = 1000;
 
-pub(super) fn idle(server: &Server) -> Result<Vec<Metric>> {
+pub(super) fn idle(server: &Server) -> Result<Vec<Figure>> {
     thread::sleep(SETTLE);
     let cpu_before = server.process.cpu_seconds()?;
     let wakeups = server.process.wakeups_per_second(WAKEUPS_OBSERVED)?;
     let cpu_seconds = server.process.cpu_seconds()? - cpu_before;
     Ok(vec![
-        Metric::lower("start to first connection", "ms", server.start_time.as_secs_f64() * 1e3),
-        Metric::lower("RSS", "MiB", server.process.resident_mib()?),
-        Metric::lower("wake-ups", "1/s", wakeups),
-        Metric::lower("CPU", "ms/s", cpu_seconds * 1e3 / WAKEUPS_OBSERVED.as_secs_f64()),
+        Figure::lower("start to first connection", "ms", server.start_time.as_secs_f64() * 1e3),
+        Figure::lower("RSS", "MiB", server.process.resident_mib()?),
+        Figure::lower("wake-ups", "1/s", wakeups),
+        Figure::lower("CPU", "ms/s", cpu_seconds * 1e3 / WAKEUPS_OBSERVED.as_secs_f64()),
     ])
 }
 
 /// A thousand connections, each with a channel, a queue and a consumer (NATS: a subscription), doing nothing.
-pub(super) fn connections(server: &Server) -> Result<Vec<Metric>> {
+pub(super) fn connections(server: &Server) -> Result<Vec<Figure>> {
     thread::sleep(SETTLE);
     let before_mib = server.process.resident_mib()?;
     let (mut amqp, mut others) = (Vec::new(), Vec::new());
@@ -59,13 +60,13 @@ pub(super) fn connections(server: &Server) -> Result<Vec<Metric>> {
     let with_mib = server.process.resident_mib()?;
     amqp.into_iter().try_for_each(Connection::close)?;
     Ok(vec![
-        Metric::lower("per connection", "KiB", (with_mib - before_mib) * 1024.0 / CONNECTIONS as f64),
-        Metric::lower("RSS", "MiB", with_mib),
+        Figure::lower("per connection", "KiB", (with_mib - before_mib) * 1024.0 / CONNECTIONS as f64),
+        Figure::lower("RSS", "MiB", with_mib),
     ])
 }
 
 /// Persistent messages confirmed and left waiting, then drained.
-pub(super) fn backlog(server: &Server, pace: Pace) -> Result<Vec<Metric>> {
+pub(super) fn backlog(server: &Server, pace: Pace) -> Result<Vec<Figure>> {
     let messages = pace.count(500_000, 100_000);
     let speaks_amqp = server.peer.speaks_amqp();
     let publishing = match speaks_amqp {
@@ -80,15 +81,15 @@ pub(super) fn backlog(server: &Server, pace: Pace) -> Result<Vec<Metric>> {
     };
     thread::sleep(SETTLE);
     Ok(vec![
-        Metric::higher("confirmed", "msg/s", messages as f64 / publishing),
-        Metric::lower("RSS, all waiting", "MiB", waiting_mib),
-        Metric::higher("drained", "msg/s", messages as f64 / draining),
-        Metric::lower("RSS, drained", "MiB", server.process.resident_mib()?),
+        Figure::higher("confirmed", "msg/s", messages as f64 / publishing),
+        Figure::lower("RSS, all waiting", "MiB", waiting_mib),
+        Figure::higher("drained", "msg/s", messages as f64 / draining),
+        Figure::lower("RSS, drained", "MiB", server.process.resident_mib()?),
     ])
 }
 
 /// Ten times as many small ones: memory after a tenth and after all, then a restart that was asked for and one that was not.
-pub(super) fn restart(server: &mut Server, pace: Pace) -> Result<Vec<Metric>> {
+pub(super) fn restart(server: &mut Server, pace: Pace) -> Result<Vec<Figure>> {
     let messages = pace.count(10_000_000, 1_000_000);
     let first = fill(server, SMALL_BODY_BYTES, SMALL_WINDOW, messages / 10)?;
     thread::sleep(SETTLE);
@@ -104,13 +105,13 @@ pub(super) fn restart(server: &mut Server, pace: Pace) -> Result<Vec<Metric>> {
     drain(server, SAMPLE)?;
     let ms = |time: Duration| time.as_secs_f64() * 1e3;
     Ok(vec![
-        Metric::higher("confirmed", "msg/s", messages as f64 / (first + rest)),
-        Metric::lower("RSS, a tenth waiting", "MiB", tenth_mib),
-        Metric::lower("RSS, all waiting", "MiB", all_mib),
-        Metric::lower("ready after a stop", "ms", ms(asked)),
-        Metric::lower("ready after a kill", "ms", ms(killed)),
-        Metric::lower("then 1,000 messages", "ms", ms(begin.elapsed())),
-        Metric::lower("RSS after the restart", "MiB", server.process.resident_mib()?),
+        Figure::higher("confirmed", "msg/s", messages as f64 / (first + rest)),
+        Figure::lower("RSS, a tenth waiting", "MiB", tenth_mib),
+        Figure::lower("RSS, all waiting", "MiB", all_mib),
+        Figure::lower("ready after a stop", "ms", ms(asked)),
+        Figure::lower("ready after a kill", "ms", ms(killed)),
+        Figure::lower("then 1,000 messages", "ms", ms(begin.elapsed())),
+        Figure::lower("RSS after the restart", "MiB", server.process.resident_mib()?),
     ])
 }
 

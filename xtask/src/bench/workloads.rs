@@ -1,11 +1,12 @@
 //! What is measured: one row per kind of work, with the peers that have the notion and the goals.
 
 use super::goals::Goal;
-use super::metric::{Metric, Pace};
+use super::pace::Pace;
 use super::server::Peer::{Leveret, Nats, NatsSync, RabbitMq, RabbitMqQuorum, Relay};
 use super::server::{Peer, Server};
 use super::{calls, confirmed, one_way, paced, scaling, setup, stream, waiting};
 use anyhow::{Context, Result};
+use leveret_bench::figure::Figure;
 use std::path::Path;
 
 pub(super) struct Workload {
@@ -16,7 +17,7 @@ pub(super) struct Workload {
     pub(super) server: Use,
     /// However many are asked for; what takes long and varies little is not repeated often.
     pub(super) rounds_max: usize,
-    run: fn(&mut Server, Pace) -> Result<Vec<Metric>>,
+    run: fn(&mut Server, Pace) -> Result<Vec<Figure>>,
     pub(super) goals: &'static [Goal],
 }
 
@@ -37,11 +38,11 @@ impl Workload {
         found.with_context(|| format!("unknown workload `{name}`: {}", names()))
     }
 
-    pub(super) fn run(&self, server: &mut Server, pace: Pace) -> Result<Vec<Metric>> {
+    pub(super) fn run(&self, server: &mut Server, pace: Pace) -> Result<Vec<Figure>> {
         (self.run)(server, pace).with_context(|| server.last_words())
     }
 
-    pub(super) fn run_on_fresh(&self, peer: Peer, scratch: &Path, pace: Pace) -> Result<Vec<Metric>> {
+    pub(super) fn run_on_fresh(&self, peer: Peer, scratch: &Path, pace: Pace) -> Result<Vec<Figure>> {
         self.run(&mut Server::start(peer, scratch)?, pace)
     }
 }
@@ -51,15 +52,15 @@ const DURABLE: &[Peer] = &[RabbitMq, RabbitMqQuorum, Nats, NatsSync, Leveret];
 const BROKERS: &[Peer] = &[RabbitMq, Nats, Leveret];
 const AMQP: &[Peer] = &[RabbitMq, Leveret];
 
-const fn times(metric: &'static str, peer: Peer, factor: f64) -> Goal {
-    Goal::Times { metric, peer, factor }
+const fn times(figure: &'static str, peer: Peer, factor: f64) -> Goal {
+    Goal::Times { figure, peer, factor }
 }
 
 const fn row(
     name: &'static str,
     about: &'static str,
     peers: &'static [Peer],
-    run: fn(&mut Server, Pace) -> Result<Vec<Metric>>,
+    run: fn(&mut Server, Pace) -> Result<Vec<Figure>>,
     goals: &'static [Goal],
 ) -> Workload {
     Workload { name, about, peers, server: Use::Shared, rounds_max: usize::MAX, run, goals }
@@ -125,7 +126,7 @@ pub(super) const WORKLOADS: &[Workload] = &[
         |server, pace| confirmed::one_at_a_time(server, pace),
         &[
             times("confirmed", RabbitMq, 2.0),
-            Goal::Of { metric: "confirm p50", other: "fdatasync of this disk p50", factor: 1.5 },
+            Goal::Of { figure: "confirm p50", other: "fdatasync of this disk p50", factor: 1.5 },
         ],
     ),
     row(
@@ -151,7 +152,7 @@ pub(super) const WORKLOADS: &[Workload] = &[
     ),
     row(
         "paced",
-        "1 KiB, 10,000 a second, acknowledged; time from when a message was to be sent",
+        "1 KiB, 10,000 a second, acknowledged by 10; time from when a message was to be sent",
         AMQP,
         |server, pace| paced::latency(server, pace),
         &[times("p99", RabbitMq, 0.5)],
@@ -182,7 +183,7 @@ pub(super) const WORKLOADS: &[Workload] = &[
         "16 B into queues that keep the newest 1,000, nobody consumes: one producer and queue, then eight of each",
         AMQP,
         |server, pace| scaling::queues(server, pace),
-        &[Goal::Limit { metric: "8 queues to 1", limit: 1.8 }],
+        &[Goal::Limit { figure: "8 queues to 1", limit: 1.8 }],
     ),
     row(
         "toolkit-64",
@@ -225,7 +226,7 @@ pub(super) const WORKLOADS: &[Workload] = &[
         "a fresh server that nobody uses",
         BROKERS,
         |server, _| waiting::idle(server),
-        &[Goal::Limit { metric: "RSS", limit: 10.0 }],
+        &[Goal::Limit { figure: "RSS", limit: 10.0 }],
     )
     .on_fresh()
     .at_most(3),
@@ -234,7 +235,7 @@ pub(super) const WORKLOADS: &[Workload] = &[
         "1,000 idle connections, each with a channel, a queue, a consumer (NATS: a subscription)",
         BROKERS,
         |server, _| waiting::connections(server),
-        &[Goal::Limit { metric: "per connection", limit: 12.0 }],
+        &[Goal::Limit { figure: "per connection", limit: 12.0 }],
     )
     .on_fresh()
     .at_most(3),
@@ -243,7 +244,7 @@ pub(super) const WORKLOADS: &[Workload] = &[
         "500,000 persistent 1 KiB messages confirmed and left waiting, then drained (--quick: 100,000)",
         BROKERS,
         |server, pace| waiting::backlog(server, pace),
-        &[Goal::Limit { metric: "RSS, all waiting", limit: 48.0 }],
+        &[Goal::Limit { figure: "RSS, all waiting", limit: 48.0 }],
     )
     .on_fresh()
     .at_most(3),
@@ -253,9 +254,9 @@ pub(super) const WORKLOADS: &[Workload] = &[
         &[Leveret],
         waiting::restart,
         &[
-            Goal::Of { metric: "RSS, all waiting", other: "RSS, a tenth waiting", factor: 1.25 },
-            Goal::Limit { metric: "ready after a stop", limit: 1000.0 },
-            Goal::Limit { metric: "ready after a kill", limit: 1000.0 },
+            Goal::Of { figure: "RSS, all waiting", other: "RSS, a tenth waiting", factor: 1.25 },
+            Goal::Limit { figure: "ready after a stop", limit: 1000.0 },
+            Goal::Limit { figure: "ready after a kill", limit: 1000.0 },
         ],
     )
     .on_fresh()
