@@ -17,6 +17,7 @@
 //! wait for the log, that recovery finds what the log has, that a process may die at any instruction.
 
 mod backlog;
+mod bystander;
 mod clean_stop;
 mod client;
 mod delayed;
@@ -26,6 +27,7 @@ mod drain;
 mod kill;
 mod ledger;
 mod load;
+mod lying;
 mod message;
 mod metadata;
 mod migrate;
@@ -42,6 +44,7 @@ mod tls;
 mod toolkit;
 mod tx;
 mod verdict;
+mod witness;
 
 use crate::{target_directory, workspace_root};
 use anyhow::{Context, Result, ensure};
@@ -73,6 +76,7 @@ const CAMPAIGNS: &[Campaign] = &[
     },
     Campaign { name: "delayed", about: "kill -9 with messages that wait for their time", run: delayed::run },
     Campaign { name: "migrate", about: "kill -9 of a migration to RabbitMQ", run: migrate::run },
+    Campaign { name: "lying", about: "frames of 4 GiB, a thousand at once", run: lying::run },
     Campaign { name: "slowloris", about: "2,000 clients, an octet a second each", run: slowloris::run },
     Campaign { name: "tls", about: "what testssl.sh finds", run: tls::run },
     Campaign { name: "backlog", about: "kill -9 with 200,000 messages waiting", run: backlog::run },
@@ -86,10 +90,10 @@ const PATIENT: [&str; 4] = [toolkit::NAME, "migrate", "slowloris", "tls"];
 /// # Errors
 /// When an argument is unknown, the broker cannot be built, or a promise is broken.
 pub(crate) fn run(args: &[String]) -> Result<()> {
-    if let Some((toolkit::WORKER_ARGUMENT, args)) =
-        args.split_first().map(|(name, rest)| (name.as_str(), rest))
-    {
-        return toolkit::work(args);
+    match args.split_first().map(|(name, rest)| (name.as_str(), rest)) {
+        Some((toolkit::WORKER_ARGUMENT, args)) => return toolkit::work(args),
+        Some((lying::VICTIM_ARGUMENT, args)) => return lying::suffer(args),
+        _ => {}
     }
     let options = Options::parse(args)?;
     if let Choice::WriteDocs(files) = &options.choice {

@@ -51,6 +51,7 @@ pub mod users;
 pub mod vhost;
 mod vhost_metadata;
 
+pub use arguments::{ARGUMENTS_MAX_BYTES, read_arguments};
 pub use broker::{Broker, Limits, Logging};
 pub use channel::Channel;
 pub use connection::{Connection, Resource};

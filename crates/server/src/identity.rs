@@ -4,7 +4,7 @@
 //! refuses versions below 3.10. So these two name the behaviour we are compatible with, and our own name and
 //! version stand beside them.
 
-use leveret_wire::{FieldTable, FieldValue};
+use leveret_wire::{FieldTable, FieldValue, RawTable};
 
 /// The product whose behaviour clients may expect.
 const PRODUCT: &str = "RabbitMQ";
@@ -62,14 +62,14 @@ pub(crate) struct Client {
 
 impl Client {
     /// Reads `client-properties`.
-    pub(crate) fn of(properties: &FieldTable) -> Self {
-        let capabilities = properties.get("capabilities").and_then(FieldValue::as_table);
-        let has = |name| capabilities.and_then(|all| all.get(name)?.as_bool()).unwrap_or(false);
+    pub(crate) fn of(properties: RawTable<'_>) -> Self {
+        let capabilities = properties.find_table("capabilities").unwrap_or_default();
+        let has = |name| capabilities.find_bool(name).unwrap_or(false);
         Self {
             authentication_failure_close: has("authentication_failure_close"),
             blocked: has("connection.blocked"),
             consumer_cancel_notify: has("consumer_cancel_notify"),
-            refuses_immediate: properties.get("product").and_then(FieldValue::as_str) == Some("py-amqp"),
+            refuses_immediate: properties.find_str("product") == Some("py-amqp"),
         }
     }
 }

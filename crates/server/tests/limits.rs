@@ -68,6 +68,18 @@ async fn a_handshake_has_a_time_in_all() {
     peer.declare("q").await;
 }
 
+/// It was given the rest of its ten seconds.
+#[tokio::test]
+async fn who_is_refused_in_the_handshake_is_not_waited_for() {
+    let broker = start(Config::default()).await;
+    let mut socket = socket(&broker).await;
+    let frame_of_4_gib = [1, 0, 0, 0xff, 0xff, 0xff, 0xff];
+    socket.write_all(&[&PROTOCOL_HEADER[..], &frame_of_4_gib].concat()).await.unwrap();
+    let before = Instant::now();
+    until_closed(&mut socket).await;
+    assert!(before.elapsed() < Duration::from_secs(1), "{:?}", before.elapsed());
+}
+
 /// Until the end, orderly or by reset.
 async fn until_closed(reader: &mut (impl AsyncReadExt + Unpin)) {
     let closed = async { while matches!(reader.read(&mut [0; 1024]).await, Ok(1..)) {} };

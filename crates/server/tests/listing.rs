@@ -35,7 +35,9 @@ async fn a_connection_is_listed_while_it_is_open() {
     let introduction = &record.introduction;
     assert_eq!((introduction.auth_mechanism.as_str(), introduction.timeout_s), ("PLAIN", HEARTBEAT_S));
     assert_eq!((introduction.channel_max, introduction.frame_max), (16, 131_072));
-    assert!(introduction.client_properties.get("capabilities").is_some() && introduction.tls.is_none());
+    assert!(
+        introduction.client_properties().find_table("capabilities").is_some() && introduction.tls.is_none()
+    );
     assert!(matches!(introduction.over, Over::Tcp { host, .. } if host == broker.addresses()[0]));
     let traffic = record.traffic();
     assert!(traffic.reads() >= 4 && traffic.received_bytes() > 200, "{traffic:?}");

@@ -55,10 +55,39 @@ impl<'a> RawTable<'a> {
 
     /// The first value with this key.
     pub fn find(self, key: &str) -> Option<FieldValue> {
+        read_value(&mut self.behind(key)?, 1).ok()
+    }
+
+    /// The table under this key, if the first value there is one.
+    pub fn find_table(self, key: &str) -> Option<RawTable<'a>> {
+        self.find_octets(b'F', key).map(RawTable)
+    }
+
+    /// The text under this key, if the first value there is one.
+    pub fn find_str(self, key: &str) -> Option<&'a str> {
+        std::str::from_utf8(self.find_octets(b'S', key)?).ok()
+    }
+
+    /// Whether there is something true under this key, if the first value there is a bool.
+    pub fn find_bool(self, key: &str) -> Option<bool> {
+        let mut reader = self.behind(key)?;
+        (reader.octet().ok()? == b't').then(|| reader.octet().ok()).flatten().map(|octet| octet != 0)
+    }
+
+    fn find_octets(self, tag: u8, key: &str) -> Option<&'a [u8]> {
+        let mut reader = self.behind(key)?;
+        if reader.octet().ok()? != tag {
+            return None;
+        }
+        reader.long_octets().ok()
+    }
+
+    /// What follows the first such key.
+    fn behind(self, key: &str) -> Option<Reader<'a>> {
         let mut reader = Reader::new(self.0);
         while !reader.is_at_end() {
             if reader.short_octets().ok()? == key.as_bytes() {
-                return read_value(&mut reader, 1).ok();
+                return Some(reader);
             }
             skip_value(&mut reader, 1).ok()?;
         }
@@ -260,6 +289,23 @@ mod tests {
             octets = outer;
         }
         octets
+    }
+
+    #[test]
+    fn values_are_found_without_reading_the_others() {
+        let inner = FieldTable::from([("here", true)]);
+        let mut table = FieldTable::from([("name", "hare")]);
+        table.push("inner", FieldValue::Table(inner.clone()));
+        table.push("name", "second");
+        let octets = table.raw_bytes().unwrap();
+        let raw = RawTable::parse(&octets).unwrap();
+        assert_eq!(raw.find_table("inner").map(RawTable::to_table), Some(inner));
+        assert_eq!(
+            (raw.find_str("name"), raw.find_str("inner"), raw.find_str("no")),
+            (Some("hare"), None, None)
+        );
+        assert!(raw.find_table("name").is_none() && raw.find_table("no").is_none());
+        assert_eq!(raw.find_table("inner").and_then(|inner| inner.find_bool("here")), Some(true));
     }
 
     #[test]

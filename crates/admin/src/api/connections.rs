@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use axum::http::header::HeaderName;
 use leveret_broker::roster::{ConnectionRecord, Introduction, Over};
-use leveret_wire::{FieldTable, FieldValue};
 use serde_json::{Map, Value, json};
 
 use crate::access::Access;
@@ -134,12 +133,12 @@ fn described(context: &Context, request: &Request, one: &ConnectionRecord) -> Va
         "auth_mechanism": introduction.auth_mechanism,
         "channel_max": introduction.channel_max,
         "channels": one.channel_count(),
-        "client_properties": table_json::object(&introduction.client_properties),
+        "client_properties": table_json::object(&introduction.client_properties().to_table()),
         "connected_at": introduction.connected_at_ms,
         "frame_max": introduction.frame_max,
         "timeout": introduction.timeout_s,
     });
-    if let Some(name) = provided_name(&introduction.client_properties) {
+    if let Some(name) = introduction.client_properties().find_str("connection_name") {
         shown["user_provided_name"] = json!(name);
     }
     if let Value::Object(shown) = &mut shown {
@@ -148,10 +147,6 @@ fn described(context: &Context, request: &Request, one: &ConnectionRecord) -> Va
         put_traffic(shown, context, request, one);
     }
     shown
-}
-
-fn provided_name(properties: &FieldTable) -> Option<&str> {
-    properties.get("connection_name").and_then(FieldValue::as_str)
 }
 
 fn put_ends(shown: &mut Map<String, Value>, introduction: &Introduction) {

@@ -5,6 +5,7 @@
 
 mod consumer;
 mod queue;
+mod size;
 mod values;
 
 use leveret_wire::{FieldTable, FieldValue};
@@ -14,6 +15,7 @@ use crate::settings::QueueKind;
 
 pub(crate) use consumer::{ConsumerArguments, check_consumer, stream_reading};
 pub(crate) use queue::{check_queue, same_for_queue};
+pub use size::{ARGUMENTS_MAX_BYTES, read_arguments};
 pub(crate) use values::{age_ms, expiry};
 
 fn invalid(key: &str, described: &str, term: &str) -> Refusal {

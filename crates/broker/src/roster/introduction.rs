@@ -3,7 +3,7 @@
 use core::net::SocketAddr;
 use std::sync::Arc;
 
-use leveret_wire::FieldTable;
+use leveret_wire::RawTable;
 
 use crate::counts::Counter;
 
@@ -52,8 +52,9 @@ pub struct Introduction {
     pub tls: Option<TlsFacts>,
     /// The SASL mechanism by which it logged in.
     pub auth_mechanism: String,
-    /// `client-properties` of `connection.start-ok`, as they came.
-    pub client_properties: FieldTable,
+    /// `client-properties` of `connection.start-ok`, the octets that came: as values they would be thirty times as
+    /// large, for a client that has not even logged in.
+    pub client_properties: Box<[u8]>,
     /// When it connected, ms since 1970.
     pub connected_at_ms: u64,
     /// Channels agreed on; 0: any number.
@@ -64,6 +65,13 @@ pub struct Introduction {
     pub timeout_s: u16,
     /// What its transport counts.
     pub traffic: Arc<Traffic>,
+}
+
+impl Introduction {
+    /// What the client says of itself.
+    pub fn client_properties(&self) -> RawTable<'_> {
+        RawTable::parse(&self.client_properties).unwrap_or_default()
+    }
 }
 
 /// Octets that came and went on one connection. Each pair is written by one at a time: who reads, and who writes.

@@ -159,7 +159,9 @@ impl Driver {
     fn after_input(&mut self) {
         if self.session.is_closing() {
             self.waits = Waits::default(); // its answer is to be read
-            self.deadline.get_or_insert_with(|| Instant::now() + CLOSE_TIMEOUT);
+            // A handshake has more time left; who is refused in it does not get that.
+            let close = Instant::now() + CLOSE_TIMEOUT;
+            self.deadline = Some(self.deadline.map_or(close, |deadline| deadline.min(close)));
         } else if self.session.is_running() && self.deadline.take().is_some() {
             self.heart = Heart::every(self.session.heartbeat_s());
         }

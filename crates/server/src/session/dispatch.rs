@@ -5,7 +5,7 @@ use leveret_broker::ops::consume::Consume;
 use leveret_broker::ops::exchange::DeclareExchange;
 use leveret_broker::ops::queue::DeclareQueue;
 use leveret_broker::ops::settle::Settlement;
-use leveret_broker::{Batch, Refusal};
+use leveret_broker::{Batch, Refusal, read_arguments};
 use leveret_wire::method::*;
 use leveret_wire::{Method, ReplyCode};
 
@@ -43,7 +43,7 @@ impl Running {
                     durable: declare.durable,
                     auto_delete: declare.auto_delete,
                     internal: declare.internal,
-                    arguments: declare.arguments.to_table(),
+                    arguments: read_arguments(declare.arguments)?,
                 })?;
                 (declare.nowait, Method::ExchangeDeclareOk(ExchangeDeclareOk))
             }
@@ -56,7 +56,7 @@ impl Running {
                     source: bind.source,
                     destination: bind.destination,
                     routing_key: bind.routing_key,
-                    arguments: bind.arguments.to_table(),
+                    arguments: read_arguments(bind.arguments)?,
                 };
                 connection.bind_exchange(binding, batch)?;
                 (bind.nowait, Method::ExchangeBindOk(ExchangeBindOk))
@@ -66,7 +66,7 @@ impl Running {
                     source: unbind.source,
                     destination: unbind.destination,
                     routing_key: unbind.routing_key,
-                    arguments: unbind.arguments.to_table(),
+                    arguments: read_arguments(unbind.arguments)?,
                 })?;
                 (unbind.nowait, Method::ExchangeUnbindOk(ExchangeUnbindOk))
             }
@@ -87,7 +87,7 @@ impl Running {
                         durable: declare.durable,
                         exclusive: declare.exclusive,
                         auto_delete: declare.auto_delete,
-                        arguments: declare.arguments.to_table(),
+                        arguments: read_arguments(declare.arguments)?,
                     },
                     batch,
                 )?;
@@ -103,7 +103,7 @@ impl Running {
                     source: bind.exchange,
                     destination: bind.queue,
                     routing_key: bind.routing_key,
-                    arguments: bind.arguments.to_table(),
+                    arguments: read_arguments(bind.arguments)?,
                 };
                 channel.bind_queue(binding, batch)?;
                 self.topology_ok(number, bind.nowait, &Method::QueueBindOk(QueueBindOk));
@@ -113,7 +113,7 @@ impl Running {
                     source: unbind.exchange,
                     destination: unbind.queue,
                     routing_key: unbind.routing_key,
-                    arguments: unbind.arguments.to_table(),
+                    arguments: read_arguments(unbind.arguments)?,
                 })?;
                 self.topology_ok(number, false, &Method::QueueUnbindOk(QueueUnbindOk));
             }
@@ -159,7 +159,7 @@ impl Running {
                     consumer_tag: consume.consumer_tag,
                     no_ack: consume.no_ack,
                     exclusive: consume.exclusive,
-                    arguments: consume.arguments.to_table(),
+                    arguments: read_arguments(consume.arguments)?,
                 };
                 let consumer_tag = channel.consume(started, batch.now_ms)?;
                 if !consume.nowait {

@@ -139,9 +139,8 @@ impl Greeting {
     ) -> Result<Step, WireError> {
         match (std::mem::replace(&mut self.stage, Stage::Over), method) {
             (Stage::StartOk, Method::ConnectionStartOk(start_ok)) => {
-                let properties = start_ok.client_properties.to_table();
-                self.client = Client::of(&properties);
-                self.introduction.client_properties = properties;
+                self.client = Client::of(start_ok.client_properties);
+                self.introduction.client_properties = start_ok.client_properties.as_bytes().into();
                 self.introduction.auth_mechanism = start_ok.mechanism.to_owned();
                 let response = sasl::parse(start_ok.mechanism, start_ok.response);
                 self.stage = Stage::StartOk; // an unknown mechanism is told to everybody
