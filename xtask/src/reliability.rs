@@ -24,9 +24,11 @@ mod delayed;
 mod disk_full;
 mod doors;
 mod drain;
+mod http;
 mod kill;
 mod ledger;
 mod load;
+mod login_attack;
 mod lying;
 mod message;
 mod metadata;
@@ -77,6 +79,7 @@ const CAMPAIGNS: &[Campaign] = &[
     Campaign { name: "delayed", about: "kill -9 with messages that wait for their time", run: delayed::run },
     Campaign { name: "migrate", about: "kill -9 of a migration to RabbitMQ", run: migrate::run },
     Campaign { name: "lying", about: "frames of 4 GiB, a thousand at once", run: lying::run },
+    Campaign { name: "login-attack", about: "a hundred guessers of passwords", run: login_attack::run },
     Campaign { name: "slowloris", about: "2,000 clients, an octet a second each", run: slowloris::run },
     Campaign { name: "tls", about: "what testssl.sh finds", run: tls::run },
     Campaign { name: "backlog", about: "kill -9 with 200,000 messages waiting", run: backlog::run },

@@ -108,6 +108,11 @@ impl Attempts {
         of_user >= failures_max || of_source >= failures_max.saturating_mul(USERS_PER_SOURCE)
     }
 
+    /// Whether a wrong password has come from there lately.
+    pub fn has_failed(&self, source: Option<IpAddr>, now_ms: u64) -> bool {
+        self.0.lock().sources.get(&source).is_some_and(|failures| failures.count(now_ms) > 0)
+    }
+
     /// Notes how a login ended.
     pub fn note(&self, source: Option<IpAddr>, user: &str, door: Door, outcome: Outcome, now_ms: u64) {
         let mut table = self.0.lock();
@@ -252,6 +257,8 @@ mod tests {
         check(1, "u", 60_999, true);
         check(1, "u", 61_000, false);
         assert!(!attempts.are_too_many(address(1), "u", 0, 1_000), "no limit");
+        assert!(attempts.has_failed(address(1), 60_999) && !attempts.has_failed(address(2), 60_999));
+        assert!(!attempts.has_failed(address(1), 61_000), "forgotten");
     }
 
     #[test]

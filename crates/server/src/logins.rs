@@ -3,11 +3,13 @@
 //! ```text
 //!   remembered as right? ─ yes ─────────────────────────────────────────► in
 //!          └─ no ─► too many wrong ones from there? ─ yes ─► wait, refused unheard
-//!                          └─ no ─► take a turn ─► slow hash ─► in, or refused
+//!                          └─ no ─► wrong ones before? ─ yes ─► the line of suspects
+//!                                          └─ no ──────────────────┴─► take a turn ─► slow hash ─► in, or refused
 //! ```
 //!
-//! Passwords are hashed one at a time, so an attack costs one core and one hash's memory, and whoever was let in before
-//! does not stand in that line.
+//! Passwords are hashed one at a time, so an attack costs one core and one hash's memory, and of that core only what
+//! messages leave of it. Whoever was let in before does not stand in line; who comes from where no wrong password has come
+//! from waits for one suspect at most.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -17,7 +19,7 @@ use leveret_broker::attempts::{Door, Outcome};
 use leveret_broker::users::{LoginRefused, User};
 use leveret_broker::{Broker, Refusal};
 use leveret_wire::sasl::Credentials;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 
 use crate::committer::Committer;
 use crate::network::source_of;
@@ -25,6 +27,11 @@ use crate::shared::now_us;
 
 /// Passwords hashed at a time: a login attack may take one core, not all.
 const AT_ONCE: usize = 1;
+/// Suspects who may stand in line with the others.
+const SUSPECTS_AT_ONCE: usize = 1;
+/// Of the threads that hash; 0 is everybody else's, 19 the least urgent.
+#[cfg(target_os = "linux")]
+const NICENESS: i32 = 10;
 /// How long somebody waits who is refused unheard.
 const UNHEARD_DELAY: Duration = Duration::from_secs(1);
 
@@ -61,11 +68,13 @@ pub(crate) struct Logins {
     broker: Arc<Broker>,
     committer: Arc<Committer>,
     turns: Semaphore,
+    suspects: Semaphore,
 }
 
 impl Logins {
     pub(crate) fn new(broker: Arc<Broker>, committer: Arc<Committer>) -> Self {
-        Self { broker, committer, turns: Semaphore::new(AT_ONCE) }
+        let (turns, suspects) = (Semaphore::new(AT_ONCE), Semaphore::new(SUSPECTS_AT_ONCE));
+        Self { broker, committer, turns, suspects }
     }
 
     /// Lets somebody in, or not, without holding up other connections.
@@ -100,19 +109,35 @@ impl Logins {
             tokio::time::sleep(UNHEARD_DELAY).await;
             return Err(LoginRefused::TooManyFailures);
         }
+        let _suspect = if self.is_suspect(visitor) { Some(self.suspects.acquire().await) } else { None };
         let _turn = self.turns.acquire().await;
         // Those before in the line may have been wrong from there too.
         if self.refuses_unheard(name, visitor) {
             return Err(LoginRefused::TooManyFailures);
         }
-        let broker = self.broker.clone();
-        let hashed = tokio::task::spawn_blocking(move || {
-            let (name, password) = (&credentials.user, credentials.password.expose());
-            broker.login(name, password, visitor.is_loopback)
-        });
-        let outcome = hashed.await.unwrap_or(Err(LoginRefused::Unable));
+        let outcome = self.hash(credentials, visitor).await;
         self.committer.notice(); // a new hash may have been logged
         outcome
+    }
+
+    async fn hash(&self, credentials: Credentials, visitor: Visitor) -> Result<Arc<User>, LoginRefused> {
+        let broker = self.broker.clone();
+        let (done, outcome) = oneshot::channel();
+        let hash = move || {
+            yield_to_others();
+            let (name, password) = (&credentials.user, credentials.password.expose());
+            let outcome = broker.login(name, password, visitor.is_loopback);
+            drop(broker); // a broker that is stopped meanwhile does not wait for this thread
+            done.send(outcome).ok(); // whoever asked may have hung up
+        };
+        let thread = std::thread::Builder::new().name("password".into()).spawn(hash);
+        thread.map_err(|_| LoginRefused::Unable)?;
+        outcome.await.unwrap_or(Err(LoginRefused::Unable))
+    }
+
+    fn is_suspect(&self, visitor: Visitor) -> bool {
+        let source = visitor.address.map(source_of);
+        self.broker.attempts.has_failed(source, now_us() / 1000)
     }
 
     fn refuses_unheard(&self, name: &str, visitor: Visitor) -> bool {
@@ -143,3 +168,15 @@ impl Logins {
         })
     }
 }
+
+/// A thread of its own for each hash: who has become nice cannot take it back.
+#[cfg(target_os = "linux")]
+fn yield_to_others() {
+    if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
+        tracing::debug!(%error, "passwords are hashed as urgently as everything else");
+    }
+}
+
+/// Elsewhere it is the process that is nice.
+#[cfg(not(target_os = "linux"))]
+fn yield_to_others() {}

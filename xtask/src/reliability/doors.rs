@@ -59,7 +59,7 @@ impl Doors {
     }
 
     /// Its process id.
-    fn pid(&self) -> u32 {
+    pub(super) fn pid(&self) -> u32 {
         self.child.id()
     }
 

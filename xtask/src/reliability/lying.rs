@@ -14,6 +14,7 @@ mod clients;
 mod lies;
 mod victim;
 
+pub(super) use lies::start_ok;
 pub(super) use victim::{VICTIM_ARGUMENT, suffer};
 
 use anyhow::Result;

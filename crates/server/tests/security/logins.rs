@@ -7,7 +7,7 @@ use crate::support::{Peer, plain};
 use leveret_broker::attempts::{Door, Tries};
 use leveret_broker::users::{PasswordHash, Permissions};
 use leveret_server::Broker;
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 const FAILURES_MAX: usize = 10;
 
@@ -21,6 +21,14 @@ async fn start() -> Broker {
 
 async fn log_in(broker: &Broker, user: &str, password: &str) -> bool {
     let stream = TcpStream::connect(broker.addresses()[0]).await.unwrap();
+    Peer::log_in(stream, "PLAIN", &plain(user, password)).await.is_ok()
+}
+
+/// From 127.0.1.`host`.
+async fn log_in_from(broker: &Broker, host: u8, user: &str, password: &str) -> bool {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(([127, 0, 1, host], 0).into()).unwrap();
+    let stream = socket.connect(broker.addresses()[0]).await.unwrap();
     Peer::log_in(stream, "PLAIN", &plain(user, password)).await.is_ok()
 }
 
@@ -59,6 +67,30 @@ async fn a_crowd_of_guesses_is_heard_one_after_the_other_and_soon_not_at_all() {
     assert!(crowd.join_all().await.iter().all(|let_in| !let_in));
     assert!(before.elapsed() < Duration::from_secs(10), "{:?}", before.elapsed());
     assert_eq!(broker.rules().attempts.total(Door::Amqp), Tries { succeeded: 0, failed: 100 });
+}
+
+/// A hundred sources guess, each less often than it may; somebody logs in for the first time, from another one.
+#[tokio::test]
+async fn who_never_failed_does_not_stand_in_the_line_of_those_who_did() {
+    let broker = Arc::new(start().await);
+    let mut crowd = tokio::task::JoinSet::new();
+    for source in 1..=100 {
+        let broker = broker.clone();
+        crowd.spawn(async move {
+            for guess in 0..5 {
+                log_in_from(&broker, source, &format!("u{guess}"), "wrong").await;
+            }
+        });
+    }
+    let failed = || broker.rules().attempts.total(Door::Amqp).failed;
+    while failed() < 100 {
+        tokio::time::sleep(Duration::from_millis(10)).await; // until each of them has
+    }
+    let before = failed();
+    assert!(log_in_from(&broker, 200, "u", "right").await);
+    let overtaken_by = failed() - before;
+    assert!(overtaken_by <= 4, "one is being heard, one is in line; {overtaken_by}");
+    crowd.abort_all();
 }
 
 #[tokio::test]

@@ -41,6 +41,10 @@ async fn guest_never_comes_from_elsewhere_through_a_proxy() {
     check(b"PROXY TCP4 127.0.0.1 127.0.0.1 1 5672\r\n", true).await;
     check(b"PROXY TCP6 ::ffff:127.0.0.1 ::1 1 5672\r\n", true).await;
     check(b"PROXY TCP4 192.0.2.1 127.0.0.1 1 5672\r\n", false).await;
+    check(b"PROXY TCP6 ::ffff:192.0.2.1 ::1 1 5672\r\n", false).await;
+    check(b"PROXY TCP6 ::ffff:7f00:1 ::1 1 5672\r\n", true).await;
+    check(b"PROXY TCP6 64:ff9b::7f00:1 ::1 1 5672\r\n", false).await;
+    check(b"PROXY TCP6 ::127.0.0.1 ::1 1 5672\r\n", false).await;
     check(b"PROXY UNKNOWN\r\n", false).await;
     check(b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0", false).await;
     check(b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0C\x7F\0\0\x01\x7F\0\0\x01\0\x01\0\x02", true).await;

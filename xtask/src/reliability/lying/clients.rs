@@ -14,7 +14,7 @@ use leveret_testkit::raw_client::{RawClient, Received};
 
 use super::lies::{
     FRAME_MAX, array_that_fills, deep_table, dense_array, endless_field, endless_frame, header,
-    header_with_table, method, method_with_table, number, payload,
+    header_with_table, method, method_with_table, number, payload, start_ok,
 };
 use crate::reliability::bystander::{Bystander, p99};
 use crate::reliability::verdict::Verdict;
@@ -158,15 +158,8 @@ const LIES: [Lie; 15] = [
     },
 ];
 
-fn start_ok(properties: &[u8]) -> Vec<u8> {
-    let mut fields = (properties.len() as u32).to_be_bytes().to_vec();
-    fields.extend(properties);
-    fields.extend(b"\x05PLAIN\0\0\0\x0c\0guest\0guest\x05en_US");
-    leveret_testkit::raw_client::frame_bytes(super::lies::METHOD, 0, &[&[0, 10, 0, 11], &fields[..]].concat())
-}
-
 fn start_ok_with(properties: &[u8]) -> Result<Vec<u8>> {
-    let octets = start_ok(properties);
+    let octets = start_ok(properties, "guest", "guest");
     ensure!(octets.len() <= FRAME_MAX_BEFORE_TUNE, "refused for its length alone");
     Ok(octets)
 }
@@ -280,7 +273,7 @@ fn reach(broker: SocketAddr, stage: Stage) -> Result<RawClient> {
     };
     answered(PROTOCOL_HEADER)?;
     if stage >= Stage::LoggedIn {
-        answered(&start_ok(&[]))?;
+        answered(&start_ok(&[], "guest", "guest"))?;
     }
     if stage >= Stage::Open {
         answered(&[tune_ok(FRAME_MAX as u32)?, open()?].concat())?;

@@ -69,6 +69,19 @@ pub(super) fn method_with_table(channel: u16, mut payload: Vec<u8>, table: &[u8]
     frame_bytes(METHOD, channel, &payload)
 }
 
+/// A login by PLAIN, with these octets as the table of client properties.
+pub(in crate::reliability) fn start_ok(properties: &[u8], user: &str, password: &str) -> Vec<u8> {
+    let mut payload = vec![0, 10, 0, 11];
+    payload.extend((properties.len() as u32).to_be_bytes());
+    payload.extend(properties);
+    let response = format!("\0{user}\0{password}");
+    payload.extend(b"\x05PLAIN");
+    payload.extend((response.len() as u32).to_be_bytes());
+    payload.extend(response.as_bytes());
+    payload.extend(b"\x05en_US");
+    frame_bytes(METHOD, 0, &payload)
+}
+
 /// A content header of class basic that announces a body.
 pub(super) fn header(channel: u16, body_bytes: u64) -> Result<Vec<u8>> {
     let payload = encode_header(CLASS_BASIC, body_bytes, &Vec::new()).map_err(|error| anyhow!(error.0))?;
