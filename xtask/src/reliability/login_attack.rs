@@ -61,6 +61,7 @@ pub(super) fn run(site: &Site, plan: &Plan, verdict: &mut Verdict) -> Result<()>
     let window = Duration::from_secs(plan.rounds(2, 6));
     cost(witness, &guessers, window, verdict)?;
     cost_of_others(&doors, &runtime, &guessers, (windows, window), verdict)?;
+    verdict.count("guesses", guessers.guesses());
     verdict.fact(format!("{GUESSERS} guessers: {} guesses, all wrong", guessers.guesses()));
     drop(guessers);
     tell_apart(&doors, &runtime, plan.rounds(100, 5000) as usize, verdict)?;

@@ -171,15 +171,23 @@ const ROWS: &[Row] = &[
     line(
         24,
         "every method in every state before open-ok",
-        "no effect, nothing is accepted",
-        &[command(Quick, "conformance", "cargo test -q -p leveret-server --test conformance")],
+        "no effect, nothing is accepted, 64 KiB of memory for each connection",
+        &[
+            command(Quick, "conformance", "cargo test -q -p leveret-server --test conformance"),
+            command(Quick, "before-open", "cargo test -q -p leveret-server --test before_open"),
+        ],
     ),
-    line(25, "lengths that lie", "little memory, no abort, closed within 1 s", &[]),
+    line(
+        25,
+        "lengths that lie, to the broker and to clients, a thousand at once",
+        "64 MiB more in all, no abort, closed within 1 s, good clients are served",
+        &[campaign(Quick, "lying")],
+    ),
     line(
         26,
         "2,000 clients, an octet a second each",
         "each is closed in time, good clients connect within 100 ms",
-        &[campaign(Nightly, "slowloris")],
+        &[campaign(Quick, "slowloris")],
     ),
     line(27, "complexity and names", "routing and lists stay fast, no file outside the data directory", &[]),
     line(
@@ -198,8 +206,11 @@ const ROWS: &[Row] = &[
     line(
         29,
         "guessing passwords",
-        "bounded work, good clients get in, guest only from this machine",
-        &[command(Quick, "authorization", "cargo test -q -p leveret-server --test security")],
+        "one core and 64 MiB at most, good clients get in, users cannot be told from strangers, guest only from this machine",
+        &[
+            campaign(Quick, "login-attack"),
+            command(Quick, "authorization", "cargo test -q -p leveret-server --test security"),
+        ],
     ),
     line(
         30,

@@ -1,5 +1,5 @@
-//! Clients that are slow on purpose: 2,000 connections, an octet a second each, in the AMQP header, the TLS hello, the head
-//! and the body of an HTTP request.
+//! Clients that are slow on purpose: 2,000 connections, an octet a second each, in the AMQP header, after the tune, in the
+//! TLS hello, the head and the body of an HTTP request.
 //!
 //! Passes if each is closed in time, counted from its beginning and not from its last octet, and if whoever comes
 //! meanwhile with good intentions is answered at once.
@@ -37,12 +37,20 @@ struct Attack {
     closed_within: Duration,
 }
 
-const ATTACKS: [Attack; 4] = [
+const ATTACKS: [Attack; 5] = [
     Attack {
         name: "AMQP header",
         door: |doors| doors.amqp,
         opening: b"",
         drip: b"AMQP\0\0\x09\x01\x01\0\0\0\0\x0f\xff",
+        closed_within: Duration::from_secs(10),
+    },
+    Attack {
+        name: "after the tune",
+        door: |doors| doors.amqp,
+        opening: b"AMQP\0\0\x09\x01\x01\0\0\0\0\0\x24\0\x0a\0\x0b\0\0\0\0\x05PLAIN\0\0\0\x0c\0guest\0guest\
+                   \x05en_US\xce",
+        drip: b"\x01\0\0\0\0\0\x0c\0\x0a\0\x1f\x07\xff\0\x02\0\0\0\0\xce\x01\0\0",
         closed_within: Duration::from_secs(10),
     },
     Attack {

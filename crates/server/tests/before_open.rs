@@ -1,0 +1,146 @@
+//! What somebody costs who has not opened a virtual host: every method in every state before that, and 64 KiB at most.
+//!
+//! That each is refused with the right words is in the conformance suite; here the broker's allocations are counted.
+#![allow(clippy::unwrap_used)] // the helpers of tests are tests
+#![allow(unsafe_code)] // the counting allocator
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicIsize, Ordering};
+use std::time::{Duration, Instant};
+
+use leveret_server::Broker;
+use leveret_testkit::raw_client::message::Message;
+use leveret_testkit::raw_client::spec::{self, MethodSpec};
+use leveret_testkit::raw_client::{RawClient, Received, frame_bytes};
+
+const CONNECTION_MAX_BYTES: isize = 64 << 10;
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Buffers that belong to threads are there after so many connections.
+const WARM_UP: usize = 50;
+/// What may be left of an ended connection while nothing else happens.
+const LEFT_OVER_BYTES: isize = 4 << 10;
+const METHOD: u8 = 1;
+const FRAME_MAX: usize = 8192;
+
+#[global_allocator]
+static COUNTED: Counted = Counted;
+
+/// Octets that are allocated by the broker's threads, and the most there were.
+static LIVE: AtomicIsize = AtomicIsize::new(0);
+static PEAK: AtomicIsize = AtomicIsize::new(0);
+
+thread_local! {
+    /// The test's own thread is the client.
+    static IS_CLIENT: Cell<bool> = const { Cell::new(false) };
+}
+
+struct Counted;
+
+// SAFETY: everything is left to the system's allocator; counting allocates nothing.
+unsafe impl GlobalAlloc for Counted {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count(layout.size() as isize);
+        // SAFETY: the caller's promise is passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        count(-(layout.size() as isize));
+        // SAFETY: the caller's promise is passed on.
+        unsafe { System.dealloc(at, layout) }
+    }
+}
+
+fn count(bytes: isize) {
+    if IS_CLIENT.try_with(Cell::get).unwrap_or(true) {
+        return;
+    }
+    let live = LIVE.fetch_add(bytes, Ordering::Relaxed) + bytes;
+    PEAK.fetch_max(live, Ordering::Relaxed);
+}
+
+/// The handshake, as far as there is no virtual host.
+const STEPS: [&[u8]; 3] = [
+    b"AMQP\0\0\x09\x01",
+    b"\x01\0\0\0\0\0\x24\0\x0a\0\x0b\0\0\0\0\x05PLAIN\0\0\0\x0c\0guest\0guest\x05en_US\xce",
+    b"\x01\0\0\0\0\0\x0c\0\x0a\0\x1f\x07\xff\0\x02\0\0\0\0\xce",
+];
+
+fn frame_of(method: &MethodSpec) -> Vec<u8> {
+    frame_bytes(METHOD, 0, &Message::new(&method.name).unwrap().encode_method().unwrap())
+}
+
+/// A sound login whose client properties are an array of as many values as there is room for.
+fn dense_login() -> Vec<u8> {
+    let values = vec![b'V'; FRAME_MAX - 100];
+    let mut table = vec![0, b'A'];
+    table.extend((values.len() as u32).to_be_bytes());
+    table.extend(values);
+    let mut payload = vec![0, 10, 0, 11];
+    payload.extend((table.len() as u32).to_be_bytes());
+    payload.extend(table);
+    payload.extend(b"\x05PLAIN\0\0\0\x0c\0guest\0guest\x05en_US");
+    frame_bytes(METHOD, 0, &payload)
+}
+
+/// Goes so many steps, says something, and hears what comes of it.
+fn visit(broker: SocketAddr, steps: usize, words: &[u8]) -> Received {
+    let mut client = RawClient::connect(broker).unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    for step in &STEPS[..steps] {
+        client.send(step);
+        if step.starts_with(b"AMQP") || step[10] == 11 {
+            assert!(matches!(client.receive(deadline), Received::Frame(_)), "{step:?}");
+        }
+    }
+    client.send(words);
+    client.receive(deadline)
+}
+
+fn until_quiet(live: isize) {
+    let deadline = Instant::now() + PATIENCE;
+    while LIVE.load(Ordering::Relaxed) > live + LEFT_OVER_BYTES {
+        assert!(
+            Instant::now() < deadline,
+            "a connection leaves {} octets",
+            LIVE.load(Ordering::Relaxed) - live
+        );
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn every_method_before_open_costs_little_and_does_nothing() {
+    IS_CLIENT.set(true);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let broker = runtime.block_on(Broker::builder().in_memory().any_port().start()).unwrap();
+    let address = broker.addresses()[0];
+    for _ in 0..WARM_UP {
+        visit(address, 2, b"\x08\0\0\0\0\0\0\0");
+    }
+    std::thread::sleep(Duration::from_millis(200));
+    let live = LIVE.load(Ordering::Relaxed);
+    let check = |name: &str, steps: usize, words: &[u8]| {
+        until_quiet(live);
+        let before = LIVE.load(Ordering::Relaxed);
+        PEAK.store(before, Ordering::Relaxed);
+        let answer = visit(address, steps, words);
+        assert_ne!(answer, Received::Silence, "{name} after {steps} steps");
+        let cost = PEAK.load(Ordering::Relaxed) - before;
+        assert!(cost > 0 && cost <= CONNECTION_MAX_BYTES, "{name} after {steps} steps: {cost} octets");
+    };
+    for method in spec::methods() {
+        for steps in 0..=STEPS.len() {
+            if steps == 2 && method.name == "connection.tune-ok" {
+                continue; // right, and without an answer
+            }
+            check(&method.name, steps, &frame_of(method));
+        }
+    }
+    // Its values would take a quarter of a mebibyte.
+    check("a dense login", 1, &dense_login());
+    assert!(broker.rules().connections().is_empty(), "nobody got in");
+    runtime.block_on(broker.stop()).unwrap();
+}
