@@ -16,6 +16,7 @@
 //! the store's simulation (`cargo xtask mutants`). What is tested here is everything around it: that answers
 //! wait for the log, that recovery finds what the log has, that a process may die at any instruction.
 
+mod api_load;
 mod backlog;
 mod bystander;
 mod clean_stop;
@@ -81,6 +82,11 @@ const CAMPAIGNS: &[Campaign] = &[
     Campaign { name: "lying", about: "frames of 4 GiB, a thousand at once", run: lying::run },
     Campaign { name: "login-attack", about: "a hundred guessers of passwords", run: login_attack::run },
     Campaign { name: "slowloris", about: "2,000 clients, an octet a second each", run: slowloris::run },
+    Campaign {
+        name: "api-load",
+        about: "10,000 queues, 1,000 connections, and who looks at them",
+        run: api_load::run,
+    },
     Campaign { name: "tls", about: "what testssl.sh finds", run: tls::run },
     Campaign { name: "backlog", about: "kill -9 with 200,000 messages waiting", run: backlog::run },
 ];

@@ -75,12 +75,13 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
     let task = task(&arguments)?;
     let client = arguments.url.connect_plainly("leveret publish").await?;
     let channel = client.connection.confirm_channel().await?;
-    match &task.bodies {
-        Bodies::Given(body) => publish_one(&channel, &task, body.as_bytes()).await?,
-        Bodies::Stdin => publish_one(&channel, &task, &read_stdin().await?).await?,
-        Bodies::Lines => publish_lines(&channel, &task).await?,
-    }
-    client.close().await
+    let published = match &task.bodies {
+        Bodies::Given(body) => publish_one(&channel, &task, body.as_bytes()).await,
+        Bodies::Stdin => publish_one(&channel, &task, &read_stdin().await?).await,
+        Bodies::Lines => publish_lines(&channel, &task).await,
+    };
+    let closed = client.close().await;
+    published.and(closed)
 }
 
 fn task(arguments: &Arguments) -> Result<Task, Failure> {
