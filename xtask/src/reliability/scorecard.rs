@@ -189,7 +189,12 @@ const ROWS: &[Row] = &[
         "each is closed in time, good clients connect within 100 ms",
         &[campaign(Quick, "slowloris")],
     ),
-    line(27, "complexity and names", "routing and lists stay fast, no file outside the data directory", &[]),
+    line(
+        27,
+        "complexity and names",
+        "routing and lists stay fast, no file outside the data directory",
+        &[campaign(Nightly, "api-load")],
+    ),
     line(
         28,
         "who may do what: every operation, every route, every right",

@@ -5,6 +5,7 @@
 mod api;
 mod api_bodies;
 mod ctl;
+mod definitions;
 mod demo;
 mod gateway;
 mod http;

@@ -7,7 +7,7 @@ use crate::program::{Ended, Server, check, leveret, run};
 
 /// A broker and its URL. No command declares a queue that stays: that is left to an ordinary client.
 struct Broker {
-    _server: Server,
+    server: Server,
     _directory: tempfile::TempDir,
     url: String,
 }
@@ -17,7 +17,7 @@ impl Broker {
         let directory = tempfile::tempdir().unwrap();
         let mut server = Server::start(&directory.path().join("data"), &[]);
         let url = server.url();
-        Broker { _server: server, _directory: directory, url }
+        Broker { server, _directory: directory, url }
     }
 
     fn with_queue(name: &str) -> Broker {
@@ -133,4 +133,14 @@ fn exit_codes_say_what_went_wrong() {
     let tls = broker.url.replace("amqp://", "amqps://");
     check(&["get", "q", "--url", &tls], 6, "TLS");
     check(&["get", "q", "--url", "embedded:"], 3, "no queue 'q'");
+}
+
+#[test]
+fn a_message_that_nobody_took_ends_with_a_goodbye() {
+    let broker = Broker::start();
+    let ended = broker.run(&["publish", "missing", "hello"], b"");
+    assert_eq!(ended.code, Some(3), "{}", ended.stderr);
+    broker.server.signal("TERM");
+    let (_, log) = broker.server.wait();
+    assert!(!log.contains("unexpectedly closed"), "{log}");
 }
