@@ -17,6 +17,11 @@ pub struct Busy {
 const LIMIT: f64 = 0.9;
 
 impl Busy {
+    /// On a core or waiting for one, 0 to 1.
+    pub fn ready(&self) -> f64 {
+        self.on_cpu + self.waiting
+    }
+
     /// What to tell whoever reads the numbers; None if the generator had time to spare.
     pub fn warning(&self) -> Option<&'static str> {
         if self.on_cpu > LIMIT {
@@ -24,7 +29,7 @@ impl Busy {
                 "a thread of the load generator was at its limit: the broker may be faster than this",
             );
         }
-        if self.on_cpu + self.waiting > LIMIT {
+        if self.ready() > LIMIT {
             return Some("a thread of the load generator waited for a core: the machine was at its limit");
         }
         None
@@ -61,8 +66,7 @@ impl Generator {
 
     pub(crate) fn busiest(&self) -> Busy {
         let most = self.threads.values().map(Watched::busy);
-        let most =
-            most.max_by(|one, other| (one.on_cpu + one.waiting).total_cmp(&(other.on_cpu + other.waiting)));
+        let most = most.max_by(|one, other| one.ready().total_cmp(&other.ready()));
         most.unwrap_or_default()
     }
 }

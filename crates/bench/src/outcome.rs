@@ -99,7 +99,7 @@ pub struct Account {
     pub duplicated: u64,
     /// Came after a later one.
     pub reordered: u64,
-    /// With a rate: were due, and could not leave.
+    /// With a rate: were due for more than 50 ms when the producers ended, and had not left.
     pub unsent: u64,
 }
 

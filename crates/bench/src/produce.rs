@@ -16,6 +16,9 @@ const IDLE_MAX: Duration = Duration::from_millis(50);
 /// What paced producers write at once, messages: more would make the last of them wait for the first.
 const PACED_BURST: u64 = 64;
 
+/// A message that is due for less than this when the load ends would just have left.
+const LATE_NS: u64 = 50_000_000;
+
 /// One producer.
 pub(crate) struct Producer {
     pub(crate) messages: Messages,
@@ -62,7 +65,7 @@ fn send_all(
             receive(connection, producers, stage, confirms)?;
         }
     }
-    let unsent = producers.iter().map(|producer| producer.due(stage).min(producer.left)).sum();
+    let unsent = producers.iter().map(|producer| producer.overdue(stage)).sum();
     stage.unsent.fetch_add(unsent, Ordering::Relaxed);
     while producers.iter().any(Producer::is_owed) && !stage.counters.stopped() {
         if connection.reader.wait(IDLE_MAX)? {
@@ -106,9 +109,10 @@ impl Producer {
         Ok(Sent::Some)
     }
 
-    /// Messages that should have left by now. Without a rate nothing is ever late.
-    fn due(&self, stage: &Stage) -> u64 {
-        self.pacer.as_ref().map_or(0, |pacer| pacer.due(stage.now_ns()))
+    /// Messages that should have left long ago. Without a rate nothing is ever late.
+    fn overdue(&self, stage: &Stage) -> u64 {
+        let then_ns = stage.now_ns().saturating_sub(LATE_NS);
+        self.pacer.as_ref().map_or(0, |pacer| pacer.due(then_ns).min(self.left))
     }
 
     fn is_owed(&self) -> bool {

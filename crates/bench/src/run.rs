@@ -129,7 +129,7 @@ impl Run<'_> {
             samples: [filled.samples, drained.samples].concat(),
             latencies: plan.window.map(|_| confirm).into_iter().collect(),
             account: Some(account),
-            generator: if filled.generator.on_cpu > drained.generator.on_cpu {
+            generator: if filled.generator.ready() > drained.generator.ready() {
                 filled.generator
             } else {
                 drained.generator

@@ -21,7 +21,7 @@ pub(crate) struct Stage {
     pub(crate) returned: AtomicU64,
     pub(crate) duplicated: AtomicU64,
     pub(crate) reordered: AtomicU64,
-    /// Messages that were due when the producers ended, and had not left.
+    /// Messages that were overdue when the producers ended, and had not left.
     pub(crate) unsent: AtomicU64,
     /// Producers whose confirms may still come, and producers that have not begun to end.
     producing: AtomicU64,

@@ -3,6 +3,7 @@
 //! One file per command. A command returns a [`Failure`] or nothing; this file turns it into an exit code.
 
 mod answer_json;
+mod bench;
 mod call;
 mod client;
 mod completions;
@@ -74,6 +75,7 @@ enum Command {
     Migrate(migrate::Arguments),
     Ctl(ctl::Arguments),
     Health(health::Arguments),
+    Bench(bench::Arguments),
     Top(top::Arguments),
     Completions(completions::Arguments),
     Man(man::Arguments),
@@ -124,6 +126,7 @@ async fn run(command: Command, log: Option<String>) -> Result<(), Failure> {
         Command::Migrate(arguments) => migrate::run(arguments).await,
         Command::Ctl(arguments) => ctl::run(arguments).await,
         Command::Health(arguments) => health::run(arguments).await,
+        Command::Bench(arguments) => bench::run(arguments).await,
         Command::Top(arguments) => top::run(arguments).await,
         Command::Completions(arguments) => completions::run(&arguments, CommandLine::command()),
         Command::Man(arguments) => man::run(&arguments, CommandLine::command()),

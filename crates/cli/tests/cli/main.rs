@@ -4,6 +4,7 @@
 
 mod api;
 mod api_bodies;
+mod bench;
 mod ctl;
 mod definitions;
 mod demo;
