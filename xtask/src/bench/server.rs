@@ -201,6 +201,7 @@ fn start_script(
         .args(["start", &address.port().to_string()])
         .arg(directory)
         .env("NATS_HOME", nats_home()?)
+        .env("START_TIMEOUT", START_TIMEOUT.as_secs().to_string())
         .envs(settings.iter().map(|(name, value)| (name, value)))
         .current_dir(directory) // a node that crashes leaves its dump where it stands
         .stdout(Stdio::piped())
