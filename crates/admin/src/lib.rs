@@ -17,6 +17,7 @@ mod access;
 mod answer;
 mod api;
 mod binding_key;
+mod bodies;
 mod console;
 mod context;
 pub mod definitions;

@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 
 use crate::access::Access;
 use crate::answer::Answer;
+use crate::bodies;
 use crate::context::Context;
 use crate::error::ApiError;
 use crate::request::Request;
@@ -66,8 +67,7 @@ fn operation(route: &Route) -> Value {
         "parameters": names(route.path).map(parameter).collect::<Value>(),
         "responses": { success(route.method): { "description": "done" }, "default": refused },
     });
-    if matches!(route.method, Method::PUT | Method::POST) {
-        let schema = json!({ "type": "object" });
+    if let Some(schema) = bodies::schema(route) {
         operation["requestBody"] = json!({ "content": { "application/json": { "schema": schema } } });
     }
     operation["security"] = if route.access == Access::Open { json!([]) } else { json!([{ LOGIN: [] }]) };
