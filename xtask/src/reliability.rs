@@ -34,6 +34,7 @@ mod lying;
 mod message;
 mod metadata;
 mod migrate;
+mod odd_names;
 mod options;
 mod page;
 mod proof;
@@ -81,6 +82,7 @@ const CAMPAIGNS: &[Campaign] = &[
     Campaign { name: "migrate", about: "kill -9 of a migration to RabbitMQ", run: migrate::run },
     Campaign { name: "lying", about: "frames of 4 GiB, a thousand at once", run: lying::run },
     Campaign { name: "login-attack", about: "a hundred guessers of passwords", run: login_attack::run },
+    Campaign { name: "odd-names", about: "../, NUL, a million tags, 100,000 queues", run: odd_names::run },
     Campaign { name: "slowloris", about: "2,000 clients, an octet a second each", run: slowloris::run },
     Campaign {
         name: "api-load",
@@ -92,7 +94,7 @@ const CAMPAIGNS: &[Campaign] = &[
 ];
 
 /// Campaigns that wait more than they compute.
-const PATIENT: [&str; 4] = [toolkit::NAME, "migrate", "slowloris", "tls"];
+const PATIENT: [&str; 5] = [toolkit::NAME, "migrate", "odd-names", "slowloris", "tls"];
 
 /// Runs what the command line asks for, one thing after the other.
 ///

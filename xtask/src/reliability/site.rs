@@ -44,6 +44,12 @@ impl Site {
         Site { folder: self.folder.clone(), launcher }
     }
 
+    /// The same site with another program.
+    pub(super) fn with_binary(&self, binary: PathBuf) -> Site {
+        let launcher = Launcher { binary, ..self.launcher.clone() };
+        Site { folder: self.folder.clone(), launcher }
+    }
+
     /// Starts the broker and waits until it serves.
     ///
     /// # Errors
