@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::net::RecvFlags;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
@@ -81,14 +82,14 @@ async fn ready(socket: &TcpStream, interest: Option<Interest>) -> io::Result<tok
 
 async fn read(driver: &mut Driver, socket: &TcpStream) -> Flow {
     for _ in 0..READS_IN_A_ROW {
-        let step = match read_once(driver, socket) {
-            Ok(Some(step)) => step,
+        let (step, was_all) = match read_once(driver, socket) {
+            Ok(Some(read)) => read,
             Ok(None) => return Flow::Gone,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Flow::Continue,
             Err(_) => return Flow::Gone,
         };
         let flow = driver.follow(step).await;
-        if flow != Flow::Continue || !driver.may_read() {
+        if flow != Flow::Continue || was_all || !driver.may_read() {
             return flow;
         }
     }
@@ -96,12 +97,12 @@ async fn read(driver: &mut Driver, socket: &TcpStream) -> Flow {
     Flow::Continue
 }
 
-/// Reads what there is and has it dealt with. `None`: the peer has closed.
-fn read_once(driver: &mut Driver, socket: &TcpStream) -> io::Result<Option<Step>> {
+/// Reads what there is and has it dealt with; answers whether that was all. `None`: the peer has closed.
+fn read_once(driver: &mut Driver, socket: &TcpStream) -> io::Result<Option<(Step, bool)>> {
     SCRATCH.with_borrow_mut(|scratch| {
         let kept = driver.partial.len();
         scratch.resize(scratch.len().max(kept + READ_BYTES), 0);
-        let count = socket.try_read(&mut scratch[kept..kept + READ_BYTES])?;
+        let count = receive(socket, &mut scratch[kept..kept + READ_BYTES])?;
         if count == 0 {
             return Ok(None);
         }
@@ -111,8 +112,21 @@ fn read_once(driver: &mut Driver, socket: &TcpStream) -> io::Result<Option<Step>
         if count < SMALL_READ_BYTES {
             acknowledge_at_once(socket);
         }
-        Ok(Some(step))
+        Ok(Some((step, count < SMALL_READ_BYTES)))
     })
+}
+
+/// A read that does not fill the buffer has emptied the socket. After a small one Tokio is told so, as by a read that would
+/// block, which saves that one; what comes meanwhile is an event of its own. After a large one more is likely to be there
+/// by now, and reading again is cheaper than waiting for that event.
+fn receive(socket: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut received = None;
+    let tried = socket.try_io(Interest::READABLE, || {
+        let count = rustix::net::recv(socket, &mut *buffer, RecvFlags::empty())?.0;
+        received = Some(count);
+        if 0 < count && count < SMALL_READ_BYTES { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(count) }
+    });
+    received.map_or(tried, Ok)
 }
 
 /// Clients that leave Nagle's algorithm on (amqplib) send two small things in two writes, and the second waits for
