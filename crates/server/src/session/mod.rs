@@ -12,6 +12,7 @@
 mod dispatch;
 mod handshake;
 mod running;
+mod slots;
 
 use std::sync::Arc;
 

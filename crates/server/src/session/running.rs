@@ -12,9 +12,9 @@ use leveret_wire::{
     Assembler, Content, FRAME_BODY, FRAME_HEADER, FRAME_HEARTBEAT, FRAME_METHOD, Method, Progress, RawFrame,
     ReplyCode, TuneLimits, WireError, content, split_frame, whole_content,
 };
-use std::collections::HashMap;
 
 use super::handshake::Opened;
+use super::slots::Slots;
 use super::{Received, Step, check_heartbeat};
 use crate::identity::Client;
 use crate::outbox::Outbox;
@@ -32,7 +32,7 @@ pub(super) struct Running {
     pub(super) outbox: Arc<Outbox>,
     limits: TuneLimits,
     client: Client,
-    channels: HashMap<u16, Slot>,
+    channels: Slots<Slot>,
     publishes: bool,
     told_blocked: bool,
     held: Option<Held>,
@@ -83,7 +83,7 @@ impl Running {
             outbox,
             limits,
             client,
-            channels: HashMap::new(),
+            channels: Slots::new(),
             publishes: false,
             told_blocked: false,
             held: None,
@@ -132,7 +132,7 @@ impl Running {
         if frame.channel == 0 {
             return self.connection_method(&method);
         }
-        match self.channels.get(&frame.channel) {
+        match self.channels.get(frame.channel) {
             Some(Slot::Open(_, Expects::Method)) => {}
             Some(Slot::Open(_, Expects::Content(assembler))) => return Err(assembler.unexpected()),
             Some(Slot::Closing) => {
@@ -192,7 +192,7 @@ impl Running {
     fn closing_method(&mut self, number: u16, method: &Method<'_>) {
         match method {
             Method::ChannelCloseOk(_) => {
-                self.channels.remove(&number);
+                self.channels.remove(number);
             }
             Method::ChannelClose(_) => {
                 self.outbox.send(number, &Method::ChannelCloseOk(ChannelCloseOk));
@@ -221,7 +221,7 @@ impl Running {
     }
 
     pub(super) fn channel(&mut self, number: u16) -> Option<&mut Channel> {
-        match self.channels.get_mut(&number) {
+        match self.channels.get_mut(number) {
             Some(Slot::Open(channel, _)) => Some(channel),
             Some(Slot::Closing) | None => None,
         }
@@ -247,7 +247,7 @@ impl Running {
     }
 
     fn close_channel(&mut self, number: u16, batch: &mut Batch) {
-        if let Some(Slot::Open(channel, _)) = self.channels.remove(&number) {
+        if let Some(Slot::Open(channel, _)) = self.channels.remove(number) {
             channel.close(batch);
         }
     }
@@ -267,7 +267,7 @@ impl Running {
             return Err(WireError::new(ReplyCode::NOT_IMPLEMENTED, text).with_method(BASIC, 40));
         }
         let limit = self.shared.broker.limits.message_size_bytes;
-        let Some(Slot::Open(channel, expects)) = self.channels.get_mut(&number) else { return Ok(0) };
+        let Some(Slot::Open(channel, expects)) = self.channels.get_mut(number) else { return Ok(0) };
         if let Some((header, body, octets)) =
             whole_content(after, number, BASIC, self.limits.frame_max, limit)
         {
@@ -297,7 +297,7 @@ impl Running {
     /// A header or body frame.
     fn content(&mut self, frame: &RawFrame<'_>, batch: &mut Batch) -> Result<(), WireError> {
         let number = frame.channel;
-        let expects = match self.channels.get_mut(&number) {
+        let expects = match self.channels.get_mut(number) {
             Some(Slot::Open(_, expects)) => expects,
             Some(Slot::Closing) => return Ok(()),
             None if number == 0 => return Err(frame.unexpected()),
@@ -390,8 +390,7 @@ impl Running {
             return Ok(());
         }
         self.connection.check_access()?;
-        let numbers: Vec<u16> = self.channels.keys().copied().collect();
-        for number in numbers {
+        for number in self.channels.numbers() {
             let Some(channel) = self.channel(number) else { continue };
             if let Err(refusal) = channel.end_forbidden_consumers(batch) {
                 self.doom(number, refusal, batch);
@@ -425,9 +424,7 @@ impl Running {
 
     /// Ends everything the connection had, in the order of its channels.
     pub(super) fn close(mut self, batch: &mut Batch) {
-        let mut numbers: Vec<u16> = self.channels.keys().copied().collect();
-        numbers.sort_unstable();
-        for number in numbers {
+        for number in self.channels.numbers() {
             self.close_channel(number, batch);
         }
         self.connection.close(batch);
