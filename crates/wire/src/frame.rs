@@ -28,6 +28,8 @@ pub const DEFAULT_FRAME_MAX: u32 = 131_072;
 
 /// Octets of a frame before its payload.
 const FRAME_HEADER_BYTES: usize = 7;
+/// Octets that a method which announces a content seldom exceeds.
+const METHOD_BYTES: usize = 64;
 /// How far a payload may exceed `frame_max - 8`.
 const FRAME_SIZE_FUDGE: u32 = 8;
 
@@ -133,6 +135,7 @@ pub fn write_content(
     body: &[u8],
     frame_max: u32,
 ) -> Result<(), EncodeError> {
+    out.reserve(METHOD_BYTES + properties.as_bytes().len() + body.len() + 3 * FRAME_OVERHEAD + 12);
     write_method(out, channel, method)?;
     write_header(out, channel, method.class_id(), properties, body.len());
     write_body(out, channel, body, frame_max);

@@ -14,7 +14,7 @@
 use crate::generated::{BASIC_PROPERTIES, property};
 use crate::reader::{Reader, Truncated};
 use crate::table::TableFault;
-use crate::writer::{write_long_octets, write_short_octets};
+use crate::writer::{write_short_octets, write_sized};
 use crate::{EncodeError, FieldTable, RawTable, ReplyCode, WireError};
 
 /// How the value of a property is laid out.
@@ -249,7 +249,7 @@ impl Properties {
     /// # Errors
     /// A text property or header key above 255 octets, or headers without a form on the wire.
     pub fn encode(&self) -> Result<Vec<u8>, EncodeError> {
-        let mut writer = PropertyWriter { flags: 0, out: vec![0, 0] };
+        let mut writer = PropertyWriter::new();
         writer.short_octets(property::CONTENT_TYPE, self.content_type.as_deref())?;
         writer.short_octets(property::CONTENT_ENCODING, self.content_encoding.as_deref())?;
         writer.table(property::HEADERS, self.headers.as_ref())?;
@@ -268,6 +268,9 @@ impl Properties {
     }
 }
 
+/// Octets that most messages' properties fit into.
+const PROPERTIES_BYTES: usize = 256;
+
 /// Collects values in the order of their flags.
 struct PropertyWriter {
     flags: u16,
@@ -275,6 +278,12 @@ struct PropertyWriter {
 }
 
 impl PropertyWriter {
+    fn new() -> PropertyWriter {
+        let mut out = Vec::with_capacity(PROPERTIES_BYTES);
+        out.extend_from_slice(&[0, 0]); // where the flags will be
+        PropertyWriter { flags: 0, out }
+    }
+
     fn short_octets(&mut self, index: usize, value: Option<&[u8]>) -> Result<(), EncodeError> {
         let Some(value) = value else { return Ok(()) };
         self.flags |= flag(index);
@@ -284,7 +293,7 @@ impl PropertyWriter {
     fn table(&mut self, index: usize, value: Option<&FieldTable>) -> Result<(), EncodeError> {
         let Some(value) = value else { return Ok(()) };
         self.flags |= flag(index);
-        write_long_octets(&mut self.out, &value.raw_bytes()?)
+        write_sized(&mut self.out, |out| value.encode(out))
     }
 
     fn fixed<const N: usize>(&mut self, index: usize, value: Option<[u8; N]>) {
