@@ -10,12 +10,14 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::future::Future;
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::BuildHasher;
 use std::pin::Pin;
+use std::sync::OnceLock;
 use std::task::{Context, Poll};
 
+use hashbrown::DefaultHashBuilder;
 use leveret_wire::method::ConfirmSelect;
-use leveret_wire::{Method, RawProperties, ReplyCode, WireError};
+use leveret_wire::{Method, Properties, RawProperties, ReplyCode, WireError};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
@@ -241,8 +243,7 @@ impl Entry {
 
 impl Fingerprint {
     fn of(m: &Publish<'_>) -> Fingerprint {
-        let id = |text: &Option<Vec<u8>>| text.as_deref().map(<[u8]>::to_vec);
-        let (message_id, correlation_id) = (id(&m.properties.message_id), id(&m.properties.correlation_id));
+        let Properties { message_id, correlation_id, .. } = m.properties;
         Fingerprint::new(m.exchange, m.routing_key, message_id.as_deref(), correlation_id.as_deref(), m.body)
     }
 
@@ -265,19 +266,18 @@ impl Fingerprint {
         correlation_id: Option<&[u8]>,
         body: &[u8],
     ) -> Fingerprint {
-        let mut hasher = DefaultHasher::new();
+        /// One for the process: equal messages have equal fingerprints.
+        static HASHES: OnceLock<DefaultHashBuilder> = OnceLock::new();
+        let hashes = HASHES.get_or_init(DefaultHashBuilder::default);
         let sample = &body[..body.len().min(SAMPLE_BYTES)];
-        (exchange, routing_key, message_id, correlation_id, body.len(), sample).hash(&mut hasher);
-        Fingerprint(hasher.finish())
+        Fingerprint(hashes.hash_one((exchange, routing_key, message_id, correlation_id, body.len(), sample)))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-    use leveret_wire::Properties;
-
     use super::*;
+    use bytes::Bytes;
 
     type Waiting = Vec<oneshot::Receiver<Result<(), NotConfirmed>>>;
 

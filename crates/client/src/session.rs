@@ -16,10 +16,10 @@
 pub(crate) mod channels;
 pub(crate) mod handshake;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use hashbrown::HashMap;
 use leveret_wire::method::{
     BasicCancelOk, BasicDeliver, BasicGetOk, BasicReturn, ChannelCloseOk, ChannelFlowOk, ConnectionCloseOk,
 };

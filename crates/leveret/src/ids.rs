@@ -13,7 +13,7 @@ pub(crate) fn message_id() -> String {
     static PROCESS: OnceLock<String> = OnceLock::new();
     static NEXT: AtomicU64 = AtomicU64::new(1);
     let process = PROCESS.get_or_init(|| format!("{}{}", random_id(), random_id()));
-    format!("{process}.{}", NEXT.fetch_add(1, Ordering::Relaxed))
+    [process.as_str(), ".", &NEXT.fetch_add(1, Ordering::Relaxed).to_string()].concat()
 }
 
 /// 64 random bits. A kernel without randomness gives the time and a counter, which is enough for a name.

@@ -4,10 +4,10 @@
 //! ends here, once: an answer, a bounce, or the end of the connection. An answer that nobody waits for any more
 //! is counted and dropped.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use hashbrown::HashMap;
 use leveret_client::{Closed, Delivery};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -171,7 +171,8 @@ impl Pending {
 impl Ticket {
     /// What the answer must carry.
     pub(crate) fn correlation_id(&self) -> String {
-        format!("{}-{}", self.pending.prefix, self.number)
+        let (prefix, number) = (&self.pending.prefix, self.number.to_string());
+        [prefix.as_str(), "-", &number].concat()
     }
 }
 

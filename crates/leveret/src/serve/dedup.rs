@@ -4,10 +4,11 @@
 //! know it: a repetition waits for the first one if it is still running, and gets its answer. The memory is
 //! bounded in number, octets and time.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use hashbrown::HashMap;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 

@@ -1,8 +1,8 @@
 //! Names that were noted a moment ago: a set that forgets.
 
-use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use hashbrown::HashMap;
 use parking_lot::Mutex;
 
 const NAMES_MAX: usize = 4_096;

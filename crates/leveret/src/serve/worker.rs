@@ -1,10 +1,10 @@
 //! A running worker: on every connection a shift, and the end in order.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use hashbrown::HashMap;
 use leveret_client::Delivery;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore, watch};
