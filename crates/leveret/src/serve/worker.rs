@@ -214,7 +214,8 @@ impl<S: Handler> Work<S> {
         self.in_flight.fetch_add(1, Ordering::AcqRel);
         let guard = InFlight(self.clone());
         let came = Instant::now();
-        tokio::spawn(async move {
+        // Boxed, because Tokio moves the future of a task three times.
+        tokio::spawn(Box::pin(async move {
             let work = &guard.0;
             let mut shift = shift;
             // Deliveries may come before the answer to basic.consume.
@@ -225,7 +226,7 @@ impl<S: Handler> Work<S> {
                 () = work.abandoned.cancelled() => {}
                 () = work.handle(&shift, delivery, came) => {}
             }
-        });
+        }));
     }
 
     pub(super) fn in_flight(&self) -> usize {
