@@ -26,6 +26,7 @@ mod delay;
 mod deliveries;
 mod error;
 pub mod exchange;
+pub mod federation;
 mod feeding;
 mod life;
 mod listing;

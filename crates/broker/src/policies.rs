@@ -14,6 +14,7 @@
 //! [`Policy::new`] is the only way to a policy, so whatever is in force has been checked. Setting and clearing are
 //! operations of the broker ([`crate::ops::policy`]).
 
+mod federated;
 mod keys;
 mod record;
 mod term;
@@ -27,6 +28,7 @@ use regex::bytes::Regex;
 use crate::parameter_error::ParameterError;
 use crate::pattern::compile;
 use crate::settings::QueueKind;
+pub use federated::{Federated, UpstreamPattern};
 use keys::Key;
 pub(crate) use record::{decode, encode};
 pub(crate) use term::{print as print_value, print_settings};
@@ -218,6 +220,7 @@ fn check_definition(author: Author, definition: &FieldTable) -> Result<(), Strin
         let may_set = |key: &&Key| author == Author::User || key.under_operator.is_some();
         Key::named(name).filter(may_set)
     };
+    federated::check(definition)?;
     for (name, value) in definition.iter() {
         key_of(name).map_or(Ok(()), |key| key.check(value))?;
     }

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use crate::alarms::{Alarms, resident_bytes};
 use crate::counted_disk::DiskFacts;
-use crate::identity::{CLUSTER_NAME, COMPATIBLE_VERSION};
+use crate::identity::{COMPATIBLE_VERSION, DEFAULT_CLUSTER_NAME};
 use crate::shared::{Shared, now_us};
 
 /// A node at one moment.
@@ -78,7 +78,7 @@ impl NodeFacts {
         Self {
             version: env!("CARGO_PKG_VERSION"),
             rabbitmq_version: COMPATIBLE_VERSION,
-            cluster_name: CLUSTER_NAME,
+            cluster_name: DEFAULT_CLUSTER_NAME.as_str(),
             os_pid: std::process::id(),
             started_at_ms: shared.started_at_ms,
             uptime_ms: (now_us() / 1000).saturating_sub(shared.started_at_ms),

@@ -44,6 +44,11 @@ impl Handle {
         NodeFacts::of(&self.0)
     }
 
+    /// What this broker calls itself towards others: federation tells brokers apart by it.
+    pub fn cluster_name(&self) -> String {
+        crate::identity::cluster_name(&self.0.broker)
+    }
+
     /// A connection that never leaves this process, for a user for whom this process vouches: whoever logs in at its other
     /// end by EXTERNAL is that user, with the permissions of the moment. It is refused when there is no such user, and
     /// closed already when there are as many connections as `connections_max` allows.

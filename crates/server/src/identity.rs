@@ -4,6 +4,9 @@
 //! refuses versions below 3.10. So these two name the behaviour we are compatible with, and our own name and
 //! version stand beside them.
 
+use std::sync::LazyLock;
+
+use leveret_broker::Broker;
 use leveret_wire::{FieldTable, FieldValue, RawTable};
 
 /// The product whose behaviour clients may expect.
@@ -12,8 +15,22 @@ const PRODUCT: &str = "RabbitMQ";
 pub(crate) const COMPATIBLE_VERSION: &str = "3.13.7";
 /// What this node is called wherever RabbitMQ's tools expect the name of one.
 pub const NODE_NAME: &str = "leveret@localhost";
-/// What operators call the cluster.
-pub(crate) const CLUSTER_NAME: &str = NODE_NAME;
+/// What this broker calls itself towards others unless its operator named it: federation tells brokers apart by it, so the
+/// machine's name is in it.
+pub(crate) static DEFAULT_CLUSTER_NAME: LazyLock<String> = LazyLock::new(|| {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let host = host.trim();
+    if host.is_empty() { NODE_NAME.to_owned() } else { format!("leveret@{host}") }
+});
+/// The global parameter that holds the operator's name for it, as in RabbitMQ.
+const CLUSTER_NAME_PARAMETER: &str = "cluster_name";
+
+/// What this broker calls itself towards others.
+pub(crate) fn cluster_name(broker: &Broker) -> String {
+    let given = broker.global_parameter(CLUSTER_NAME_PARAMETER);
+    let given = given.and_then(|parameter| serde_json::from_str(&parameter.value).ok());
+    given.unwrap_or_else(|| DEFAULT_CLUSTER_NAME.clone())
+}
 
 /// What a client may count on.
 const CAPABILITIES: [&str; 11] = [
@@ -31,12 +48,12 @@ const CAPABILITIES: [&str; 11] = [
 ];
 
 /// `server-properties` of `connection.start`, keys sorted as RabbitMQ sorts them.
-pub(crate) fn server_properties() -> FieldTable {
+pub(crate) fn server_properties(cluster_name: &str) -> FieldTable {
     let capabilities = CAPABILITIES.iter().map(|name| ((*name).to_owned(), FieldValue::Bool(true))).collect();
     let text = |value: &str| FieldValue::LongString(value.as_bytes().to_vec());
     FieldTable(vec![
         ("capabilities".into(), FieldValue::Table(FieldTable(capabilities))),
-        ("cluster_name".into(), text(CLUSTER_NAME)),
+        ("cluster_name".into(), text(cluster_name)),
         ("copyright".into(), text("Copyright (c) The Leveret contributors")),
         ("information".into(), text("Leveret, compatible with RabbitMQ")),
         ("leveret_version".into(), text(env!("CARGO_PKG_VERSION"))),

@@ -18,6 +18,10 @@ pub enum BadExchange {
     HashHeaderNotText(&'static str),
     /// `x-recent-history-length` is no positive integer. Holds what it is.
     HistoryLength(FieldValue),
+    /// `x-max-hops` is not there.
+    NoMaxHops,
+    /// `x-max-hops` is no 64-bit integer.
+    MaxHopsNotLong,
     /// The arguments of its window against duplicates make no sense.
     Deduplication(BadDeduplication),
 }
@@ -34,6 +38,8 @@ impl fmt::Display for BadExchange {
                 write!(f, "invalid arg 'hash-header': expected longstr, got {given}")
             }
             Self::Deduplication(bad) => bad.fmt(f),
+            Self::NoMaxHops => f.write_str("Argument x-max-hops missing"),
+            Self::MaxHopsNotLong => f.write_str("Argument x-max-hops must be of type long"),
             Self::HistoryLength(value) => write!(
                 f,
                 "Invalid argument {}, 'x-recent-history-length' must be a positive integer",

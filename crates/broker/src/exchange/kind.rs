@@ -30,9 +30,12 @@ pub enum ExchangeKind {
     RecentHistory,
     /// Every destination, each message once: the type deduplicates without being told to.
     Deduplication,
+    /// Every destination, for messages that may still go on to the broker that it was declared by
+    /// ([`crate::federation`]).
+    FederationUpstream,
 }
 
-const NAMES: [(ExchangeKind, &str); 10] = [
+const NAMES: [(ExchangeKind, &str); 11] = [
     (ExchangeKind::Direct, "direct"),
     (ExchangeKind::Fanout, "fanout"),
     (ExchangeKind::Topic, "topic"),
@@ -43,6 +46,7 @@ const NAMES: [(ExchangeKind, &str); 10] = [
     (ExchangeKind::LocalRandom, "x-local-random"),
     (ExchangeKind::RecentHistory, "x-recent-history"),
     (ExchangeKind::Deduplication, "x-message-deduplication"),
+    (ExchangeKind::FederationUpstream, "x-federation-upstream"),
 ];
 
 impl ExchangeKind {

@@ -12,6 +12,7 @@
 //!                                            Topic    tree of words, walked with sets of positions
 //!                                            Headers  distinct argument tables
 //!                                            ConsistentHash, Pick   all bindings, one of which is chosen
+//!                                            FederationUpstream     set, for messages that have not come too far
 //! ```
 //!
 //! Everything iterates in an order that depends on the calls made only, never on a hash seed: the simulator
@@ -23,6 +24,7 @@ mod consistent_hash;
 mod destinations;
 mod direct;
 mod fanout;
+mod federation_upstream;
 mod hash_on;
 mod headers;
 mod key;
@@ -47,6 +49,7 @@ use crate::dedup;
 use consistent_hash::ConsistentHash;
 use direct::Direct;
 use fanout::Fanout;
+use federation_upstream::FederationUpstream;
 use hash_on::HashOn;
 use headers::Headers;
 use pick::Pick;
@@ -91,6 +94,7 @@ enum Index<D> {
     Headers(Headers<D>),
     ConsistentHash(ConsistentHash<D>),
     Pick(Pick<D>),
+    FederationUpstream(FederationUpstream<D>),
 }
 
 /// Whether an exchange of that type can be declared with these arguments.
@@ -102,6 +106,7 @@ pub fn check_declaration(kind: ExchangeKind, arguments: &FieldTable) -> Result<(
     match kind {
         ExchangeKind::ConsistentHash => HashOn::of_arguments(arguments).map(drop),
         ExchangeKind::RecentHistory => kind::check_history_length(arguments),
+        ExchangeKind::FederationUpstream => federation_upstream::check(arguments),
         _ => Ok(()),
     }
 }
@@ -193,6 +198,7 @@ impl<D: Member> Bindings<D> {
             Index::Headers(index) => index.route(properties.headers().unwrap_or_default(), found),
             Index::ConsistentHash(index) => index.route(key, properties, found),
             Index::Pick(index) => index.route(key, found),
+            Index::FederationUpstream(index) => index.route(properties, found),
         }
     }
 
@@ -234,6 +240,7 @@ impl<D: Member> Index<D> {
             ExchangeKind::Random | ExchangeKind::LocalRandom => {
                 Self::Pick(Pick::by_chance(stable_hash::hash(name.as_bytes())))
             }
+            ExchangeKind::FederationUpstream => Self::FederationUpstream(FederationUpstream::new(arguments)),
         }
     }
 
@@ -245,6 +252,7 @@ impl<D: Member> Index<D> {
             Self::Headers(index) => index.add(destination, arguments),
             Self::ConsistentHash(index) => index.add(destination, key, arguments),
             Self::Pick(index) => index.add(destination),
+            Self::FederationUpstream(index) => index.add(destination),
         }
     }
 
@@ -256,6 +264,7 @@ impl<D: Member> Index<D> {
             Self::Headers(index) => index.remove(destination, arguments),
             Self::ConsistentHash(index) => index.remove(destination, key, arguments),
             Self::Pick(index) => index.remove(destination),
+            Self::FederationUpstream(index) => index.remove(destination),
         }
     }
 }

@@ -117,9 +117,10 @@ const KEYS: &[Key] = &[
         "treatment of orphaned requests",
     ),
     word("rpc-deadline", WORK, |value| value.as_bool().is_some(), "switch for request deadlines"),
-    // Kept for those that read them back: federation links.
+    // What federation links read: which upstreams.
     word("federation-upstream", ANY, is_text, "federation upstream name"),
     word("federation-upstream-set", ANY, is_text, "federation upstream set name"),
+    word("federation-upstream-pattern", ANY, is_text, "federation upstream pattern name"),
     // These mean nothing on one node, or no longer. Definitions of a RabbitMQ cluster have them.
     word("consumer-disconnected-timeout", QUORUM, natural, "consumer disconnected timeout"),
     limit("max-in-memory-length", QUORUM, natural, "maximum memory in bytes"),

@@ -297,6 +297,12 @@ impl<P> QueueState<P> {
         self.waited
     }
 
+    /// Whether nothing waits, and a consumer of priority 0 or above could take a message.
+    pub fn is_starving(&self) -> bool {
+        let priority = |key| self.consumers.by_key(key).map(|consumer| consumer.priority);
+        self.ready.len() == 0 && self.next_taker().and_then(priority).is_some_and(|priority| priority >= 0)
+    }
+
     fn next_taker(&self) -> Option<ConsumerKey> {
         if self.is_paused { None } else { self.consumers.next() }
     }

@@ -279,6 +279,15 @@ impl<P: Clone> Rule<P> {
         }
     }
 
+    /// Whether a consumer of priority 0 or above could take a message and there is none: whoever brings messages from
+    /// elsewhere brings them now. Consumers below 0 are such bringers themselves.
+    pub fn is_starving(&self) -> bool {
+        match self {
+            Self::Work(state) => state.is_starving(),
+            Self::Stream(_) | Self::Delays(_) => false,
+        }
+    }
+
     /// How many messages wait.
     pub fn ready_len(&self) -> u64 {
         match self {

@@ -13,7 +13,7 @@ use leveret_wire::{
 };
 
 use super::{Received, Step, check_heartbeat};
-use crate::identity::{Client, server_properties};
+use crate::identity::{Client, cluster_name, server_properties};
 use crate::logins::Claim;
 use crate::outbox::{Outbox, SocketOutlet};
 use crate::peer::Peer;
@@ -71,7 +71,7 @@ impl Greeting {
         outbox: &Arc<Outbox>,
     ) -> Result<Received, WireError> {
         if let Stage::Header = self.stage {
-            return Ok(self.header(rest, outbox));
+            return Ok(self.header(rest, shared, outbox));
         }
         let Some((frame, octets)) = split_frame(rest, self.frame_max())? else {
             return Ok(Received::Incomplete);
@@ -100,7 +100,7 @@ impl Greeting {
         }
     }
 
-    fn header(&mut self, rest: &[u8], outbox: &Outbox) -> Received {
+    fn header(&mut self, rest: &[u8], shared: &Shared, outbox: &Outbox) -> Received {
         let Some((octets, _)) = rest.split_first_chunk::<8>() else {
             return Received::Incomplete;
         };
@@ -112,7 +112,7 @@ impl Greeting {
                 return Received::Step(rest.len(), Step::Close);
             }
         };
-        let properties = server_properties().raw_bytes().unwrap_or_default();
+        let properties = server_properties(&cluster_name(&shared.broker)).raw_bytes().unwrap_or_default();
         outbox.send(
             0,
             &Method::ConnectionStart(ConnectionStart {
