@@ -7,7 +7,8 @@ use std::sync::{Arc, Weak};
 
 use leveret_wire::method::{
     BasicAck, BasicCancel, BasicConsume, BasicGet, BasicNack, BasicPublish, BasicQos, BasicReject,
-    ChannelClose, ChannelOpen, ExchangeBind, ExchangeDelete, QueueBind, QueueDelete, QueuePurge, QueueUnbind,
+    ChannelClose, ChannelOpen, ExchangeBind, ExchangeDelete, ExchangeUnbind, QueueBind, QueueDelete, QueuePurge,
+    QueueUnbind,
 };
 use leveret_wire::{
     FRAME_OVERHEAD, FieldTable, Method, Properties, RawProperties, RawTable, ReplyCode, write_content,
@@ -172,6 +173,23 @@ impl Channel {
         let arguments = table(&arguments);
         let bind = ExchangeBind { destination, source, routing_key, arguments, ..Default::default() };
         self.ask(&Method::ExchangeBind(bind), 11).await.map(drop)
+    }
+
+    /// Takes a binding between exchanges away.
+    ///
+    /// # Errors
+    /// The channel is closed.
+    pub async fn unbind_exchange(
+        &self,
+        destination: &str,
+        source: &str,
+        routing_key: &str,
+        arguments: FieldTable,
+    ) -> Result<(), ChannelError> {
+        let arguments = arguments.raw_bytes()?;
+        let arguments = table(&arguments);
+        let unbind = ExchangeUnbind { destination, source, routing_key, arguments, ..Default::default() };
+        self.ask(&Method::ExchangeUnbind(unbind), 51).await.map(drop)
     }
 
     /// Deletes a queue with all its messages; how many there were. One that does not exist is no error.

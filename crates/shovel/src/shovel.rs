@@ -1,6 +1,7 @@
 //! A transfer that is kept going: connected, run, and connected again after whatever broke it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use leveret_client::{ConnectOptions, Connection};
@@ -21,6 +22,8 @@ pub struct Shovel {
     pub destination: ConnectOptions,
     /// How long to wait after something broke; `None`: it ends then.
     pub reconnect_delay: Option<Duration>,
+    /// What the log calls it.
+    pub label: String,
 }
 
 /// What a shovel is doing.
@@ -42,6 +45,8 @@ pub struct Supervised {
     status: watch::Receiver<(Status, SystemTime)>,
     progress: Arc<Progress>,
     stop: watch::Sender<bool>,
+    /// What it made at the source goes with it.
+    cleans_up: Arc<AtomicBool>,
     task: JoinHandle<()>,
 }
 
@@ -51,8 +56,9 @@ impl Shovel {
         let progress = Arc::new(Progress::default());
         let (report, status) = watch::channel((Status::Starting, SystemTime::now()));
         let (stop, stopping) = watch::channel(false);
-        let task = tokio::spawn(self.keep_going(progress.clone(), report, stopping));
-        Supervised { status, progress, stop, task }
+        let cleans_up = Arc::new(AtomicBool::new(false));
+        let task = tokio::spawn(self.keep_going(progress.clone(), report, stopping, cleans_up.clone()));
+        Supervised { status, progress, stop, cleans_up, task }
     }
 
     async fn keep_going(
@@ -60,15 +66,26 @@ impl Shovel {
         progress: Arc<Progress>,
         report: watch::Sender<(Status, SystemTime)>,
         mut stop: watch::Receiver<bool>,
+        cleans_up: Arc<AtomicBool>,
     ) {
         let say = |status| drop(report.send_replace((status, SystemTime::now())));
         loop {
             say(Status::Starting);
             let run = async {
                 let (source, destination) = self.connect().await?;
-                say(Status::Running);
                 let mut stop = stop.clone();
-                let ended = self.transfer.run(&source, &destination, &progress, &mut stop).await;
+                let ended = match self.transfer.open(&source, &destination, &progress).await {
+                    Ok(run) => {
+                        say(Status::Running);
+                        run.run(&mut stop).await
+                    }
+                    Err(broken) => Err(broken),
+                };
+                if cleans_up.load(Ordering::Relaxed)
+                    && let Err(error) = self.transfer.clean_up(&source).await
+                {
+                    tracing::warn!(name = self.label, %error, "what was made at the source is still there");
+                }
                 // A failed run must not leave anything behind: the source takes back what is not acknowledged.
                 tokio::join!(source.close(), destination.close());
                 ended
@@ -77,7 +94,7 @@ impl Shovel {
                 Ok(ended) => return say(Status::Ended(ended)),
                 Err(broken) => broken,
             };
-            tracing::warn!(reason = %broken, "shovel terminated");
+            tracing::warn!(name = self.label, reason = %broken, "terminated");
             say(Status::Terminated(broken.to_string()));
             let Some(delay) = self.reconnect_delay else { return };
             tokio::select! {
@@ -111,6 +128,12 @@ impl Supervised {
     /// Tells it to stop; what is on its way is confirmed first.
     pub fn stop(&self) {
         self.stop.send_replace(true);
+    }
+
+    /// Tells it to stop, and to take away what it made at the source for itself: an exchange's queue, and what waits in it.
+    pub fn retire(&self) {
+        self.cleans_up.store(true, Ordering::Relaxed);
+        self.stop();
     }
 
     /// Waits for its end, which may never come.

@@ -1,30 +1,38 @@
 //! One run of a shovel: messages from a connection to another, until enough are moved or something breaks.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use leveret_client::{
-    Channel, ChannelError, ConfirmChannel, ConnectError, Connection, Consume, Consumer, ConsumerEnd,
-    Delivery, Flush, NotConfirmed, Publish, QueueDeclare,
+    Channel, ChannelError, ConfirmChannel, ConnectError, Connection, Consume, ConsumerEnd, Delivery, Flush,
+    NotConfirmed, Publish, QueueDeclare,
 };
 use leveret_wire::FieldTable;
 use tokio::sync::watch;
 
 use crate::changes::Changes;
+use crate::federation::Federation;
 use crate::in_flight::InFlight;
+use crate::intake::Intake;
 use crate::progress::Progress;
+use crate::upstream::{Following, UpstreamExchange};
 
 /// How long nothing must come before it is asked whether the queue is empty.
 const QUIET: Duration = Duration::from_millis(200);
 /// How long what is on its way may take to be confirmed once the transfer is to stop.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
-const NOT_FOUND: u16 = 404;
+/// How often it is asked whether messages are wanted while none come.
+const WANTED_INTERVAL: Duration = Duration::from_millis(100);
+pub(crate) const NOT_FOUND: u16 = 404;
 
 /// What is moved, and how.
 #[derive(Clone, Debug)]
 pub struct Transfer {
     /// Where messages come from.
     pub take: Take,
+    /// The consumer's name at the source; empty: one is chosen.
+    pub consumer_tag: String,
     /// Arguments of the consumer at the source, e.g. `x-priority`.
     pub consumer_arguments: FieldTable,
     /// How many messages may be on their way at a time.
@@ -37,10 +45,12 @@ pub struct Transfer {
     pub ack_mode: AckMode,
     /// When it is over.
     pub until: Until,
+    /// The rules, if it is a link of federation.
+    pub federation: Option<Arc<dyn Federation>>,
 }
 
 /// Where messages come from.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub enum Take {
     /// A queue. If there is none of that name and arguments are given, it is declared with them, durable.
     Queue {
@@ -56,6 +66,10 @@ pub enum Take {
         /// The routing key to bind with.
         key: String,
     },
+    /// A queue, declared like this if there is none of that name.
+    Upstream(QueueDeclare),
+    /// What an exchange routes, as the bindings here ask for; for transfers with a [`Federation`].
+    UpstreamExchange(Box<UpstreamExchange>),
 }
 
 /// Where messages go.
@@ -134,6 +148,8 @@ pub enum Broken {
     Consumer(ConsumerEnd),
     /// The destination does not take a message.
     NotConfirmed(NotConfirmed),
+    /// Messages of the source may not be taken, and why.
+    NotAccepted(String),
 }
 
 impl fmt::Display for Broken {
@@ -143,6 +159,7 @@ impl fmt::Display for Broken {
             Self::Channel(side, error) => write!(f, "{side}: {error}"),
             Self::Consumer(end) => write!(f, "{}: {end}", Side::Source),
             Self::NotConfirmed(error) => write!(f, "{}: {error}", Side::Destination),
+            Self::NotAccepted(why) => f.write_str(why),
         }
     }
 }
@@ -177,46 +194,92 @@ impl Transfer {
         progress: &Progress,
         stop: &mut watch::Receiver<bool>,
     ) -> Result<Ended, Broken> {
+        self.open(source, destination, progress).await?.run(stop).await
+    }
+
+    /// Makes everything ready to move messages.
+    pub(crate) async fn open<'t>(
+        &'t self,
+        source: &'t Connection,
+        destination: &Connection,
+        progress: &'t Progress,
+    ) -> Result<Run<'t>, Broken> {
+        let upstream_name = name(source);
+        if let Some(rules) = &self.federation {
+            rules.accepts(&upstream_name).map_err(Broken::NotAccepted)?;
+        }
         let channel = source.channel().await.map_err(|error| Side::Source.broken(error))?;
-        let queue = self.open_source(source, &channel).await.map_err(|error| Side::Source.broken(error))?;
+        let (queue, following) = self.open_source(source, &channel, &upstream_name).await?;
         let publisher =
             self.open_destination(destination).await.map_err(|error| Side::Destination.broken(error))?;
         let left = self.left(&channel, &queue, progress).await.map_err(|error| Side::Source.broken(error))?;
-        if left == Some(0) {
-            return Ok(Ended::Done);
+        let (in_flight, intake) = (InFlight::default(), Intake::Closed);
+        Ok(Run {
+            transfer: self,
+            source,
+            upstream_name,
+            queue,
+            channel,
+            intake,
+            publisher,
+            in_flight,
+            progress,
+            left,
+            following,
+        })
+    }
+
+    /// Takes away what a link has made at the source.
+    pub(crate) async fn clean_up(&self, source: &Connection) -> Result<(), ChannelError> {
+        match &self.take {
+            Take::UpstreamExchange(upstream) => upstream.clean_up(source).await,
+            Take::Queue { .. } | Take::Exchange { .. } | Take::Upstream(_) => Ok(()),
         }
-        let consume = Consume {
-            no_ack: self.ack_mode == AckMode::NoAck,
-            ..Consume::queue(&queue).arguments(self.consumer_arguments.clone())
-        };
-        let consumer = channel.consume(&consume).await.map_err(|error| Side::Source.broken(error))?;
-        let in_flight = InFlight::default();
-        let mut run =
-            Run { transfer: self, source, queue, channel, consumer, publisher, in_flight, progress, left };
-        let ended = run.go(stop).await?;
-        run.close().await?;
-        Ok(ended)
     }
 
     /// Gives the name of the queue to consume from.
-    async fn open_source(&self, source: &Connection, channel: &Channel) -> Result<String, ChannelError> {
-        channel.prefetch(self.prefetch).await?;
-        match &self.take {
-            Take::Queue { name, declare } => {
-                ensure_queue(source, name, declare.as_ref()).await?;
-                Ok(name.clone())
+    async fn open_source(
+        &self,
+        source: &Connection,
+        channel: &Channel,
+        upstream_name: &str,
+    ) -> Result<(String, Option<Following>), Broken> {
+        let broken = |error: ChannelError| Side::Source.broken(error);
+        channel.prefetch(self.prefetch).await.map_err(broken)?;
+        match (&self.take, &self.federation) {
+            (Take::Queue { name, declare }, _) => {
+                let durable = |arguments: &FieldTable| QueueDeclare {
+                    arguments: arguments.clone(),
+                    ..QueueDeclare::durable(name)
+                };
+                let declare = declare.as_ref().map(durable);
+                ensure_queue(source, name, declare.as_ref()).await.map_err(broken)?;
+                Ok((name.clone(), None))
             }
-            Take::Exchange { name, key } => {
-                let queue = channel.declare_queue(&QueueDeclare::exclusive("")).await?.name;
-                channel.bind_queue(&queue, name, key, FieldTable::new()).await?;
-                Ok(queue)
+            (Take::Exchange { name, key }, _) => {
+                let queue = channel.declare_queue(&QueueDeclare::exclusive("")).await.map_err(broken)?.name;
+                channel.bind_queue(&queue, name, key, FieldTable::new()).await.map_err(broken)?;
+                Ok((queue, None))
+            }
+            (Take::Upstream(queue), _) => {
+                ensure_queue(source, &queue.name, Some(queue)).await.map_err(broken)?;
+                Ok((queue.name.clone(), None))
+            }
+            (Take::UpstreamExchange(upstream), Some(rules)) => {
+                let following = upstream.open(source, rules.clone(), upstream_name).await?;
+                Ok((upstream.queue.name.clone(), Some(following)))
+            }
+            (Take::UpstreamExchange(_), None) => {
+                Err(Broken::NotAccepted("an exchange of another broker needs the rules of federation".into()))
             }
         }
     }
 
     async fn open_destination(&self, destination: &Connection) -> Result<ConfirmChannel, ChannelError> {
         if let Give::Queue { name, declare } = &self.give {
-            ensure_queue(destination, name, declare.as_ref()).await?;
+            let durable =
+                |arguments: &FieldTable| QueueDeclare { arguments: arguments.clone(), ..QueueDeclare::durable(name) };
+            ensure_queue(destination, name, declare.as_ref().map(durable).as_ref()).await?;
         }
         destination.confirm_channel().await
     }
@@ -237,25 +300,50 @@ impl Transfer {
 }
 
 /// A transfer that is going on.
-struct Run<'t> {
+pub(crate) struct Run<'t> {
     transfer: &'t Transfer,
     source: &'t Connection,
+    /// The name that the source gives itself.
+    upstream_name: String,
     queue: String,
     channel: Channel,
-    consumer: Consumer,
+    intake: Intake,
     publisher: ConfirmChannel,
     in_flight: InFlight,
     progress: &'t Progress,
     /// Messages to be taken; `None`: all that come.
     left: Option<u64>,
+    following: Option<Following>,
 }
 
 impl Run<'_> {
+    /// Moves messages until it is over, `stop` turns true or something breaks.
+    pub(crate) async fn run(mut self, stop: &mut watch::Receiver<bool>) -> Result<Ended, Broken> {
+        let following = self.following.take();
+        let follow = async {
+            match following {
+                Some(mut following) => following.keep_up().await,
+                None => std::future::pending().await,
+            }
+        };
+        let ended = tokio::select! {
+            ended = self.go(stop) => ended?,
+            broken = follow => return Err(broken),
+        };
+        self.close().await?;
+        Ok(ended)
+    }
+
     async fn go(&mut self, stop: &mut watch::Receiver<bool>) -> Result<Ended, Broken> {
+        let is_link = self.transfer.federation.is_some();
+        let is_of_queue = matches!(self.transfer.take, Take::Upstream(_));
         loop {
             let takes = self.left != Some(0);
             if !takes && self.in_flight.is_empty() {
                 return Ok(Ended::Done);
+            }
+            if takes {
+                self.open_or_close_intake().await?;
             }
             // Ready messages may all be on their way here; what is unacknowledged elsewhere may come back.
             let asks = self.transfer.until == Until::Empty && self.in_flight.is_empty();
@@ -265,17 +353,19 @@ impl Run<'_> {
                     self.channel.ack(confirmed.delivery_tag, true);
                     self.progress.add_moved(confirmed.messages, confirmed.size_bytes);
                 }
-                delivery = self.consumer.next(), if takes => match delivery {
-                    Some(delivery) => self.forward(&delivery).await?,
-                    None => return Err(self.why_nothing_comes()),
+                delivery = self.intake.next(), if takes => match delivery {
+                    Ok(Some(delivery)) => self.forward(&delivery).await?,
+                    Ok(None) => self.intake = Intake::Closed,
+                    Err(end) => return Err(Broken::Consumer(end)),
                 },
                 closed = self.publisher.channel().closed() => return Err(Side::Destination.broken(closed)),
-                closed = self.channel.closed(), if !takes => return Err(Side::Source.broken(closed)),
+                closed = self.channel.closed(), if !takes || is_link => return Err(Side::Source.broken(closed)),
                 () = tokio::time::sleep(QUIET), if asks => {
                     if self.is_empty().await? {
                         return Ok(Ended::Done);
                     }
                 }
+                () = tokio::time::sleep(WANTED_INTERVAL), if is_of_queue => {}
                 () = told(stop) => {
                     self.confirm_the_rest().await?;
                     return Ok(Ended::Stopped);
@@ -284,9 +374,33 @@ impl Run<'_> {
         }
     }
 
+    /// Consumes while messages are wanted, which they always are unless the rules say otherwise.
+    async fn open_or_close_intake(&mut self) -> Result<(), Broken> {
+        let wants = self.transfer.federation.as_ref().is_none_or(|rules| rules.wants());
+        let changed = match &mut self.intake {
+            intake @ Intake::Closed if wants => {
+                let consume = Consume {
+                    no_ack: self.transfer.ack_mode == AckMode::NoAck,
+                    consumer_tag: self.transfer.consumer_tag.clone(),
+                    ..Consume::queue(&self.queue).arguments(self.transfer.consumer_arguments.clone())
+                };
+                self.channel.consume(&consume).await.map(|consumer| *intake = Intake::Open(consumer))
+            }
+            intake if !wants => intake.close(&self.channel).await,
+            _ => Ok(()),
+        };
+        changed.map_err(|error| Side::Source.broken(error))
+    }
+
     async fn forward(&mut self, delivery: &Delivery) -> Result<(), Broken> {
         let transfer = self.transfer;
-        let (properties, is_marked) = transfer.changes.apply(delivery, &self.queue);
+        let (mut properties, is_marked) = transfer.changes.apply(delivery, &self.queue);
+        if let Some(rules) = &transfer.federation
+            && !rules.receive(delivery, &self.upstream_name, &mut properties)
+        {
+            delivery.ack();
+            return Ok(());
+        }
         let (exchange, routing_key, mandatory) = match &transfer.give {
             Give::Queue { name, .. } => ("", name.as_str(), true),
             Give::Exchange { name, key } => (
@@ -321,10 +435,6 @@ impl Run<'_> {
         }
         self.progress.add_moved(1, size_bytes);
         Ok(())
-    }
-
-    fn why_nothing_comes(&self) -> Broken {
-        Broken::Consumer(self.consumer.ended().unwrap_or(ConsumerEnd::Cancelled))
     }
 
     async fn is_empty(&self) -> Result<bool, Broken> {
@@ -362,19 +472,24 @@ pub(crate) async fn told(stop: &mut watch::Receiver<bool>) {
     let _nobody_is_there = stop.wait_for(|stop| *stop).await.is_err();
 }
 
+/// What the broker at the other end calls itself; empty: it does not say.
+fn name(source: &Connection) -> String {
+    let name = source.server().table.get("cluster_name").and_then(leveret_wire::FieldValue::as_str);
+    name.unwrap_or_default().to_owned()
+}
+
 /// Declares a queue if there is none of that name; `None`: there must be one. On channels of its own, as a refusal ends
 /// the channel.
-async fn ensure_queue(
+pub(crate) async fn ensure_queue(
     connection: &Connection,
     name: &str,
-    arguments: Option<&FieldTable>,
+    declare: Option<&QueueDeclare>,
 ) -> Result<(), ChannelError> {
     let asking = connection.channel().await?;
-    match (asking.declare_queue(&QueueDeclare::passive(name)).await, arguments) {
-        (Err(error), Some(arguments)) if error.reply_code() == Some(NOT_FOUND) => {
+    match (asking.declare_queue(&QueueDeclare::passive(name)).await, declare) {
+        (Err(error), Some(declare)) if error.reply_code() == Some(NOT_FOUND) => {
             let declaring = connection.channel().await?;
-            let declare = QueueDeclare { arguments: arguments.clone(), ..QueueDeclare::durable(name) };
-            declaring.declare_queue(&declare).await?;
+            declaring.declare_queue(declare).await?;
             declaring.close().await
         }
         (asked, _) => {

@@ -35,7 +35,7 @@ impl Two {
     fn shovel(&self, transfer: Transfer) -> Supervised {
         let [source, destination] = self.brokers.each_ref().map(options);
         let reconnect_delay = Some(Duration::from_millis(20));
-        Shovel { transfer, source, destination, reconnect_delay }.start()
+        Shovel { transfer, source, destination, reconnect_delay, label: "s".into() }.start()
     }
 
     async fn fill(&self, bodies: std::ops::Range<u32>) {
@@ -69,12 +69,14 @@ fn options(broker: &Broker) -> ConnectOptions {
 fn queue() -> Transfer {
     Transfer {
         take: Take::Queue { name: "q".into(), declare: None },
+        consumer_tag: String::new(),
         consumer_arguments: FieldTable::new(),
         prefetch: 10,
         give: Give::Queue { name: "q".into(), declare: None },
         changes: Changes { mark_redelivered: true, ..Changes::default() },
         ack_mode: AckMode::OnConfirm,
         until: Until::Empty,
+        federation: None,
     }
 }
 
@@ -215,7 +217,8 @@ async fn the_reason_for_an_end_shows_no_password() {
     let two = Two::start().await;
     let url = two.brokers[0].url().replace("guest:guest", "guest:canary");
     let (source, destination) = (ConnectOptions::parse(&url).unwrap(), options(&two.brokers[1]));
-    let shovel = Shovel { transfer: queue(), source, destination, reconnect_delay: None }.start();
+    let (reconnect_delay, label) = (None, "s".to_owned());
+    let shovel = Shovel { transfer: queue(), source, destination, reconnect_delay, label }.start();
     let Status::Terminated(reason) = shovel.ended().await else { panic!("it runs") };
     assert!(reason.starts_with("source: ") && reason.contains("guest"), "{reason}");
     assert!(!reason.contains("canary"));

@@ -70,12 +70,14 @@ impl QueueMove {
     fn transfer(&self, until: Until) -> Transfer {
         Transfer {
             take: Take::Queue { name: self.name.clone(), declare: None },
+            consumer_tag: String::new(),
             consumer_arguments: FieldTable::new(),
             prefetch: PREFETCH,
             give: Give::Queue { name: self.name.clone(), declare: None },
             changes: Changes { mark_redelivered: true, put_aside: true, ..Changes::default() },
             ack_mode: AckMode::OnConfirm,
             until,
+            federation: None,
         }
     }
 }

@@ -123,7 +123,7 @@ impl Shovels {
         let label = format!("Shovel {name}");
         let (source, destination) =
             (self.options(source, set_by, &label), self.options(destination, set_by, &label));
-        let shovel = Arc::new(Shovel { transfer, source, destination, reconnect_delay }.start());
+        let shovel = Arc::new(Shovel { transfer, source, destination, reconnect_delay, label }.start());
         let watch = tokio::spawn(clear_when_done(self.clone(), shovel.clone(), parameter.clone()));
         Some(Running { parameter, is_stale: false, shovel, about: shown, watch })
     }

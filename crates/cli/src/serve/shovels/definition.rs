@@ -142,7 +142,17 @@ impl Reader<'_> {
         let forwarded = forwards.then(|| self.station(vhost, &src_uri, &dest_uri));
         let changes = Changes { properties, forwarded, timestamp, ..Changes::default() };
         let prefetch = if prefetch == 0 { PREFETCH } else { prefetch.min(PREFETCH_MAX) } as u16;
-        let transfer = Transfer { take, consumer_arguments, prefetch, give, changes, ack_mode, until };
+        let transfer = Transfer {
+            take,
+            consumer_tag: String::new(),
+            consumer_arguments,
+            prefetch,
+            give,
+            changes,
+            ack_mode,
+            until,
+            federation: None,
+        };
         let reconnect_delay = (delay_s > 0).then(|| Duration::from_secs(delay_s));
         Some(Definition { transfer, source, destination, reconnect_delay, shown })
     }
@@ -507,7 +517,7 @@ mod tests {
         });
         let Definition { transfer, reconnect_delay, .. } =
             Definition::parse("/", "s", &value.to_string()).unwrap();
-        assert_eq!(transfer.take, Take::Exchange { name: "x".into(), key: "#".into() });
+        assert!(matches!(transfer.take, Take::Exchange { name, key } if (&*name, &*key) == ("x", "#")));
         let declare = Some(FieldTable::from([("x-queue-type", "quorum")]));
         assert_eq!(transfer.give, Give::Queue { name: "q".into(), declare });
         assert_eq!((transfer.prefetch, transfer.ack_mode), (7, AckMode::OnPublish));
