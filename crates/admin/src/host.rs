@@ -9,6 +9,7 @@ use leveret_broker::users::User;
 use leveret_broker::{Batch, Broker, Refusal};
 use leveret_wire::sasl::Credentials;
 
+use crate::federation::FederationLinks;
 use crate::journal::Journal;
 use crate::node::NodeFacts;
 use crate::shovels::Shovels;
@@ -50,4 +51,7 @@ pub trait Host: Send + Sync + 'static {
 
     /// What moves messages between this broker and others.
     fn shovels(&self) -> &dyn Shovels;
+
+    /// What brings messages of other brokers to exchanges and queues here.
+    fn federation_links(&self) -> &dyn FederationLinks;
 }

@@ -23,6 +23,7 @@ mod context;
 pub mod definitions;
 mod door;
 mod error;
+mod federation;
 mod fields;
 mod host;
 pub mod http;
@@ -48,6 +49,7 @@ mod totals;
 
 pub use access::Access;
 pub use door::routers;
+pub use federation::{FederationLinks, LinkStatus};
 pub use host::{Host, LoggedIn};
 pub use journal::Journal;
 pub use node::{DiskWork, Listening, NodeFacts};

@@ -94,7 +94,8 @@ pub fn bound_from(
     exchange: &str,
 ) -> Option<FieldTable> {
     let before = arguments.get(BOUND_FROM).and_then(FieldValue::as_array).unwrap_or_default();
-    let hops = match before.first().map(|nearest| nearest.as_table().and_then(|of| of.get("hops")?.as_i64())) {
+    let hops = match before.first().map(|nearest| nearest.as_table().and_then(|of| of.get("hops")?.as_i64()))
+    {
         None => max_hops,
         Some(_) if upstream.is_some_and(|upstream| names(before, upstream)) => 0,
         Some(left) => left.unwrap_or(0).saturating_sub(1).min(max_hops),

@@ -9,12 +9,15 @@
 
 mod certificate;
 mod definitions;
+mod end;
+mod federation;
 mod first_user;
 mod host;
 mod http;
 mod inherited;
 mod journal;
 mod open_files;
+mod parameter;
 mod reload;
 mod shovels;
 mod systemd;
@@ -35,6 +38,7 @@ use crate::failure::Failure;
 use crate::logging::Log;
 use crate::say::say;
 use crate::signals::Termination;
+use federation::Federation;
 use http::{Bound, Http};
 use inherited::Inherited;
 use reload::Reloadable;
@@ -84,10 +88,11 @@ pub(crate) async fn run(arguments: Arguments, log: Option<String>) -> Result<(),
     let certificate = certificate::load(&settings)?;
     let bound = Bound::bind(&settings, certificate::load_for_http(&settings)?, &mut inherited).await?;
     let broker = start(&settings, certificate, &mut inherited).await?;
-    // Before the definitions, which may have shovels among them.
-    let shovels = Shovels::start(broker.handle());
+    // Before the definitions, which may have shovels and upstreams among them.
+    let (shovels, federation) = (Shovels::start(broker.handle()), Federation::start(broker.handle()));
     set_up(&settings, &broker)?;
-    let http = bound.serve(broker.handle(), log.clone(), shovels.clone()).context("HTTP")?;
+    let http =
+        bound.serve(broker.handle(), log.clone(), shovels.clone(), federation.clone()).context("HTTP")?;
     let status = announce(&broker, &http, &settings);
     systemd.ready(&status);
     let mut reloadable = Reloadable::new(settings);
@@ -96,7 +101,7 @@ pub(crate) async fn run(arguments: Arguments, log: Option<String>) -> Result<(),
             name = termination.next() => {
                 tracing::info!(signal = name, "stopping");
                 systemd.stopping();
-                return stop(broker, http, &shovels, termination).await;
+                return stop(broker, http, (&shovels, &federation), termination).await;
             }
             _ = hangup.recv() => {
                 systemd.reloading();
@@ -230,12 +235,12 @@ fn announce(broker: &Broker, http: &Http, settings: &Settings) -> String {
 async fn stop(
     broker: Broker,
     http: Http,
-    shovels: &Shovels,
+    (shovels, federation): (&Shovels, &Federation),
     mut termination: Termination,
 ) -> Result<(), Failure> {
     let stopping = async {
         http.stop().await;
-        shovels.stop().await;
+        tokio::join!(shovels.stop(), federation.stop());
         broker.stop().await
     };
     tokio::select! {

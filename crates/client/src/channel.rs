@@ -7,8 +7,8 @@ use std::sync::{Arc, Weak};
 
 use leveret_wire::method::{
     BasicAck, BasicCancel, BasicConsume, BasicGet, BasicNack, BasicPublish, BasicQos, BasicReject,
-    ChannelClose, ChannelOpen, ExchangeBind, ExchangeDelete, ExchangeUnbind, QueueBind, QueueDelete, QueuePurge,
-    QueueUnbind,
+    ChannelClose, ChannelOpen, ExchangeBind, ExchangeDelete, ExchangeUnbind, QueueBind, QueueDelete,
+    QueuePurge, QueueUnbind,
 };
 use leveret_wire::{
     FRAME_OVERHEAD, FieldTable, Method, Properties, RawProperties, RawTable, ReplyCode, write_content,

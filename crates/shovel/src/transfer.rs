@@ -277,8 +277,10 @@ impl Transfer {
 
     async fn open_destination(&self, destination: &Connection) -> Result<ConfirmChannel, ChannelError> {
         if let Give::Queue { name, declare } = &self.give {
-            let durable =
-                |arguments: &FieldTable| QueueDeclare { arguments: arguments.clone(), ..QueueDeclare::durable(name) };
+            let durable = |arguments: &FieldTable| QueueDeclare {
+                arguments: arguments.clone(),
+                ..QueueDeclare::durable(name)
+            };
             ensure_queue(destination, name, declare.as_ref().map(durable).as_ref()).await?;
         }
         destination.confirm_channel().await

@@ -13,9 +13,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use leveret_client::{
-    Channel, ChannelError, ConnectOptions, Connection, ExchangeDeclare, QueueDeclare,
-};
+use leveret_client::{Channel, ChannelError, ConnectOptions, Connection, ExchangeDeclare, QueueDeclare};
 use leveret_wire::FieldTable;
 use tokio::sync::watch;
 
@@ -73,10 +71,7 @@ impl UpstreamExchange {
         if exists != [true, true] {
             self.declare_between(&channel, &between).await?;
         }
-        channel
-            .bind_queue(&self.queue.name, &between, "", FieldTable::new())
-            .await
-            .map_err(broken)?;
+        channel.bind_queue(&self.queue.name, &between, "", FieldTable::new()).await.map_err(broken)?;
         let mut following = Following {
             upstream: self.clone(),
             rules,
@@ -176,7 +171,8 @@ impl Following {
             made.push((identity.clone(), arguments));
         }
         self.bound.extend(made);
-        let surplus: Vec<_> = self.bound.keys().filter(|identity| !wanted.contains(identity)).cloned().collect();
+        let surplus: Vec<_> =
+            self.bound.keys().filter(|identity| !wanted.contains(identity)).cloned().collect();
         for identity in surplus {
             if let Some(arguments) = self.bound.remove(&identity) {
                 self.channel.unbind_exchange(&between, exchange, &identity.0, arguments).await?;

@@ -105,6 +105,13 @@ fn one(context: &Context, request: &Request) -> Result<Answer, ApiError> {
     Ok(listing::one(request, shown))
 }
 
+/// The first channel of a connection of this process.
+pub(super) fn only_channel_of(context: &Context, request: &Request, connection: &str) -> Option<Value> {
+    let connection = context.broker().connection_named(connection)?;
+    let found = channels_of(&connection).into_iter().next()?;
+    Some(described(context, request, &found))
+}
+
 fn cheap(one: &Found, column: &str) -> Cheap {
     Cheap::Is(match column {
         "name" => json!(one.name()),

@@ -11,6 +11,7 @@ mod definitions;
 mod exchange_changes;
 mod exchanges;
 mod feature_flags;
+mod federation_links;
 mod health;
 mod health_checks;
 mod limits;
@@ -50,6 +51,7 @@ pub(crate) const ROUTES: &[&[Route]] = &[
     exchange_changes::ROUTES,
     exchanges::ROUTES,
     feature_flags::ROUTES,
+    federation_links::ROUTES,
     health::ROUTES,
     health_checks::ROUTES,
     limits::ROUTES,

@@ -76,7 +76,9 @@ mod tests {
         };
         let together = "cannot specify federation-upstream, federation-upstream-set or federation-upstream-pattern \
                         together";
-        for pair in [[(UPSTREAM, "a"), (SET, "b")], [(SET, "a"), (PATTERN, "b")], [(PATTERN, "["), (SET, "b")]] {
+        for pair in
+            [[(UPSTREAM, "a"), (SET, "b")], [(SET, "a"), (PATTERN, "b")], [(PATTERN, "["), (SET, "b")]]
+        {
             assert!(refused(&pair).unwrap().contains(together), "{pair:?}");
         }
         assert!(refused(&[(PATTERN, "[")]).unwrap().contains("could not compile pattern [ to a regular"));

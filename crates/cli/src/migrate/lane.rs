@@ -172,7 +172,9 @@ fn outcome(ended: Result<Ended, Broken>) -> Result<Outcome, String> {
             _ => Err(why),
         },
         Broken::NotConfirmed(NotConfirmed::Returned(_)) => Ok(Outcome::Failed(why)),
-        Broken::Connect(..) | Broken::Consumer(_) | Broken::NotConfirmed(_) => Err(why),
+        Broken::Connect(..) | Broken::Consumer(_) | Broken::NotConfirmed(_) | Broken::NotAccepted(_) => {
+            Err(why)
+        }
     }
 }
 

@@ -9,15 +9,17 @@ use leveret_broker::{Batch, Broker};
 use leveret_server::Handle;
 use leveret_wire::sasl::Credentials;
 
+use super::federation::Federation;
 use super::shovels::Shovels;
 use crate::logging::Log;
 
-/// The broker, its log, its shovels, and where HTTP is served.
+/// The broker, its log, its shovels and links, and where HTTP is served.
 pub(super) struct Process {
     pub(super) broker: Handle,
     pub(super) log: Arc<Log>,
     pub(super) http: Vec<Listening>,
     pub(super) shovels: Arc<Shovels>,
+    pub(super) federation: Arc<Federation>,
     /// When the certificate of the listeners over TLS ends, s since 1970; 0: there is none.
     pub(super) certificate_expires_s: Arc<AtomicU64>,
 }
@@ -89,6 +91,10 @@ impl Host for Process {
 
     fn shovels(&self) -> &dyn leveret_admin::Shovels {
         &*self.shovels
+    }
+
+    fn federation_links(&self) -> &dyn leveret_admin::FederationLinks {
+        &*self.federation
     }
 }
 

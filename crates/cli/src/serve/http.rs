@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::certificate;
+use super::federation::Federation;
 use super::host::Process;
 use super::inherited::Inherited;
 use super::shovels::Shovels;
@@ -72,12 +73,18 @@ impl Bound {
     ///
     /// # Errors
     /// A listener has no address.
-    pub(super) fn serve(self, broker: Handle, log: Arc<Log>, shovels: Arc<Shovels>) -> std::io::Result<Http> {
+    pub(super) fn serve(
+        self,
+        broker: Handle,
+        log: Arc<Log>,
+        shovels: Arc<Shovels>,
+        federation: Arc<Federation>,
+    ) -> std::io::Result<Http> {
         let (stop, stopping) = watch::channel(false);
         let http = self.listening()?;
-        let process =
-            Arc::new(Process { broker, log, http, shovels, certificate_expires_s: self.expires_s.clone() });
-        let [whole, metrics] = leveret_admin::routers(process, [self.surface, Surface::Metrics]);
+        let certificate_expires_s = self.expires_s.clone();
+        let process = Process { broker, log, http, shovels, federation, certificate_expires_s };
+        let [whole, metrics] = leveret_admin::routers(Arc::new(process), [self.surface, Surface::Metrics]);
         let (mut urls, mut serving) = (Vec::new(), Vec::new());
         let certificate = &self.certificate;
         let plain = |socket| ("http", "", Listener::plain(socket), whole.clone());

@@ -18,14 +18,14 @@ use leveret_admin::ShovelStatus;
 use leveret_broker::authority::{Right, authorize};
 use leveret_broker::parameters::{Component, Parameter};
 use leveret_broker::users::User;
-use leveret_client::{ConnectOptions, Connecting, Connector, Transport};
 use leveret_server::Handle;
 use leveret_shovel::{Ended, Shovel, Status, Supervised};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
-use definition::{Definition, End};
+use super::end::End;
+use definition::Definition;
 
 /// What parameters of shovels are filed under.
 const COMPONENT: &str = "shovel";
@@ -122,20 +122,10 @@ impl Shovels {
         let Definition { transfer, source, destination, reconnect_delay, shown } = definition;
         let label = format!("Shovel {name}");
         let (source, destination) =
-            (self.options(source, set_by, &label), self.options(destination, set_by, &label));
+            (source.options(&self.broker, set_by, &label), destination.options(&self.broker, set_by, &label));
         let shovel = Arc::new(Shovel { transfer, source, destination, reconnect_delay, label }.start());
         let watch = tokio::spawn(clear_when_done(self.clone(), shovel.clone(), parameter.clone()));
         Some(Running { parameter, is_stale: false, shovel, about: shown, watch })
-    }
-
-    fn options(&self, end: End, user: &str, label: &str) -> ConnectOptions {
-        match end {
-            End::Elsewhere(options) => options.name(label),
-            End::Here(vhost) => {
-                let here = Here { broker: self.broker.clone(), user: user.to_owned() };
-                ConnectOptions::vouched(Arc::new(here)).vhost(&vhost).name(label)
-            }
-        }
     }
 }
 
@@ -213,18 +203,6 @@ impl Component for Parameters {
 
     fn changed(&self) {
         self.0.changed.notify_one();
-    }
-}
-
-/// This broker, as a user of it.
-struct Here {
-    broker: Handle,
-    user: String,
-}
-
-impl Connector for Here {
-    fn connect(&self) -> Connecting<'_> {
-        Box::pin(async { Ok(Box::new(self.broker.connect_as(&self.user)) as Box<dyn Transport>) })
     }
 }
 

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use leveret_client::ConnectOptions;
-use leveret_shovel::{AckMode, Changes, Give, Take, Transfer, Until};
-use leveret_wire::{AmqpUri, FieldTable, Properties};
+use leveret_shovel::{Changes, Give, Take, Transfer, Until};
+use leveret_wire::{FieldTable, Properties};
 use serde_json::{Map, Value, json};
 
+use super::super::end::End;
+use super::super::parameter::{self, Reader, shown};
 use crate::json_table::table;
 
 const RECONNECT_DELAY_S: u64 = 5;
@@ -24,22 +25,6 @@ pub(super) struct Definition {
     pub(super) reconnect_delay: Option<Duration>,
     /// What the status shows of it: no passwords.
     pub(super) shown: Map<String, Value>,
-}
-
-/// Where one end of a shovel is.
-#[derive(Debug)]
-pub(super) enum End {
-    /// This broker, in that virtual host, on behalf of whoever set the parameter.
-    Here(String),
-    /// Any broker.
-    Elsewhere(Box<ConnectOptions>),
-}
-
-/// A parameter's value, and what was found wrong with it.
-struct Reader<'v> {
-    name: &'v str,
-    fields: &'v Map<String, Value>,
-    errors: Vec<String>,
 }
 
 /// All that a parameter may have. Only AMQP 0-9-1 is spoken, so the protocols are `amqp091` or absent.
@@ -79,28 +64,15 @@ impl Definition {
     /// # Errors
     /// What makes no sense, one line each.
     pub(super) fn parse(vhost: &str, name: &str, value: &str) -> Result<Definition, String> {
-        let value: Value =
-            serde_json::from_str(value).map_err(|error| format!("{name} is not JSON: {error}"))?;
-        let Value::Object(fields) = &value else {
-            return Err(format!("{name} should be an object, actually was {}", shown(&value)));
-        };
-        let mut reader = Reader { name, fields, errors: Vec::new() };
+        let fields = parameter::object(name, value)?;
+        let mut reader = Reader::new(name, &fields);
         reader.combinations();
         let definition = reader.definition(vhost);
-        reader.unknown();
+        let unknown = reader.unknown(&FIELDS);
+        reader.errors.extend(unknown);
         match (definition, reader.errors.is_empty()) {
             (Some(definition), true) => Ok(definition),
             (_, _) => Err(reader.errors.join("\n")),
-        }
-    }
-}
-
-impl End {
-    /// The virtual host here that it needs.
-    pub(super) fn vhost_here(&self) -> Option<&str> {
-        match self {
-            Self::Here(vhost) => Some(vhost),
-            Self::Elsewhere(_) => None,
         }
     }
 }
@@ -157,90 +129,12 @@ impl Reader<'_> {
         Some(Definition { transfer, source, destination, reconnect_delay, shown })
     }
 
-    fn wrong(&mut self, what: String) {
-        self.errors.push(what);
-    }
-
-    fn unknown(&mut self) {
-        let unknown = self.fields.iter().filter(|(name, _)| !FIELDS.contains(&name.as_str()));
-        let listed: Vec<_> =
-            unknown.map(|(name, value)| format!("{{<<\"{name}\">>,{}}}", shown(value))).collect();
-        if !listed.is_empty() {
-            self.wrong(format!("Unrecognised terms [{}] in {}", listed.join(","), self.name));
-        }
-    }
-
-    /// The field under its name of today or of before.
-    fn either(&self, name: &'static str, before: &'static str) -> Option<(&'static str, &Value)> {
-        let found = |name| Some((name, self.fields.get(name)?));
-        found(name).or_else(|| found(before))
-    }
-
     fn protocol(&mut self, name: &str) {
         match self.fields.get(name) {
             None => {}
             Some(Value::String(protocol)) if protocol == "amqp091" => {}
             Some(other) => {
                 self.wrong(format!("{name} should be <<\"amqp091\">>, actually was {}", shown(other)))
-            }
-        }
-    }
-
-    fn text(&mut self, name: &str) -> Option<String> {
-        match self.fields.get(name)? {
-            Value::String(text) if text.len() <= 255 => Some(text.clone()),
-            Value::String(_) => {
-                self.wrong(format!("{name} has more than 255 octets"));
-                None
-            }
-            other => {
-                self.wrong(format!("{name} should be binary, actually was {}", shown(other)));
-                None
-            }
-        }
-    }
-
-    fn object(&mut self, name: &str) -> Option<FieldTable> {
-        match self.fields.get(name)? {
-            Value::Object(object) => Some(table(object)),
-            other => {
-                self.wrong(format!("{name} should be an object, actually was {}", shown(other)));
-                None
-            }
-        }
-    }
-
-    fn number(&mut self, name: &'static str, before: &'static str, default: u64) -> u64 {
-        let Some((name, value)) = self.either(name, before) else { return default };
-        match value.as_u64() {
-            Some(number) => number,
-            None => {
-                self.wrong(format!("{name} should be a number, actually was {}", shown(value)));
-                default
-            }
-        }
-    }
-
-    fn flag(&mut self, name: &'static str, before: &'static str) -> bool {
-        match self.either(name, before) {
-            None => false,
-            Some((_, Value::Bool(flag))) => *flag,
-            Some((name, other)) => {
-                self.wrong(format!("{name} should be boolean, actually was {}", shown(other)));
-                false
-            }
-        }
-    }
-
-    fn ack_mode(&mut self) -> AckMode {
-        match self.fields.get("ack-mode").map(|mode| (mode, mode.as_str())) {
-            None | Some((_, Some("on-confirm"))) => AckMode::OnConfirm,
-            Some((_, Some("on-publish"))) => AckMode::OnPublish,
-            Some((_, Some("no-ack"))) => AckMode::NoAck,
-            Some((other, _)) => {
-                let modes = "[<<\"no-ack\">>,<<\"on-publish\">>,<<\"on-confirm\">>]";
-                self.wrong(format!("ack-mode should be one of {modes}, actually was {}", shown(other)));
-                AckMode::OnConfirm
             }
         }
     }
@@ -296,21 +190,6 @@ impl Reader<'_> {
         })
     }
 
-    /// Where an end is, and its addresses without passwords.
-    fn end(&mut self, name: &str) -> Option<(End, String)> {
-        let Some(value) = self.fields.get(name) else {
-            self.wrong(format!("Key \"{name}\" not found in {}", self.name));
-            return None;
-        };
-        match addresses(name, value).and_then(|uris| end(&uris)) {
-            Ok(found) => Some(found),
-            Err(what) => {
-                self.wrong(what);
-                None
-            }
-        }
-    }
-
     /// The names that RabbitMQ's status has.
     fn shown(&self, src_uri: &str, dest_uri: &str) -> Map<String, Value> {
         let mut shown = Map::new();
@@ -361,38 +240,6 @@ impl Reader<'_> {
     }
 }
 
-fn addresses(name: &str, value: &Value) -> Result<Vec<String>, String> {
-    let one = |value: &Value| match value {
-        Value::String(text) => Ok(text.clone()),
-        other => Err(format!("{name} should be list, actually was {}", shown(other))),
-    };
-    match value {
-        Value::Array(values) if values.is_empty() => Err(format!("{name} should not be empty")),
-        Value::Array(values) => values.iter().map(one).collect(),
-        value => Ok(vec![one(value)?]),
-    }
-}
-
-/// A URI without a host is this broker. Of several that are elsewhere any one is used.
-fn end(uris: &[String]) -> Result<(End, String), String> {
-    let parsed: Result<Vec<_>, _> = uris.iter().map(|uri| AmqpUri::parse(uri)).collect();
-    // The text of a URI that cannot be read is not shown: a password may be in it.
-    let parsed = parsed.map_err(|error| format!("not a valid URI: {error}"))?;
-    if let (Some(here), Some(uri)) = (uris.iter().position(|uri| is_here(uri)), parsed.first()) {
-        let vhost = parsed.get(here).unwrap_or(uri).vhost.clone();
-        return Ok((End::Here(vhost), "amqp://".to_owned()));
-    }
-    let options =
-        ConnectOptions::parse(&uris.join(",")).map_err(|error| format!("not a valid URI: {error}"))?;
-    let shown = parsed.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
-    Ok((End::Elsewhere(Box::new(options)), shown))
-}
-
-fn is_here(uri: &str) -> bool {
-    uri.get(.."amqp://".len()).is_some_and(|scheme| scheme.eq_ignore_ascii_case("amqp://"))
-        && uri["amqp://".len()..].split(['/', '?', '#']).next().is_none_or(str::is_empty)
-}
-
 /// Properties under the names of AMQP.
 fn properties(fields: &Map<String, Value>) -> Result<Properties, String> {
     let mut properties = Properties::default();
@@ -433,16 +280,10 @@ fn properties(fields: &Map<String, Value>) -> Result<Properties, String> {
     Ok(properties)
 }
 
-/// A value as RabbitMQ's texts have it.
-fn shown(value: &Value) -> String {
-    match value {
-        Value::String(text) => format!("<<\"{text}\">>"),
-        other => other.to_string(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use leveret_shovel::AckMode;
+
     use super::*;
 
     fn check(value: Value, expected: Result<(), &str>) {

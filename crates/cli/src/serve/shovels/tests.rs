@@ -4,7 +4,7 @@ use leveret_admin::Shovels as _;
 use leveret_broker::ParameterError;
 use leveret_broker::ops::parameter::SetParameter;
 use leveret_broker::users::{PasswordHash, Permissions};
-use leveret_client::{Channel, Connection, Publish, QueueDeclare};
+use leveret_client::{Channel, ConnectOptions, Connection, Publish, QueueDeclare};
 use leveret_server::Broker;
 use serde_json::{Value, json};
 
