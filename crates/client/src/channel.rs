@@ -172,7 +172,7 @@ impl Channel {
         let arguments = arguments.raw_bytes()?;
         let arguments = table(&arguments);
         let bind = ExchangeBind { destination, source, routing_key, arguments, ..Default::default() };
-        self.ask(&Method::ExchangeBind(bind), 11).await.map(drop)
+        self.ask(&Method::ExchangeBind(bind), 31).await.map(drop)
     }
 
     /// Takes a binding between exchanges away.
