@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use leveret_client::{Consume, ConsumerEnd, ConsumerEvent, Flush, NotConfirmed, Publish, QueueDeclare};
+use leveret_client::{
+    Consume, ConsumerEnd, ConsumerEvent, ExchangeDeclare, Flush, NotConfirmed, Publish, QueueDeclare,
+};
 use leveret_wire::{FieldTable, Properties};
 use support::{Peer, soon, unique};
 
@@ -223,4 +225,25 @@ async fn callbacks_run_in_order_and_may_publish_and_ack() {
     }
     soon(connection.close()).await;
     assert_eq!(lost.load(Ordering::Relaxed), 1);
+}
+
+/// It waited for an answer that does not exist.
+#[tokio::test]
+async fn exchanges_are_bound_to_exchanges() {
+    let peer = Peer::start().await;
+    let connection = peer.connect().await;
+    let channel = connection.channel().await.unwrap();
+    let [source, destination] = [unique("from"), unique("to")];
+    for name in [&source, &destination] {
+        let declare = ExchangeDeclare { auto_delete: true, ..ExchangeDeclare::durable(name, "fanout") };
+        channel.declare_exchange(&declare).await.unwrap();
+    }
+    let queue = channel.declare_queue(&QueueDeclare::exclusive("")).await.unwrap().name;
+    channel.bind_queue(&queue, &destination, "", FieldTable::new()).await.unwrap();
+    soon(channel.bind_exchange(&destination, &source, "k", FieldTable::new())).await.unwrap();
+    let publisher = connection.confirm_channel().await.unwrap();
+    soon(publisher.publish(&Publish::new(&source, "k", b"round")).await.unwrap()).await.unwrap();
+    assert_eq!(&*soon(channel.get(&queue, true)).await.unwrap().unwrap().body, b"round");
+    soon(channel.unbind_exchange(&destination, &source, "k", FieldTable::new())).await.unwrap();
+    soon(connection.close()).await;
 }

@@ -10,7 +10,7 @@ use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// The plugins whose exchange types we have built in.
-const PLUGINS: &str = "rabbitmq_consistent_hash_exchange,rabbitmq_random_exchange,rabbitmq_recent_history_exchange,\
+const PLUGINS: &str = "rabbitmq_federation,rabbitmq_consistent_hash_exchange,rabbitmq_random_exchange,rabbitmq_recent_history_exchange,\
                        rabbitmq_sharding";
 
 /// A running node. Dropping it stops the node and removes its files.

@@ -300,7 +300,7 @@ impl<P> QueueState<P> {
     /// Whether nothing waits, and a consumer of priority 0 or above could take a message.
     pub fn is_starving(&self) -> bool {
         let priority = |key| self.consumers.by_key(key).map(|consumer| consumer.priority);
-        self.ready.len() == 0 && self.next_taker().and_then(priority).is_some_and(|priority| priority >= 0)
+        self.ready.is_empty() && self.next_taker().and_then(priority).is_some_and(|priority| priority >= 0)
     }
 
     fn next_taker(&self) -> Option<ConsumerKey> {

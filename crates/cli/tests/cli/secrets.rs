@@ -24,6 +24,7 @@ const PAGES: [&str; 18] = [
     "/api/queues",
     "/api/exchanges",
     "/api/bindings",
+    "/api/federation-links",
     "/api/shovels",
     "/api/whoami",
     "/api/logs?level=trace&count=2000",
@@ -70,6 +71,7 @@ fn ask_everything(http: &Http, heard: &mut Heard) {
     let get = |path: String, login: &str| ("GET", path, login.to_owned(), String::new());
     let uri = format!("amqp://ann:{MARK}-uri@127.0.0.1:1");
     let shovel = "/api/parameters/shovel/%2F/s";
+    let upstream = "/api/parameters/federation-upstream/%2F/u";
     let steps = [
         get("/api/whoami".into(), &wrong),
         get("/api/whoami".into(), &format!("Bearer {MARK}-token")),
@@ -87,6 +89,12 @@ fn ask_everything(http: &Http, heard: &mut Heard) {
             format!("{{\"value\":{{\"src-uri\":\"{uri}\",\"src-queue\":\"a\",\"dest-uri\":\"{uri}\"}}}}"),
         ),
         put(shovel, format!("{{\"value\":{{\"src-uri\":\"amqp://ann:{MARK}-bad@[\",\"src-queue\":\"a\"}}}}")),
+        put(upstream, format!("{{\"value\":{{\"uri\":\"{uri}\"}}}}")),
+        put(upstream, format!("{{\"value\":{{\"uri\":\"amqp://ann:{MARK}-bad@[\"}}}}")),
+        put(
+            "/api/policies/%2F/fed",
+            "{\"pattern\":\"^amq.topic$\",\"definition\":{\"federation-upstream\":\"u\"}}".into(),
+        ),
     ];
     for (method, path, login, body) in steps {
         let answer = http.ask(method, &path, &[("authorization", &login)], body.as_bytes());
