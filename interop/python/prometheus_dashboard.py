@@ -30,7 +30,7 @@ scrape_configs:
     static_configs: [{{ targets: ["{host}:{port}"] }}]
 """
 
-JOIN = ' * on(instance) group_left(rabbitmq_cluster, rabbitmq_node) rabbitmq_identity_info{rabbitmq_cluster="leveret@localhost"}'
+JOIN = ' * on(instance) group_left(rabbitmq_cluster, rabbitmq_node) rabbitmq_identity_info{rabbitmq_cluster=~"leveret@.+"}'
 GAUGES = [
     "rabbitmq_queue_messages_ready", "rabbitmq_queue_messages_unacked", "rabbitmq_queues", "rabbitmq_channels",
     "rabbitmq_connections", "rabbitmq_consumers", "rabbitmq_global_publishers", "rabbitmq_global_consumers",

@@ -156,6 +156,8 @@ impl Broker {
                 "BROKER_START",
                 format!("{environment} '{script}' start {} '{directory}'", self.address.port),
             )
+            // For those that start more of them.
+            .env("LEVERET", &self.binary)
             .env("BROKER_STOP", format!("'{script}' stop '{directory}'"))
             .env("BROKER_KILL", format!("'{script}' kill '{directory}'"));
     }

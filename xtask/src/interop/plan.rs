@@ -74,6 +74,7 @@ pub(crate) fn programs() -> Vec<Program> {
         shared("outbox-postgres", Runner::Shell("rust/outbox_postgres.sh"), 600),
         shared("masstransit", Runner::Python("python/masstransit_redelivery.py"), 90),
         shared("retry-patterns", Runner::Python("python/retry_patterns.py"), 90),
+        own("federation", Runner::Python("python/federation.py"), 400),
         own("pika-streams", Runner::Python("python/pika_streams.py"), 150),
         own("nservicebus", Runner::Python("python/nservicebus_delays.py"), 180),
         shared("kombu", Runner::Python("python/kombu_messaging.py"), 90),
