@@ -201,6 +201,7 @@ impl Rebuild {
         for (key, bytes, value) in &keys {
             self.read_policy(key, value).ok_or_else(|| unknown(bytes))?;
         }
+        self.vhosts.values().for_each(|vhost| vhost.recover_policies());
         for (key, bytes, value) in &keys {
             self.read_one(key, value).ok_or_else(|| unknown(bytes))?;
         }
@@ -236,7 +237,7 @@ impl Rebuild {
         }
     }
 
-    /// Before the queues and exchanges that it may be in force for.
+    /// Before the queues and declared exchanges that it may be in force for.
     fn read_policy(&self, key: &Key, value: &[u8]) -> Option<()> {
         if let Key::Policy(author, vhost, name) = key {
             let policy = policies::decode(*author, name, value)?;

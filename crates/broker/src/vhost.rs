@@ -508,6 +508,13 @@ impl VHost {
         exchange
     }
 
+    /// Puts policies in force for the exchanges that are there before anything is read back: the predeclared ones.
+    pub(crate) fn recover_policies(&self) {
+        for exchange in self.exchanges() {
+            exchange.put_in_force(self.policies.read().in_force(Subject::Exchange, &exchange.name));
+        }
+    }
+
     /// Takes an exchange out.
     pub fn remove_exchange(&self, name: &str) {
         self.exchanges.write().remove(name);

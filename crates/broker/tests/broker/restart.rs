@@ -1,9 +1,10 @@
 //! What exchanges and windows against duplicates know after the process was killed: everything that was confirmed, and
 //! nothing whose message is not there. The disk is in memory; what was not committed is lost.
 
+use leveret_broker::policies::{Author, Policy};
 use leveret_broker::{Batch, Verdict};
 use leveret_store::MemDisk;
-use leveret_wire::FieldValue;
+use leveret_wire::{FieldTable, FieldValue};
 
 use crate::support::{Bodies, KEPT, Life, TRANSIENT, on};
 
@@ -194,4 +195,20 @@ fn messages_keep_their_way_over_restarts() {
         drop(life);
         assert_eq!(run(&mut Life::begin(&disk)), before, "{kind} {arguments:?}");
     }
+}
+
+/// The predeclared ones were made before the policies were read back.
+#[test]
+fn policies_of_predeclared_exchanges_survive_a_restart() {
+    let disk = MemDisk::new();
+    let mut life = Life::begin(&disk);
+    let definition = FieldTable::from([("alternate-exchange", "rest")]);
+    let policy = Policy::new(Author::User, "p", "^amq.topic$", "exchanges", 0, definition).unwrap();
+    life.broker.set_policy("/", Author::User, policy, &mut Batch::at_us(1)).unwrap();
+    life.commit();
+    drop(life);
+    let life = Life::begin(&disk);
+    let exchange = life.broker.vhost("/").unwrap().exchange("amq.topic").unwrap();
+    assert_eq!(exchange.alternate().as_deref(), Some("rest"));
+    assert_eq!(exchange.policies().policy.map(|policy| policy.name.clone()).as_deref(), Some("p"));
 }
