@@ -12,7 +12,7 @@ use crate::program::{Server, leveret, run};
 /// In every canary, and in nothing else.
 const MARK: &str = "canary7f3a";
 /// What an administrator can look at.
-const PAGES: [&str; 18] = [
+const PAGES: [&str; 19] = [
     "/api/overview",
     "/api/nodes",
     "/api/users",

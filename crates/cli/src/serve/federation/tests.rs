@@ -170,7 +170,8 @@ async fn what_goes_both_ways_stops() {
     a.exchange("x").await;
     a.bound_queue("q", "x", "#").await;
     b.bound_queue("q", "x", "#").await;
-    (a.links(1, "running").await, b.links(1, "running").await);
+    a.links(1, "running").await;
+    b.links(1, "running").await;
     // What is bound for the other broker is not bound for it once more.
     a.bound("x", &["#", "#"]).await;
     b.bound("x", &["#", "#"]).await;

@@ -90,11 +90,14 @@ impl Upstream {
     }
 }
 
-/// Reads a set: each of its upstreams with what is different for it there.
+/// An upstream of a set, by its name, and what is different for it there.
+pub(super) type Element = (String, Map<String, Value>);
+
+/// Reads a set.
 ///
 /// # Errors
 /// What makes no sense, one line each.
-pub(super) fn read_set(name: &str, value: &str) -> Result<Vec<(String, Map<String, Value>)>, String> {
+pub(super) fn read_set(name: &str, value: &str) -> Result<Vec<Element>, String> {
     let value = parameter::parse(name, value)?;
     let elements = match &value {
         Value::Array(elements) => elements.as_slice(),
@@ -104,7 +107,7 @@ pub(super) fn read_set(name: &str, value: &str) -> Result<Vec<(String, Map<Strin
     elements.iter().map(|element| read_element(name, element)).collect()
 }
 
-fn read_element(name: &str, element: &Value) -> Result<(String, Map<String, Value>), String> {
+fn read_element(name: &str, element: &Value) -> Result<Element, String> {
     let Value::Object(fields) = element else {
         return Err(format!("{name} should be list, actually was {}", shown(element)));
     };

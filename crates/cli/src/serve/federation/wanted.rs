@@ -13,7 +13,7 @@ use leveret_shovel::Bindings;
 use serde_json::{Map, Value};
 
 use super::super::parameter;
-use super::upstream::{Upstream, read_set};
+use super::upstream::{Element, Upstream, read_set};
 
 /// What parameters of upstreams are filed under.
 pub(super) const UPSTREAM: &str = "federation-upstream";
@@ -139,7 +139,7 @@ impl Survey<'_> {
     }
 
     /// Names of upstreams, each with what is different for it.
-    fn elements(&self, federated: &Federated) -> Vec<(String, Map<String, Value>)> {
+    fn elements(&self, federated: &Federated) -> Vec<Element> {
         let names = |fits: &dyn Fn(&str) -> bool| {
             let names = self.upstreams.iter().map(|parameter| parameter.name.clone());
             names.filter(|name| fits(name)).map(|name| (name, Map::new())).collect()
