@@ -201,7 +201,7 @@ fn messages_keep_their_way_over_restarts() {
 #[test]
 fn policies_of_predeclared_exchanges_survive_a_restart() {
     let disk = MemDisk::new();
-    let mut life = Life::begin(&disk);
+    let life = Life::begin(&disk);
     let definition = FieldTable::from([("alternate-exchange", "rest")]);
     let policy = Policy::new(Author::User, "p", "^amq.topic$", "exchanges", 0, definition).unwrap();
     life.broker.set_policy("/", Author::User, policy, &mut Batch::at_us(1)).unwrap();

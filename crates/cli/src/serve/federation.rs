@@ -31,7 +31,7 @@ use leveret_shovel::{
     Bindings, Changes, Federation as Rules, Give, Shovel, Status, Supervised, Take, Transfer, Until,
     UpstreamExchange,
 };
-use leveret_wire::{FieldTable, FieldValue};
+use leveret_wire::FieldTable;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
@@ -188,8 +188,7 @@ impl Federation {
     /// The names of connections in memory, by what they call themselves.
     fn connections(&self) -> BTreeMap<String, String> {
         let of_memory = self.rules().connections().into_iter().filter_map(|connection| {
-            let properties = &connection.introduction.client_properties;
-            let name = properties.get("connection_name").and_then(FieldValue::as_str)?;
+            let name = connection.introduction.client_properties().find_str("connection_name")?;
             Some((name.to_owned(), connection.name.clone()))
         });
         of_memory.filter(|(_, name)| name.starts_with("memory:")).collect()

@@ -7,6 +7,7 @@ use leveret_broker::policies::{Author, Policy};
 use leveret_broker::users::{PasswordHash, Permissions};
 use leveret_client::{Channel, Connection, Consume, Publish};
 use leveret_server::Broker;
+use leveret_wire::FieldValue;
 use serde_json::{Value, json};
 
 use super::*;
