@@ -70,12 +70,13 @@ impl Driver {
     /// With the features of the binary, whose release build it so shares.
     fn build() -> Result<Driver> {
         let root = workspace_root();
-        let mut packages = Command::new(root.join("interop/packages.sh"));
-        ensure!(packages.arg("valgrind").status()?.success(), "valgrind is not there");
-        let arguments =
-            ["build", "--release", "--package", "leveret-cli", "--package", "xtask", "--bin", "hot_paths"];
+        let mut debian = Command::new(root.join("interop/packages.sh"));
+        ensure!(debian.arg("valgrind").status()?.success(), "valgrind is not there");
+        let packages = ["--package", "leveret-cli", "--package", "xtask"];
+        let driver = ["--bin", "hot_paths", "--features", "xtask/hot-paths"];
         let mut cargo = Command::new("cargo");
-        ensure!(cargo.current_dir(&root).args(arguments).status()?.success(), "the release build failed");
+        cargo.current_dir(&root).args(["build", "--release"]).args(packages).args(driver);
+        ensure!(cargo.status()?.success(), "the release build failed");
         let target = target_directory()?;
         let profiles = target.join("instructions");
         std::fs::create_dir_all(&profiles)?;
