@@ -101,10 +101,10 @@ impl Users {
             return answer;
         }
         let Some(Account { credential, .. }) = self.account(name) else {
-            password::refuse_slowly(password);
+            password::refuse_slowly(name, password);
             return Err(LoginRefused::UnknownUser);
         };
-        if !credential.verify(password) {
+        if !credential.verify(name, password) {
             return Err(LoginRefused::WrongPassword);
         }
         // That took a while: the user may be gone or may have another password by now.

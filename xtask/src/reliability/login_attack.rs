@@ -174,7 +174,9 @@ fn tell_apart(doors: &Doors, runtime: &Runtime, pairs: usize, verdict: &mut Verd
     let mut known_slower = 0_usize;
     for pair in 0..pairs {
         let source = sources.next();
-        let guess = |user| runtime.block_on(log_in(doors.amqp, source, user, "wrong"));
+        // Another one each time: the way that Argon2 takes through memory follows from password and salt.
+        let password = format!("wrong {pair}");
+        let guess = |user| runtime.block_on(log_in(doors.amqp, source, user, &password));
         let (a, b) = if pair % 2 == 0 {
             let a = guess(KNOWN)?;
             (a, guess(UNKNOWN)?)

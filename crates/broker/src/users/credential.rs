@@ -50,8 +50,8 @@ impl Credential {
     }
 
     /// Whether this is the right password, by the slow hash. Remembers it if it is.
-    pub(super) fn verify(&self, password: &[u8]) -> bool {
-        let matches = self.hash.verify(password);
+    pub(super) fn verify(&self, user: &str, password: &[u8]) -> bool {
+        let matches = self.hash.verify(user, password);
         if matches && let Some(verified) = Verified::new(password) {
             // Another thread may have been faster with the same password.
             self.verified.set(verified).ok();
@@ -93,9 +93,9 @@ mod tests {
     fn only_a_right_password_is_remembered() {
         let credential = Credential::new(PasswordHash::new_public(b"right").unwrap());
         assert!(!credential.remembers(b"right"));
-        assert!(!credential.verify(b"wrong") && !credential.remembers(b"wrong"));
-        assert!(credential.verify(b"right") && credential.remembers(b"right"));
+        assert!(!credential.verify("u", b"wrong") && !credential.remembers(b"wrong"));
+        assert!(credential.verify("u", b"right") && credential.remembers(b"right"));
         assert!(!credential.remembers(b"wrong") && !credential.remembers(b""));
-        assert!(!credential.verify(b"wrong") && !credential.remembers(b"wrong"));
+        assert!(!credential.verify("u", b"wrong") && !credential.remembers(b"wrong"));
     }
 }

@@ -10,6 +10,7 @@
 //! with wrong passwords costs one core and 19 MiB, whatever the number of connections.
 
 use std::fmt;
+use std::sync::OnceLock;
 
 use argon2::{Algorithm, Argon2, Params, Version};
 use base64::Engine;
@@ -178,7 +179,7 @@ impl PasswordHash {
     /// Whether this is the password. A wrong one costs an Argon2 hash whatever the kind of the hash, so that the
     /// time does not tell imported users, users without a password and unknown users apart. Not for an I/O
     /// thread.
-    pub fn verify(&self, password: &[u8]) -> bool {
+    pub fn verify(&self, user: &str, password: &[u8]) -> bool {
         let matches = match &self.0 {
             _ if password.is_empty() => false,
             Kind::Absent => false,
@@ -188,7 +189,7 @@ impl PasswordHash {
             Kind::Md5(hash) => salted::<Md5>(hash.salt, password).ct_eq(&hash.digest).into(),
         };
         if !matches {
-            refuse_slowly(password);
+            refuse_slowly(user, password);
         }
         matches
     }
@@ -203,16 +204,28 @@ impl PasswordHash {
     }
 }
 
-/// Takes the time of a wrong password.
-pub(super) fn refuse_slowly(password: &[u8]) {
+/// Takes the time of a wrong password. Argon2's way through memory, and with it a percent or two of its time, follows
+/// from password and salt: each user who has no such hash gets a salt too, always the same.
+pub(super) fn refuse_slowly(user: &str, password: &[u8]) {
     let nobody = Argon2id {
         memory_kib: MEMORY_KIB,
         passes: PASSES,
         lanes: LANES,
-        salt: vec![0; ARGON2_SALT_BYTES],
+        salt: decoy_salt(user).to_vec(),
         hash: vec![0; ARGON2_HASH_BYTES],
     };
     std::hint::black_box(nobody.matches(password));
+}
+
+fn decoy_salt(user: &str) -> [u8; ARGON2_SALT_BYTES] {
+    static KEY: OnceLock<[u8; 32]> = OnceLock::new();
+    let key = KEY.get_or_init(|| {
+        let mut key = [0; 32];
+        getrandom::fill(&mut key).ok(); // without randomness nobody can get a password either
+        key
+    });
+    let digest = Sha256::new().chain_update(key).chain_update(user).finalize();
+    std::array::from_fn(|index| digest[index])
 }
 
 fn salted<D: Digest>(salt: [u8; SALT_BYTES], password: &[u8]) -> sha2::digest::Output<D> {
@@ -331,8 +344,8 @@ mod tests {
     fn check(hash: &PasswordHash, password: &str) {
         let again = PasswordHash::decode(&hash.encode()).unwrap();
         assert!(again == *hash);
-        assert!(again.verify(password.as_bytes()));
-        assert!(!again.verify(b"wrong") && !again.verify(b""));
+        assert!(again.verify("u", password.as_bytes()));
+        assert!(!again.verify("u", b"wrong") && !again.verify("u", b""));
     }
 
     #[test]
@@ -359,7 +372,13 @@ mod tests {
     fn without_a_password_none_is_right() {
         let absent = PasswordHash::import("", ALGORITHM_SHA256).unwrap();
         assert_eq!(absent, PasswordHash::decode("").unwrap());
-        assert!(!absent.verify(b"") && !absent.verify(b"x"));
+        assert!(!absent.verify("u", b"") && !absent.verify("u", b"x"));
+    }
+
+    #[test]
+    fn users_that_do_not_exist_have_a_salt_each() {
+        assert_eq!(decoy_salt("knows"), decoy_salt("knows"));
+        assert_ne!(decoy_salt("knows"), decoy_salt("known"));
     }
 
     #[test]
