@@ -79,6 +79,8 @@ type OnDurable = Box<dyn FnOnce() + Send>;
 /// Whom a direct reply goes to.
 #[derive(Clone, Debug)]
 pub(crate) struct ReplyTarget {
+    /// Where it may be answered from.
+    pub vhost: Arc<VHost>,
     /// The requester's channel.
     pub port: Arc<ChannelPort>,
     /// Its consumer's tag.

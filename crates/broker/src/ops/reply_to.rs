@@ -2,7 +2,8 @@
 //!
 //! The requester consumes `amq.rabbitmq.reply-to` without acknowledgement and publishes on the same channel
 //! with that name as `reply-to`; the broker replaces it by an address nobody can guess. Whoever has the
-//! address publishes to it through the default exchange.
+//! address publishes to it through the default exchange of the requester's virtual host; in others it leads nowhere, so
+//! that tenants stay apart even when one leaks an address.
 
 use std::sync::Arc;
 
@@ -33,7 +34,8 @@ impl Channel {
         if self.direct_reply.is_some() {
             return Err(Refusal::precondition("reply consumer already set"));
         }
-        let target = ReplyTarget { port: self.port.clone(), consumer_tag: consumer_tag.clone() };
+        let vhost = self.connection.vhost.clone();
+        let target = ReplyTarget { vhost, port: self.port.clone(), consumer_tag: consumer_tag.clone() };
         let address = self
             .connection
             .broker
@@ -63,7 +65,7 @@ impl Channel {
     /// A reply goes straight to the requester, or is unroutable when there is none any more. Answers what became of it.
     pub(crate) fn reply_directly(&self, publish: &Publish<'_>, batch: &mut Batch) -> Published {
         let message = publish.message;
-        let target = self.connection.broker.reply_tokens.resolve(message.routing_key);
+        let target = self.requester(message.routing_key);
         let (vhost, statistics) = (&self.connection.vhost.name, &self.connection.broker.statistics);
         statistics.replied(vhost, &message, target.is_some(), batch.now_us);
         let Some(target) = target else {
@@ -76,9 +78,15 @@ impl Channel {
         Published::Routed
     }
 
+    /// Whom an address leads to from here.
+    fn requester(&self, address: &str) -> Option<ReplyTarget> {
+        let target = self.connection.broker.reply_tokens.resolve(address)?;
+        Arc::ptr_eq(&target.vhost, &self.connection.vhost).then_some(target)
+    }
+
     /// A declaration only tells whether the requester is still there.
     pub(crate) fn declare_reply_to(&self, name: &str) -> Result<QueueOk, Refusal> {
-        let known = name == REPLY_TO || self.connection.broker.reply_tokens.resolve(name).is_some();
+        let known = name == REPLY_TO || self.requester(name).is_some();
         if known {
             return Ok(QueueOk { name: name.into(), messages: 0, consumers: 1 });
         }

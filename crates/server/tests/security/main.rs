@@ -5,6 +5,7 @@ mod authorization;
 mod external;
 mod logins;
 mod proxy;
+mod replies;
 mod revocation;
 #[path = "../support/mod.rs"]
 mod support;
