@@ -113,10 +113,17 @@ fn known_missing(context: &Context, request: &Request) -> Option<ApiError> {
 
 async fn run(context: Arc<Context>, route: &'static Route, request: Request) -> Result<Answer, ApiError> {
     let handling = context.clone();
-    let ran = tokio::task::spawn_blocking(move || (route.handler)(&handling, &request)).await;
-    let answer = ran.map_err(|error| ApiError::internal(format!("the handler failed: {error}")))??;
+    let answer = handled(move || (route.handler)(&handling, &request)).await?;
     context.durable().await;
     Ok(answer)
+}
+
+/// What a panic says is for the log: it may tell of what else the handler had in hand.
+async fn handled<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
+) -> Result<T, ApiError> {
+    let ran = tokio::task::spawn_blocking(work).await;
+    ran.map_err(|_| ApiError::internal("the handler failed"))?
 }
 
 /// A page of another site may send what a form can send, with the password that the browser remembers.
@@ -163,4 +170,61 @@ fn finished(mut response: Response<Body>) -> Response<Body> {
     headers.entry(X_CONTENT_TYPE_OPTIONS).or_insert(HeaderValue::from_static("nosniff"));
     headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-cache"));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+    use std::process::Command;
+
+    use super::*;
+
+    const MARK: &str = "canary7f3a";
+    /// Set in the process that is to panic.
+    const PANICS: &str = "LEVERET_TEST_PANICS";
+
+    /// A request with a secret in every place where one can be.
+    fn request_of_secrets() -> Request {
+        let mut headers = HeaderMap::new();
+        for name in [AUTHORIZATION, axum::http::header::COOKIE] {
+            headers.insert(name, HeaderValue::from_static(MARK));
+        }
+        Request {
+            params: vec![("password", MARK.to_owned())],
+            query: vec![("password".to_owned(), MARK.to_owned())],
+            headers,
+            body: MARK.into(),
+            user: None,
+            peer: Ipv4Addr::LOCALHOST.into(),
+        }
+    }
+
+    fn panic_with(request: Request) -> ApiError {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let work = move || Err::<(), _>(request).map_err(|request| panic!("{request:?}"));
+        runtime.block_on(handled(work)).unwrap_err()
+    }
+
+    #[test]
+    fn a_handler_that_panics_says_nothing_of_its_request() {
+        if std::env::var_os(PANICS).is_some() {
+            println!("{:?}", panic_with(request_of_secrets()));
+            return;
+        }
+        let name = "door::tests::a_handler_that_panics_says_nothing_of_its_request";
+        let mut test = Command::new(std::env::current_exe().unwrap());
+        test.args([name, "--exact", "--nocapture"]).env(PANICS, "1").env("RUST_BACKTRACE", "full");
+        let output = test.output().unwrap();
+        let said = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
+        assert!(said[1].contains("panicked at") && said[1].contains("Request"), "{said:?}");
+        assert!(said[0].contains("the handler failed"), "{said:?}");
+        assert!(!said.concat().contains(MARK), "{said:?}");
+    }
+
+    #[test]
+    fn the_answer_of_a_handler_that_panics_does_not_quote_the_panic() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let error = runtime.block_on(handled(|| -> Result<(), ApiError> { panic!("{MARK}") })).unwrap_err();
+        assert_eq!(error, ApiError::internal("the handler failed"));
+    }
 }

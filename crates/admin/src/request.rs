@@ -1,5 +1,6 @@
 //! A request, as handlers see it: the names in its path, its query, its body, and who asks.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -14,8 +15,8 @@ use crate::error::ApiError;
 /// Names are short strings in AMQP.
 const NAME_MAX_BYTES: usize = 255;
 
-/// A request that has been read whole.
-#[derive(Debug)]
+/// A request that has been read whole. `Debug` shows who asks and how much was sent, but not what: passwords are in paths,
+/// queries, headers and bodies.
 pub(crate) struct Request {
     /// By the name in the route's path, percent-decoded.
     pub(crate) params: Vec<(&'static str, String)>,
@@ -26,6 +27,15 @@ pub(crate) struct Request {
     /// Who asks; nobody where [`Access::Open`](crate::Access::Open) lets everybody in.
     pub(crate) user: Option<Arc<User>>,
     pub(crate) peer: IpAddr,
+}
+
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = self.params.iter().map(|(name, _)| *name).collect();
+        let mut shown = f.debug_struct("Request");
+        shown.field("params", &names).field("peer", &self.peer).field("user", &self.user);
+        shown.field("body_bytes", &self.body.len()).finish_non_exhaustive()
+    }
 }
 
 impl Request {

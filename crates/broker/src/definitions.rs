@@ -78,8 +78,7 @@ pub struct DefinedTopicPermissions {
     pub read: String,
 }
 
-/// A runtime parameter.
-#[derive(Debug)]
+/// A runtime parameter. Its value is not shown by `Debug`: addresses with passwords are among them.
 pub struct DefinedParameter {
     /// Whose it is.
     pub component: String,
@@ -89,6 +88,13 @@ pub struct DefinedParameter {
     pub name: String,
     /// JSON text.
     pub value: String,
+}
+
+impl fmt::Debug for DefinedParameter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { component, vhost, name, .. } = self;
+        write!(f, "DefinedParameter({component} '{name}' in vhost '{vhost}')")
+    }
 }
 
 /// A queue.

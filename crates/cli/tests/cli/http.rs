@@ -36,6 +36,11 @@ impl Http {
         Http { address: address.to_owned() }
     }
 
+    /// What its own pages have as `origin`.
+    pub(crate) fn own_origin(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
     pub(crate) fn get(&self, path: &str) -> Answer {
         self.ask("GET", path, &[], b"")
     }

@@ -5,6 +5,7 @@
 mod api;
 mod api_bodies;
 mod bench;
+mod browsers;
 mod ctl;
 mod definitions;
 mod demo;
@@ -14,6 +15,7 @@ mod http_authorization;
 mod messages;
 mod metrics;
 mod migrate;
+mod panics;
 mod program;
 mod queue_actions;
 mod running;
