@@ -2,6 +2,7 @@
 
 mod bench;
 mod codegen;
+mod fuzz;
 mod instructions;
 mod interop;
 mod mutants;
@@ -34,6 +35,11 @@ const COMMANDS: &[Command] = &[
         name: "instructions",
         about: "[--update]  instructions per message on the hot paths, against instructions.txt",
         run: instructions::run,
+    },
+    Command {
+        name: "fuzz",
+        about: "[--seconds n] [--only x]  arbitrary octets against everything that reads octets from strangers",
+        run: fuzz::run,
     },
     Command {
         name: "interop",
