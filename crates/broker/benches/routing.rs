@@ -26,6 +26,8 @@ fn main() {
     topic("topic: 100 of {a,b}, a tenth #, key of 127", |r, _| r.words(100, &["a", "b"], 10), ab_key);
     topic("topic: miss at the last word", late_miss, |r| r.words(126, &["a"], 0) + ".b");
     topic("topic: miss in the middle", middle_miss, |r| format!("{}.b.{}", a_key(r, 63), a_key(r, 63)));
+    topic("topic: half of the key's words, a # before each", scattered, |_| long_key());
+    topic("topic: few words in the way", |r, _| format!("#.{}.#.c", r.words(60, &["a", "*"], 0)), sparse_key);
     topic(
         "topic: # and 100 of {a,*}, all found",
         |r, _| format!("#.{}", r.words(100, &["a", "*"], 0)),
@@ -69,6 +71,24 @@ fn late_miss(random: &mut Random, _: u32) -> String {
 fn middle_miss(random: &mut Random, _: u32) -> String {
     let ends = [0; 2].map(|_| random.words(40, &["a", "*"], 0));
     format!("#.{}.#.b.a.#.b.#.{}", ends[0], ends[1])
+}
+
+/// The same 127 words each time, of ten different ones.
+fn long_key() -> String {
+    Random(3).words(127, &MANY[1..11], 0)
+}
+
+/// Words of the key in their order, and then one too many.
+fn scattered(random: &mut Random, _: u32) -> String {
+    let key = long_key();
+    let some: Vec<_> = key.split('.').filter(|_| random.below(2) == 0).take(62).collect();
+    format!("#.{}.#.t.#", some.join(".#."))
+}
+
+/// One word in sixteen is not that of the patterns.
+fn sparse_key(random: &mut Random) -> String {
+    random.words(126, &["a", "a", "a", "a", "a", "a", "a", "a", "a", "a", "a", "a", "a", "a", "a", "b"], 0)
+        + ".c"
 }
 
 /// Two patterns share a hundred words each time and nothing with the others.

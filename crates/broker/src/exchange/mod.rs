@@ -20,6 +20,7 @@
 
 mod bad_binding;
 mod bad_exchange;
+mod block;
 mod consistent_hash;
 mod destinations;
 mod direct;
@@ -29,6 +30,7 @@ mod hash_on;
 mod headers;
 mod key;
 mod kind;
+mod label;
 mod pick;
 mod positions;
 mod registry;

@@ -15,6 +15,8 @@
 //! step of the tree is looked at once at most, whatever the number of `#`: RabbitMQ, which tries the ways to
 //! place each `#` one by one, had to limit their number (CVE-2026-67419).
 //!
+//! Long stretches of few different words are not even walked step by step ([`Block`](super::block::Block)).
+//!
 //! Patterns that match the same keys are stored as one: `#.#` is `#`, and `#.*` is `*.#`.
 //!
 //! Words are what is between the dots, so `a..b` has three, one of them empty, and `.` has two. The empty key
@@ -24,6 +26,7 @@ use std::hash::Hash;
 
 use super::destinations::{Destinations, OrderedMap};
 use super::key::{Key, split};
+use super::label::{Label, ONE, Piece, Step};
 use super::positions::Positions;
 use super::words::{WordId, Words};
 
@@ -37,24 +40,10 @@ pub(super) struct Topic<D> {
     root: Node<D>,
 }
 
-/// One step of a pattern.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Step {
-    /// A word, or `*`.
-    Word(WordId),
-    /// `#`
-    Many,
-}
-
-/// `*`
-const ONE: Step = Step::Word(WordId::ANY);
-
 /// The steps from the parent, what follows them, and the destinations of the pattern that ends here.
 #[derive(Debug)]
 struct Node<D> {
-    label: Box<[Step]>,
-    /// The words of the label, as a signature: a key without one of them cannot match.
-    needs: u64,
+    label: Label,
     /// Nothing for a leaf, as most nodes are.
     children: Option<Box<Children<D>>>,
     destinations: Destinations<D>,
@@ -130,21 +119,9 @@ fn steps(pattern: &str, mut number: impl FnMut(&str) -> WordId) -> Vec<Step> {
     steps
 }
 
-fn signature(steps: &[Step]) -> u64 {
-    steps.iter().fold(0, |bits, step| match step {
-        &Step::Word(word) if word != WordId::ANY => bits | word.signature(),
-        _ => bits,
-    })
-}
-
 impl<D: Eq + Hash> Node<D> {
     fn new(label: &[Step]) -> Self {
-        Self {
-            label: label.into(),
-            needs: signature(label),
-            children: None,
-            destinations: Destinations::None,
-        }
+        Self { label: Label::new(label), children: None, destinations: Destinations::None }
     }
 
     fn add(&mut self, steps: &[Step], destination: D) {
@@ -152,8 +129,8 @@ impl<D: Eq + Hash> Node<D> {
         let mut steps = steps;
         while let Some(&first) = steps.first() {
             let child = node.children.get_or_insert_default().get_or_insert(first, steps);
-            let shared = child.label.iter().zip(steps).take_while(|(a, b)| a == b).count();
-            if shared < child.label.len() {
+            let shared = child.label.steps().iter().zip(steps).take_while(|(a, b)| a == b).count();
+            if shared < child.label.steps().len() {
                 child.split(shared);
             }
             steps = &steps[shared..];
@@ -164,16 +141,11 @@ impl<D: Eq + Hash> Node<D> {
 
     /// Keeps the first `at` steps here and moves the rest, with all that hangs on it, one level down.
     fn split(&mut self, at: usize) {
-        let upper = Self::new(&self.label[..at]);
+        let upper = Self::new(&self.label.steps()[..at]);
         let mut lower = std::mem::replace(self, upper);
-        let first = lower.label[at];
-        lower.relabel(lower.label[at..].into());
+        let first = lower.label.steps()[at];
+        lower.label = Label::new(&lower.label.steps()[at..]);
         self.children.get_or_insert_default().insert(first, lower);
-    }
-
-    fn relabel(&mut self, label: Box<[Step]>) {
-        self.needs = signature(&label);
-        self.label = label;
     }
 
     /// Recurses as deep as the pattern has steps: 256 at most.
@@ -181,7 +153,7 @@ impl<D: Eq + Hash> Node<D> {
         let Some(&first) = steps.first() else { return self.destinations.remove(destination) };
         let Some(children) = &mut self.children else { return };
         let Some(child) = children.find(first) else { return };
-        let Some(rest) = steps.strip_prefix(&*child.label) else { return };
+        let Some(rest) = steps.strip_prefix(child.label.steps()) else { return };
         child.remove(rest, destination);
         if child.is_dead() {
             children.remove(first);
@@ -206,7 +178,7 @@ impl<D: Eq + Hash> Node<D> {
         let Some(mut child) = self.children.as_mut().and_then(|children| children.take_only()) else {
             return;
         };
-        child.relabel([&*self.label, &*child.label].concat().into());
+        child.label = Label::new(&[self.label.steps(), child.label.steps()].concat());
         *self = child;
     }
 }
@@ -295,53 +267,95 @@ impl<D: Eq + Hash, const N: usize, const POSITIONS: usize> Walk<'_, D, N, POSITI
     }
 
     /// Goes along the label of a node. `reached` are the positions after its first step.
-    fn follow(&mut self, node: &Node<D>, mut reached: Positions<N>) {
-        if !self.key.may_contain(node.needs) {
+    fn follow(&mut self, node: &Node<D>, reached: Positions<N>) {
+        if !self.key.may_contain(node.label.signature()) {
             return;
         }
-        let rest = node.label.get(1..).unwrap_or_default();
         if node.children.is_none() {
-            if self.reaches_end(rest, reached) {
+            if self.reaches_end(&node.label, reached) {
                 node.destinations.each(self.found);
             }
             return;
         }
-        for &step in rest {
-            reached = self.after(step, reached);
-            if reached.is_empty() {
-                return;
-            }
+        let reached = match node.label.pieces() {
+            [] => self.along(node.label.rest(), reached),
+            pieces => self.along_pieces(pieces, reached),
+        };
+        if !reached.is_empty() {
+            self.arrive(node, reached);
         }
-        self.arrive(node, reached);
     }
 
-    #[inline(always)]
-    fn after(&self, step: Step, reached: Positions<N>) -> Positions<N> {
-        match step {
-            Step::Word(word) => reached.intersection(self.key.before(word)).next(),
-            Step::Many => reached.and_later(),
+    fn along_pieces(&self, pieces: &[Piece], mut reached: Positions<N>) -> Positions<N> {
+        for piece in pieces {
+            reached = match piece {
+                Piece::Steps(steps) => self.along(steps, reached),
+                Piece::Block(block) => block.after(&self.key, reached),
+                Piece::BlockAndMany(block) => block.after_and_later(&self.key, reached),
+            };
+            if reached.is_empty() {
+                break;
+            }
         }
+        reached
+    }
+
+    #[inline]
+    fn along(&self, steps: &[Step], mut reached: Positions<N>) -> Positions<N> {
+        for &step in steps {
+            reached = match step {
+                Step::Word(word) => reached.intersection(self.key.before(word)).next(),
+                Step::Many => reached.and_later(),
+            };
+            if reached.is_empty() {
+                break;
+            }
+        }
+        reached
     }
 
     /// Whether the last steps of a pattern lead to the end of the key. What follows the last `#` has only one
     /// place where it can match, so that is compared first, from the end on.
-    fn reaches_end(&self, steps: &[Step], mut reached: Positions<N>) -> bool {
+    fn reaches_end(&self, label: &Label, reached: Positions<N>) -> bool {
+        let end = self.key.len();
+        if !label.pieces().is_empty() {
+            return self.pieces_reach_end(label.pieces(), reached);
+        }
+        self.before_last_words(label.rest(), end)
+            .is_some_and(|(open, end)| self.along(open, reached).contains(end))
+    }
+
+    fn pieces_reach_end(&self, pieces: &[Piece], reached: Positions<N>) -> bool {
         let mut end = self.key.len();
+        let mut open = pieces;
+        while let Some((Piece::Block(block), before)) = open.split_last() {
+            if end < block.len() || !block.fits(&self.key, end - block.len()) {
+                return false;
+            }
+            end -= block.len();
+            open = before;
+        }
+        let Some((Piece::Steps(steps), before)) = open.split_last() else {
+            return self.along_pieces(open, reached).contains(end);
+        };
+        let Some((steps, end)) = self.before_last_words(steps, end) else { return false };
+        let reached = self.along_pieces(before, reached);
+        !reached.is_empty() && self.along(steps, reached).contains(end)
+    }
+
+    /// Takes off the words after the last `#`: the steps before them, and the position where these have to lead.
+    /// Nothing if the words before `end` are other ones.
+    #[inline]
+    fn before_last_words<'s>(&self, steps: &'s [Step], mut end: usize) -> Option<(&'s [Step], usize)> {
         let mut open = steps;
         while let Some((&Step::Word(word), before)) = open.split_last() {
             if end == 0 || !self.key.is_at(word, end - 1) {
-                return false;
+                return None;
             }
             end -= 1;
             open = before;
         }
-        for &step in open {
-            reached = self.after(step, reached);
-            if reached.is_empty() {
-                return false;
-            }
-        }
-        reached.contains(end)
+        Some((open, end))
     }
 
     /// Follows the children that begin with a word: one look-up if only one word can come next, else over the
