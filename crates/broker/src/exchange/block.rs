@@ -16,8 +16,17 @@ use super::words::WordId;
 /// A stretch of words without `#`.
 #[derive(Debug)]
 pub(super) struct Block {
-    len: usize,
-    words: Box<[(WordId, Offsets)]>,
+    len: u8,
+    /// In place, as most blocks have one word only: with it alone a block is read without another miss of the cache.
+    first: Occurrences,
+    others: Box<[Occurrences]>,
+}
+
+/// Where in a block a word is. Nowhere, for the first word of a block of `*`.
+#[derive(Clone, Copy, Debug)]
+struct Occurrences {
+    word: WordId,
+    offsets: Offsets,
 }
 
 /// Offsets from the start of a block, as a mask.
@@ -39,25 +48,30 @@ impl Block {
         if !(Self::MIN_WORDS..=Self::MAX_WORDS).contains(&len) {
             return None;
         }
-        let mut masks: Vec<(WordId, Offsets)> = Vec::new();
+        let mut found: Vec<Occurrences> = Vec::new();
         for (offset, word) in words.enumerate().filter(|&(_, word)| word != WordId::ANY) {
-            match masks.iter_mut().find(|(known, _)| *known == word) {
-                Some((_, offsets)) => *offsets |= 1 << offset,
-                None => masks.push((word, 1 << offset)),
+            match found.iter_mut().find(|known| known.word == word) {
+                Some(known) => known.offsets |= 1 << offset,
+                None => found.push(Occurrences { word, offsets: 1 << offset }),
             }
         }
-        (masks.len() * Self::MIN_REPEATS <= len).then(|| Self { len, words: masks.into() })
+        if found.len() * Self::MIN_REPEATS > len {
+            return None;
+        }
+        let nowhere = Occurrences { word: WordId::ANY, offsets: 0 };
+        let (first, others) = found.split_first().unwrap_or((&nowhere, &[]));
+        Some(Self { len: len as u8, first: *first, others: others.into() })
     }
 
     /// How many words it has: [`MAX_WORDS`](Self::MAX_WORDS) at most.
     pub(super) fn len(&self) -> usize {
-        self.len
+        usize::from(self.len)
     }
 
     /// Whether these are the words behind a position of the key.
     pub(super) fn fits<const N: usize, const P: usize>(&self, key: &Key<N, P>, at: usize) -> bool {
-        at + self.len <= key.len()
-            && self.words.iter().all(|&(word, offsets)| offsets & !key.before(word).window(at) == 0)
+        let fits = |known: &Occurrences| known.offsets & !key.before(known.word).window(at) == 0;
+        at + self.len() <= key.len() && fits(&self.first) && self.others.iter().all(fits)
     }
 
     /// The positions after the block and a `#` behind it, if `reached` are those before it: only the first place
@@ -68,7 +82,7 @@ impl Block {
         reached: Positions<N>,
     ) -> Positions<N> {
         match reached.lowest() {
-            Some(start) if self.fits(key, start) => Positions::one(start + self.len).and_later(),
+            Some(start) if self.fits(key, start) => Positions::one(start + self.len()).and_later(),
             Some(_) => self.after(key, reached).and_later(),
             None => reached,
         }
@@ -80,15 +94,15 @@ impl Block {
         key: &Key<N, P>,
         reached: Positions<N>,
     ) -> Positions<N> {
-        let any = key.before(WordId::ANY);
-        let mut starts = reached.intersection(any.back(self.len - 1));
-        for &(word, offsets) in &self.words {
+        let any = key.before_any();
+        let mut starts = reached.intersection(any.back(self.len() - 1));
+        for known in std::iter::once(&self.first).chain(&self.others) {
             if starts.is_empty() {
                 return starts;
             }
-            starts = starts_with(starts, key.before(word), any, offsets);
+            starts = starts_with(starts, key.before(known.word), any, known.offsets);
         }
-        starts.ahead(self.len)
+        starts.ahead(self.len())
     }
 }
 

@@ -76,9 +76,24 @@ impl<const N: usize, const POSITIONS: usize> Key<N, POSITIONS> {
 
     /// The positions with that word behind them.
     pub(super) fn before(&self, word: WordId) -> Positions<N> {
-        let slot = self.slots.as_flattened()[self.slot_of(word)];
-        let (at, before) = self.places[usize::from(slot)];
-        if at == word { before } else { Positions::EMPTY }
+        let slots = self.slots.as_flattened();
+        let mut at = word.spread(self.hash_seed, slots.len());
+        loop {
+            let place = usize::from(slots[at]);
+            let (known, before) = self.places[place];
+            if known == word {
+                return before;
+            }
+            if place == 0 {
+                return Positions::EMPTY;
+            }
+            at = if at + 1 == slots.len() { 0 } else { at + 1 };
+        }
+    }
+
+    /// The positions with a word behind them.
+    pub(super) fn before_any(&self) -> Positions<N> {
+        self.places[0].1
     }
 
     /// The word behind a position, if a pattern contains it.

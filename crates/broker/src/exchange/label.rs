@@ -18,7 +18,7 @@ pub(super) const ONE: Step = Step::Word(WordId::ANY);
 
 /// The steps from a node to one of those below it.
 ///
-/// Takes four octets per step; where blocks make it faster up to twelve more.
+/// Takes four octets per step; where blocks make it faster up to sixteen more.
 #[derive(Debug)]
 pub(super) struct Label {
     steps: Box<[Step]>,
