@@ -1,9 +1,10 @@
-//! `cargo xtask mutants`: do the simulations notice when durability or a rule is broken?
+//! `cargo xtask mutants`: do the tests notice when durability, a rule or a guard is broken?
 //!
 //! Lines that end in `// mutation: NAME` are what a promise rests on: a sync, a checksum, a refusal that is said. In a
-//! copy of the workspace each is commented out in turn, and the simulation of the store or of the broker must fail, not in
-//! compiling but in a test. A suite that stays green without an `fdatasync` proves nothing about the others. The unchanged copy must pass, else a failure means
-//! nothing either.
+//! copy of the workspace each is commented out in turn, and the simulation of the store or of the broker must fail (for
+//! what strangers are refused: the tests of the crate that refuses it), not in compiling but in a test. A suite that
+//! stays green without an `fdatasync` proves nothing about the others. The unchanged copy must pass, else a failure
+//! means nothing either.
 
 use crate::{target_directory, workspace_root};
 use anyhow::{Context, Result, bail, ensure};
@@ -13,11 +14,24 @@ use std::time::Instant;
 
 const MARK: &str = "// mutation: ";
 /// A mark that gets lost in a change must not go unnoticed.
-const REQUIRED: [&str; 7] =
-    ["log-sync", "dir-sync", "crc-check", "expire-next", "redelivered", "nack", "x-death"];
-const TEST_PACKAGE: &str = "leveret-testkit";
-/// Of both, `store_sim` and `broker_sim`.
-const TEST_FILTER: &str = "_sim";
+const REQUIRED: [&str; 9] = [
+    "log-sync",
+    "dir-sync",
+    "crc-check",
+    "expire-next",
+    "redelivered",
+    "nack",
+    "x-death",
+    "permission",
+    "body-size",
+];
+/// Both, `store_sim` and `broker_sim`.
+const SIMULATIONS: Suite = Suite { package: "leveret-testkit", targets: "--tests", filter: "_sim" };
+/// The simulations have no strangers in them.
+const GUARDS: [(&str, Suite); 2] = [
+    ("permission", Suite { package: "leveret-broker", targets: "--lib", filter: "authority::" }),
+    ("body-size", Suite { package: "leveret-wire", targets: "--lib", filter: "content::" }),
+];
 /// The same for all runs: as many crashes as find every mutation with room to spare.
 const SEEDS: &str = "300";
 
@@ -36,9 +50,11 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     for name in REQUIRED {
         ensure!(mutations.iter().any(|mutation| mutation.name == name), "no line is marked `{MARK}{name}`");
     }
-    let unchanged = workspace.test()?;
-    ensure!(unchanged.passed > 0 && unchanged.failed == 0, "without a mutation:\n{}", unchanged.output);
-    println!("{:<12} {} tests pass in {:.1} s", "unchanged", unchanged.passed, unchanged.seconds);
+    for suite in GUARDS.iter().map(|(_, suite)| *suite).chain([SIMULATIONS]) {
+        let Outcome { passed, failed, seconds, output } = workspace.test(suite)?;
+        ensure!(passed > 0 && failed == 0, "without a mutation:\n{output}");
+        println!("{:<12} {passed} tests pass in {seconds:.1} s  {}", "unchanged", suite.package);
+    }
     let mut survivors = Vec::new();
     for mutation in &mutations {
         let outcome = workspace.test_mutated(mutation).with_context(|| mutation.name.clone())?;
@@ -53,8 +69,17 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
             survivors.push(mutation.name.as_str());
         }
     }
-    ensure!(survivors.is_empty(), "the simulations do not notice: {}", survivors.join(", "));
+    ensure!(survivors.is_empty(), "no test notices: {}", survivors.join(", "));
     Ok(())
+}
+
+/// The tests that must notice a mutation: those of a package whose names contain `filter`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Suite {
+    package: &'static str,
+    /// Which of its test programs, as a flag of cargo.
+    targets: &'static str,
+    filter: &'static str,
 }
 
 /// One marked line. `path` is relative to the workspace, `line` counts from 0.
@@ -66,6 +91,11 @@ struct Mutation {
 }
 
 impl Mutation {
+    fn suite(&self) -> Suite {
+        let guard = GUARDS.iter().find(|(name, _)| *name == self.name);
+        guard.map_or(SIMULATIONS, |(_, suite)| *suite)
+    }
+
     fn place(&self) -> String {
         format!("{}:{}", self.path, self.line + 1)
     }
@@ -140,25 +170,26 @@ impl Copy {
         let path = self.root.join(&mutation.path);
         let original = std::fs::read_to_string(&path)?;
         std::fs::write(&path, without_line(&original, mutation.line))?;
-        let outcome = self.test();
+        let outcome = self.test(mutation.suite());
         std::fs::write(&path, original)?;
         outcome
     }
 
-    fn test(&self) -> Result<Outcome> {
-        let build = self.cargo(&["--no-run"])?;
+    fn test(&self, suite: Suite) -> Result<Outcome> {
+        let build = self.cargo(suite, &["--no-run"])?;
         ensure!(build.status.success(), "does not compile:\n{}", String::from_utf8_lossy(&build.stderr));
         let begin = Instant::now();
-        let tests = self.cargo(&["--no-fail-fast"])?;
+        let tests = self.cargo(suite, &["--no-fail-fast"])?;
         let output = String::from_utf8_lossy(&tests.stdout).into_owned();
         let (passed, failed) = count(&output);
-        ensure!(passed + failed > 0, "no test called `{TEST_FILTER}` ran:\n{output}");
+        ensure!(passed + failed > 0, "no test called `{}` ran:\n{output}", suite.filter);
         Ok(Outcome { passed, failed, seconds: begin.elapsed().as_secs_f64(), output })
     }
 
-    fn cargo(&self, args: &[&str]) -> Result<Output> {
+    fn cargo(&self, suite: Suite, args: &[&str]) -> Result<Output> {
+        let Suite { package, targets, filter } = suite;
         Command::new("cargo")
-            .args(["test", "--quiet", "--package", TEST_PACKAGE, TEST_FILTER])
+            .args(["test", "--quiet", "--package", package, targets, filter])
             .args(args)
             .current_dir(&self.root)
             .env("CARGO_TARGET_DIR", &self.target)
