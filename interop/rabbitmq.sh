@@ -102,8 +102,37 @@ wait_until_free() {
   return 1
 }
 
+# A node would start the machine's shared port mapper and leave it behind: give it a private one, and let it listen first.
+start_epmd() {
+  alive "$1/epmd.pid" epmd || serving "$ERL_EPMD_PORT" && return
+  setsid epmd </dev/null >"$1/log/epmd.log" 2>&1 &
+  echo $! >"$1/epmd.pid"
+  local i
+  for i in $(seq 100); do
+    serving "$ERL_EPMD_PORT" && return
+    sleep 0.1
+  done
+}
+
+launch() {
+  local port=$1 dir=$2 deadline launcher
+  start_epmd "$dir"
+  rm -f "$dir/beam.pid" "$dir/node.pid"
+  setsid "${HOMES[0]}/sbin/rabbitmq-server" </dev/null >"$dir/log/console.log" 2>&1 &
+  launcher=$!
+  deadline=$((SECONDS + ${START_TIMEOUT:-90}))
+  until [ -s "$dir/beam.pid" ] && serving "$port" && { [ -z "${MGMT_PORT:-}" ] || serving "$MGMT_PORT"; }; do
+    if ! kill -0 $launcher 2>/dev/null || [ $SECONDS -ge $deadline ]; then
+      end "$dir/beam.pid" beam KILL; end "$dir/epmd.pid" epmd KILL; kill $launcher 2>/dev/null
+      tail -20 "$dir/log/console.log" >&2
+      return 1
+    fi
+    sleep 0.2
+  done
+}
+
 start() {
-  local port=$1 dir dist deadline
+  local port=$1 dir dist
   mkdir -p "$2" && dir=$(cd "$2" && pwd) || die "cannot create $2"
   [[ $port =~ ^[0-9]+$ ]] || usage
   alive "$dir/node.pid" beam && die "a node already runs in $dir (pid $(cat "$dir/node.pid"))"
@@ -114,23 +143,11 @@ start() {
   write_conf "$port" "$dir"
   write_env "$port" "$dir" "$dist"
   . "$dir/node.env"
-  # A node would start the machine's shared port mapper and leave it behind: give it a private one.
-  if ! alive "$dir/epmd.pid" epmd && ! serving "$ERL_EPMD_PORT"; then
-    setsid epmd </dev/null >"$dir/log/epmd.log" 2>&1 &
-    echo $! >"$dir/epmd.pid"
+  # Erlang's distribution was seen not to start (`nodistribution`) where nothing else was wrong: once more, then it is an error.
+  if ! launch "$port" "$dir"; then
+    echo "rabbitmq.sh: the node did not start; once more" >&2
+    launch "$port" "$dir" || die "the node did not start, see $dir/log"
   fi
-  rm -f "$dir/beam.pid" "$dir/node.pid"
-  setsid "${HOMES[0]}/sbin/rabbitmq-server" </dev/null >"$dir/log/console.log" 2>&1 &
-  local launcher=$!
-  deadline=$((SECONDS + ${START_TIMEOUT:-90}))
-  until [ -s "$dir/beam.pid" ] && serving "$port" && { [ -z "${MGMT_PORT:-}" ] || serving "$MGMT_PORT"; }; do
-    if ! kill -0 $launcher 2>/dev/null || [ $SECONDS -ge $deadline ]; then
-      end "$dir/beam.pid" beam KILL; end "$dir/epmd.pid" epmd KILL; kill $launcher 2>/dev/null
-      tail -20 "$dir/log/console.log" >&2
-      die "the node did not start, see $dir/log"
-    fi
-    sleep 0.2
-  done
   # RabbitMQ removes its own pid file when it likes to: keep a copy.
   echo "$(cat "$dir/beam.pid")" | tee "$dir/node.pid"
 }
