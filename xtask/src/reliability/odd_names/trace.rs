@@ -10,11 +10,12 @@ const SYSTEM: [&str; 8] =
     ["/etc/", "/lib/", "/lib64/", "/usr/", "/proc/", "/sys/", "/dev/urandom", "/dev/null"];
 const CALLS: &str = "open,openat,openat2,creat,mkdir,mkdirat,rename,renameat,renameat2,unlink,unlinkat,rmdir,link,linkat,symlink";
 
-/// A program that starts another one under `strace` and has its process id.
+/// A program that starts another one under `strace` and has its process id. Without what Cargo tells the dynamic loader to
+/// search: that would be a stranger's folder.
 pub(super) fn wrapper(binary: &Path, folder: &Path) -> Result<PathBuf> {
     let (script, log) = (folder.join("traced"), log(folder));
     let text = format!(
-        "#!/bin/sh\nexec strace -D -f -qq -s 4096 -o '{}' -e trace={CALLS} '{}' \"$@\"\n",
+        "#!/bin/sh\nunset LD_LIBRARY_PATH\nexec strace -D -f -qq -s 4096 -o '{}' -e trace={CALLS} '{}' \"$@\"\n",
         log.display(),
         binary.display()
     );
