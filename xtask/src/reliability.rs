@@ -172,6 +172,13 @@ fn run_release_build(needs_broker: bool, args: &[String]) -> Result<()> {
     Ok(())
 }
 
+/// A Debian package that a campaign needs, if it is not there.
+fn install(package: &str) -> Result<()> {
+    let status = Command::new(workspace_root().join("interop/packages.sh")).arg(package).status()?;
+    ensure!(status.success(), "{package} is missing and cannot be installed");
+    Ok(())
+}
+
 fn build(packages: &[&str]) -> Result<()> {
     let mut cargo = Command::new("cargo");
     cargo.current_dir(workspace_root()).arg("build").args(packages);

@@ -22,7 +22,6 @@ use super::client::{CALL_TIMEOUT, Client, Ended, Event};
 use super::message::Message;
 use super::site::Site;
 use super::verdict::Verdict;
-use crate::workspace_root;
 
 const QUEUE: &str = "reliability.sync";
 const NUMBERS_MAX: u64 = 200;
@@ -33,8 +32,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const ATTACH_MAX: Duration = Duration::from_secs(20);
 
 pub(super) fn run(site: &Site, plan: &Plan, verdict: &mut Verdict) -> Result<()> {
-    let installed = Command::new(workspace_root().join("interop/packages.sh")).arg("strace").status()?;
-    ensure!(installed.success(), "strace is missing and cannot be installed");
+    super::install("strace")?;
     let mut random = Random::new(plan.seed);
     let mut story =
         Story { seed: plan.seed, last_id: 0, confirmed: BTreeSet::new(), slowest: Duration::ZERO };
