@@ -17,7 +17,7 @@ pub(crate) struct Peer {
     /// How it reaches us.
     pub(crate) over: Over,
     /// Whether that is encrypted, and how.
-    pub(crate) tls: Option<TlsFacts>,
+    pub(crate) tls: Option<Box<TlsFacts>>,
     /// What came and went.
     pub(crate) traffic: Arc<Traffic>,
     /// The user that its certificate names, or for whom this process vouches.
@@ -62,7 +62,7 @@ impl Peer {
 
     /// The same peer, after a TLS handshake.
     pub(crate) fn with_tls(self, tls: TlsFacts, certificate_user: Option<String>) -> Self {
-        Self { tls: Some(tls), certificate_user, ..self }
+        Self { tls: Some(Box::new(tls)), certificate_user, ..self }
     }
 
     /// Its address; `None`: it is in this process, or gone.

@@ -130,7 +130,8 @@ pub struct SeenConsumer<'a, P> {
 /// All consumers of a queue.
 #[derive(Debug)]
 pub struct Consumers<P> {
-    all: HashMap<ConsumerKey, Consumer<P>>,
+    /// Each in a box: most queues have one, and a table has room for three from the start.
+    all: HashMap<ConsumerKey, Box<Consumer<P>>>,
     /// Highest priority first; one for each priority that was seen.
     rings: Vec<Ring>,
     serving: Serving,
@@ -165,10 +166,11 @@ impl<P> Consumers<P> {
         let key = self.next_key;
         self.next_key += 1;
         if let Err(at) = self.ring_at(consumer.priority) {
+            self.rings.reserve_exact(1); // most queues only ever see one priority
             self.rings.insert(at, Ring { priority: consumer.priority, turns: VecDeque::new() });
         }
         self.have_timeouts |= consumer.timeout_ms.is_some();
-        self.all.insert(key, consumer);
+        self.all.insert(key, Box::new(consumer));
         if self.serving == Serving::Single(None) {
             self.serving = Serving::Single(Some(key));
         }
@@ -178,7 +180,7 @@ impl<P> Consumers<P> {
 
     /// Takes a consumer out for good. If it was the single active one, the next in line takes over.
     pub fn remove(&mut self, key: ConsumerKey) -> Option<Consumer<P>> {
-        let consumer = self.all.remove(&key)?;
+        let consumer = *self.all.remove(&key)?;
         if consumer.in_ring
             && let Ok(at) = self.ring_at(consumer.priority)
         {
@@ -199,7 +201,7 @@ impl<P> Consumers<P> {
         if let Serving::Single(active) = &mut self.serving {
             *active = None;
         }
-        self.all.drain().map(|(_, consumer)| consumer).collect()
+        self.all.drain().map(|(_, consumer)| *consumer).collect()
     }
 
     /// Whether any consumer may have a time of its own to acknowledge in (`x-consumer-timeout`).
@@ -240,7 +242,7 @@ impl<P> Consumers<P> {
 
     /// The consumer behind a key.
     pub fn by_key(&self, key: ConsumerKey) -> Option<&Consumer<P>> {
-        self.all.get(&key)
+        self.all.get(&key).map(|consumer| &**consumer)
     }
 
     /// Each of them, in no order.

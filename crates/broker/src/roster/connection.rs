@@ -64,8 +64,8 @@ pub struct ConnectionRecord {
 #[derive(Debug, Default)]
 struct Channels {
     open: BTreeMap<u16, Arc<ChannelPort>>,
-    /// What those have counted that are closed.
-    gone: MessageTotals,
+    /// What those have counted that are closed; on most connections none is before its end.
+    gone: Option<Box<MessageTotals>>,
 }
 
 impl ConnectionRecord {
@@ -117,7 +117,7 @@ impl ConnectionRecord {
     /// What happened to messages on it, closed channels included.
     pub fn totals(&self) -> MessageTotals {
         let channels = self.channels.lock();
-        let mut totals = channels.gone;
+        let mut totals = channels.gone.as_deref().copied().unwrap_or_default();
         channels.open.values().for_each(|port| totals += port.totals());
         totals
     }
@@ -139,7 +139,7 @@ impl ConnectionRecord {
     pub(super) fn remove(&self, port: &Arc<ChannelPort>) {
         let mut channels = self.channels.lock();
         channels.open.remove(&port.number);
-        channels.gone += port.totals();
+        **channels.gone.get_or_insert_default() += port.totals();
     }
 }
 

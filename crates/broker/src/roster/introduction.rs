@@ -49,7 +49,7 @@ pub struct Introduction {
     /// How it reaches us.
     pub over: Over,
     /// Whether that is encrypted, and how.
-    pub tls: Option<TlsFacts>,
+    pub tls: Option<Box<TlsFacts>>,
     /// The SASL mechanism by which it logged in.
     pub auth_mechanism: String,
     /// `client-properties` of `connection.start-ok`, the octets that came: as values they would be thirty times as
