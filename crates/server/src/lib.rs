@@ -8,6 +8,7 @@
 //! ```
 
 mod alarms;
+mod buffers;
 mod certificate;
 mod chronicle;
 mod committer;

@@ -77,19 +77,19 @@ fn admit(socket: TcpStream, transport: Transport, shared: &Arc<Shared>) {
     if let Err(error) = socket.set_nodelay(true) {
         tracing::debug!(%error, "no TCP_NODELAY");
     }
-    tokio::spawn(serve(socket, transport, shared.clone()));
+    tokio::spawn(receive(socket, transport, shared.clone()));
 }
 
-/// Until the client is gone.
-async fn serve(mut socket: TcpStream, transport: Transport, shared: Arc<Shared>) {
+/// Hands the client over to a task that lasts until it is gone: memory for getting there is not kept that long.
+async fn receive(mut socket: TcpStream, transport: Transport, shared: Arc<Shared>) {
     let Some((peer, guest)) = arrive(&mut socket, &shared).await else {
         shared.connections.fetch_sub(1, Ordering::Relaxed);
         return;
     };
     match transport {
-        Transport::Tcp => serve_tcp(socket, shared, peer, guest).await,
-        Transport::Tls => serve_tls(socket, shared, peer, guest).await,
-    }
+        Transport::Tcp => tokio::spawn(serve_tcp(socket, shared, peer, guest)),
+        Transport::Tls => tokio::spawn(serve_tls(socket, shared, peer, guest)),
+    };
 }
 
 /// Who it is, also if it comes by a proxy, and its place among those who have not logged in yet.

@@ -26,12 +26,12 @@ use parking_lot::Mutex;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
+use crate::buffers;
+
 /// Above this many unsent octets a connection gets no more deliveries (slow consumers stay bounded).
 const DELIVERIES_MAX_BYTES: usize = 1 << 20;
 /// Above this many unsent octets a connection's own requests are not read: it asks and does not listen.
 const REPLIES_MAX_BYTES: usize = 8 << 20;
-/// Buffers larger than this are given back when they are empty.
-const SPARE_MAX_BYTES: usize = 64 << 10;
 
 /// How often a closing connection looks whether its last words have left.
 const DRAIN_INTERVAL: Duration = Duration::from_millis(2);
@@ -54,8 +54,8 @@ pub(crate) struct Outbox {
 
 #[derive(Debug, Default)]
 struct Buffer {
+    /// Without capacity while it is empty, see [`buffers`].
     out: Vec<u8>,
-    spare: Vec<u8>,
     state: Writing,
 }
 
@@ -221,6 +221,9 @@ impl Outbox {
         if matches!(buffer.state, Writing::Closed) {
             return;
         }
+        if buffer.out.capacity() == 0 {
+            buffer.out = buffers::take();
+        }
         let before = buffer.out.len();
         write(&mut buffer.out, self.frame_max.load(Ordering::Relaxed));
         let grown = buffer.out.len() - before;
@@ -233,8 +236,7 @@ impl Outbox {
             return;
         }
         buffer.state = Writing::Busy;
-        let spare = std::mem::take(&mut buffer.spare);
-        let octets = std::mem::replace(&mut buffer.out, spare);
+        let octets = std::mem::take(&mut buffer.out);
         drop(buffer);
         if self.write(octets, 0) != Flushed::Done {
             self.wake.notify_one();
@@ -263,16 +265,16 @@ impl Outbox {
                 continue;
             }
             let mut buffer = self.buffer.lock();
-            octets.clear();
-            at = 0;
-            if buffer.out.is_empty() {
-                buffer.spare = if octets.capacity() > SPARE_MAX_BYTES { Vec::new() } else { octets };
-                if !matches!(buffer.state, Writing::Closed) {
-                    buffer.state = Writing::Idle;
-                }
+            let more = std::mem::take(&mut buffer.out);
+            if more.is_empty() && !matches!(buffer.state, Writing::Closed) {
+                buffer.state = Writing::Idle;
+            }
+            drop(buffer);
+            buffers::put_back(std::mem::replace(&mut octets, more));
+            if octets.is_empty() {
                 return Flushed::Done;
             }
-            std::mem::swap(&mut buffer.out, &mut octets);
+            at = 0;
         }
     }
 

@@ -2,15 +2,12 @@
 //!
 //! That each is refused with the right words is in the conformance suite; here the broker's allocations are counted.
 #![allow(clippy::unwrap_used)] // the helpers of tests are tests
-#![allow(unsafe_code)] // the counting allocator
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicIsize, Ordering};
 use std::time::{Duration, Instant};
 
 use leveret_server::Broker;
+use leveret_testkit::allocations::{Counted, live_bytes, peak_bytes_of, play_client};
 use leveret_testkit::raw_client::message::Message;
 use leveret_testkit::raw_client::spec::{self, MethodSpec};
 use leveret_testkit::raw_client::{RawClient, Received, frame_bytes};
@@ -26,40 +23,6 @@ const FRAME_MAX: usize = 8192;
 
 #[global_allocator]
 static COUNTED: Counted = Counted;
-
-/// Octets that are allocated by the broker's threads, and the most there were.
-static LIVE: AtomicIsize = AtomicIsize::new(0);
-static PEAK: AtomicIsize = AtomicIsize::new(0);
-
-thread_local! {
-    /// The test's own thread is the client.
-    static IS_CLIENT: Cell<bool> = const { Cell::new(false) };
-}
-
-struct Counted;
-
-// SAFETY: everything is left to the system's allocator; counting allocates nothing.
-unsafe impl GlobalAlloc for Counted {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count(layout.size() as isize);
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        count(-(layout.size() as isize));
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.dealloc(at, layout) }
-    }
-}
-
-fn count(bytes: isize) {
-    if IS_CLIENT.try_with(Cell::get).unwrap_or(true) {
-        return;
-    }
-    let live = LIVE.fetch_add(bytes, Ordering::Relaxed) + bytes;
-    PEAK.fetch_max(live, Ordering::Relaxed);
-}
 
 /// The handshake, as far as there is no virtual host.
 const STEPS: [&[u8]; 3] = [
@@ -101,19 +64,15 @@ fn visit(broker: SocketAddr, steps: usize, words: &[u8]) -> Received {
 
 fn until_quiet(live: isize) {
     let deadline = Instant::now() + PATIENCE;
-    while LIVE.load(Ordering::Relaxed) > live + LEFT_OVER_BYTES {
-        assert!(
-            Instant::now() < deadline,
-            "a connection leaves {} octets",
-            LIVE.load(Ordering::Relaxed) - live
-        );
+    while live_bytes() > live + LEFT_OVER_BYTES {
+        assert!(Instant::now() < deadline, "a connection leaves {} octets", live_bytes() - live);
         std::thread::sleep(Duration::from_millis(1));
     }
 }
 
 #[test]
 fn every_method_before_open_costs_little_and_does_nothing() {
-    IS_CLIENT.set(true);
+    play_client();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let broker = runtime.block_on(Broker::builder().in_memory().any_port().start()).unwrap();
     let address = broker.addresses()[0];
@@ -121,14 +80,13 @@ fn every_method_before_open_costs_little_and_does_nothing() {
         visit(address, 2, b"\x08\0\0\0\0\0\0\0");
     }
     std::thread::sleep(Duration::from_millis(200));
-    let live = LIVE.load(Ordering::Relaxed);
+    let live = live_bytes();
     let check = |name: &str, steps: usize, words: &[u8]| {
         until_quiet(live);
-        let before = LIVE.load(Ordering::Relaxed);
-        PEAK.store(before, Ordering::Relaxed);
-        let answer = visit(address, steps, words);
-        assert_ne!(answer, Received::Silence, "{name} after {steps} steps");
-        let cost = PEAK.load(Ordering::Relaxed) - before;
+        let cost = peak_bytes_of(|| {
+            let answer = visit(address, steps, words);
+            assert_ne!(answer, Received::Silence, "{name} after {steps} steps");
+        });
         assert!(cost > 0 && cost <= CONNECTION_MAX_BYTES, "{name} after {steps} steps: {cost} octets");
     };
     for method in spec::methods() {

@@ -1,5 +1,6 @@
 //! Simulator, faulty disk, fault proxy, raw client and supervisors; for tests only.
 
+pub mod allocations;
 pub mod broker_sim;
 pub mod conformance;
 pub mod fault_proxy;

@@ -7,12 +7,13 @@ mod transport;
 use std::sync::Arc;
 use std::time::Duration;
 
-use leveret_broker::roster::ConnectionState;
+use leveret_broker::roster::{ConnectionState, Over, Traffic};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use crate::chronicle;
 use crate::lobby::Guest;
+use crate::logins::Visitor;
 use crate::outbox::{Flushed, Outbox};
 use crate::peer::Peer;
 use crate::session::{Session, Step};
@@ -25,8 +26,6 @@ pub(crate) use transport::serve_stream;
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(900);
 /// How often a connection held back by a slow disk looks again.
 const BEHIND_INTERVAL: Duration = Duration::from_millis(2);
-/// Buffers of idle connections above this are given back.
-const IDLE_BUFFER_BYTES: usize = 4 << 10;
 
 /// What a connection's task has to do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +47,9 @@ struct Driver {
     outbox: Arc<Outbox>,
     /// Input that is not a whole frame yet, or must wait.
     partial: Vec<u8>,
-    peer: Peer,
+    over: Over,
+    visitor: Visitor,
+    traffic: Arc<Traffic>,
     /// Its place among those who have not logged in yet.
     guest: Option<Guest>,
     waits: Waits,
@@ -78,10 +79,12 @@ impl Waits {
 impl Driver {
     fn new(shared: Arc<Shared>, outbox: Arc<Outbox>, peer: Peer, guest: Option<Guest>) -> Self {
         Self {
-            session: Session::new(shared.clone(), outbox.clone(), peer.clone()),
+            over: peer.over,
+            visitor: peer.visitor(),
+            traffic: peer.traffic.clone(),
+            session: Session::new(shared.clone(), outbox.clone(), peer),
             outbox,
             partial: Vec::new(),
-            peer,
             guest,
             waits: Waits::default(),
             durable: Arc::new(Notify::new()),
@@ -100,18 +103,14 @@ impl Driver {
     /// A read returned so many octets.
     fn received(&mut self, octets: usize) {
         self.heart.heard();
-        self.peer.traffic.received(octets);
+        self.traffic.received(octets);
         self.shared.received(octets);
     }
 
     /// Takes input (what was kept from before is in front of it).
     fn receive(&mut self, input: &[u8]) -> Step {
         let (used, step) = self.session.receive(input);
-        self.partial.clear();
-        self.partial.extend_from_slice(&input[used..]);
-        if self.partial.is_empty() && self.partial.capacity() > IDLE_BUFFER_BYTES {
-            self.partial = Vec::new();
-        }
+        self.partial = input[used..].to_vec(); // no capacity is kept: idle connections have no buffers
         step
     }
 
@@ -130,7 +129,8 @@ impl Driver {
                     return Flow::Continue;
                 }
                 Step::Authenticate(claim) => {
-                    let login = self.shared.logins.check(claim, self.peer.visitor()).await;
+                    // Apart, since every connection would have the room for it for ever.
+                    let login = Box::pin(self.shared.logins.check(claim, self.visitor)).await;
                     if login.is_ok() {
                         self.guest = None;
                     }
@@ -235,7 +235,7 @@ impl Driver {
             self.check_alarm();
         }
         if self.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
-            chronicle::timed_out(self.peer.over);
+            chronicle::timed_out(self.over);
             return Flow::Gone;
         }
         match self.heart.beat(self.outbox.sent_bytes(), !self.may_read()) {
@@ -245,7 +245,7 @@ impl Driver {
                 self.outbox.flush();
             }
             Beat::PeerIsDead => {
-                tracing::warn!(peer = ?self.peer.over, "missed heartbeats from client");
+                tracing::warn!(peer = ?self.over, "missed heartbeats from client");
                 return Flow::Gone;
             }
         }

@@ -31,14 +31,22 @@ thread_local! {
     static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Serves a client until it is gone.
-pub(crate) async fn serve_tcp(socket: TcpStream, shared: Arc<Shared>, peer: Peer, guest: Guest) {
+/// Serves a client until it is gone. No `async fn`: that would keep its arguments beside what is made of them.
+pub(crate) fn serve_tcp(
+    socket: TcpStream,
+    shared: Arc<Shared>,
+    peer: Peer,
+    guest: Guest,
+) -> impl Future<Output = ()> + Send {
     let socket = Arc::new(socket);
     let outbox = Outbox::new(Some(socket.clone()), peer.traffic.clone());
-    let mut driver = Driver::new(shared, outbox.clone(), peer, Some(guest));
-    let flow = drive(&mut driver, &socket).await;
-    if flow != Flow::Gone {
-        say_goodbye(&socket, &outbox, flow == Flow::HangUp).await;
+    let mut driver = Driver::new(shared, outbox, peer, Some(guest));
+    async move {
+        let flow = drive(&mut driver, &socket).await;
+        if flow != Flow::Gone {
+            // Apart, since every connection would have the room for it from the start.
+            Box::pin(say_goodbye(&socket, &driver.outbox, flow == Flow::HangUp)).await;
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 
 use super::{Driver, Flow};
+use crate::buffers;
 use crate::lobby::Guest;
 use crate::outbox::Outbox;
 use crate::peer::Peer;
@@ -69,6 +70,7 @@ async fn write_all<S: AsyncWrite>(mut writer: WriteHalf<S>, outbox: Arc<Outbox>)
                 return;
             }
             outbox.written(octets.len());
+            buffers::put_back(octets);
         }
         if outbox.is_closed() {
             // TLS: `close_notify`, so that the client knows that nothing was cut off. It may be gone by now.

@@ -55,7 +55,8 @@ pub(crate) struct Session {
 }
 
 enum Phase {
-    Greeting(Greeting),
+    /// Apart, as it is over soon.
+    Greeting(Box<Greeting>),
     Running(Box<Running>),
     /// We have said `connection.close`; only its answer counts, and at a shutdown late settlements.
     Closing(Option<Box<Running>>),
@@ -64,7 +65,7 @@ enum Phase {
 
 impl Session {
     pub(crate) fn new(shared: Arc<Shared>, outbox: Arc<Outbox>, peer: Peer) -> Self {
-        Self { shared, outbox, over: peer.over, phase: Phase::Greeting(Greeting::new(peer)) }
+        Self { shared, outbox, over: peer.over, phase: Phase::Greeting(Box::new(Greeting::new(peer))) }
     }
 
     /// Takes what was read; answers how much of it is done with and what comes next. Everything it set in

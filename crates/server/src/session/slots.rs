@@ -35,7 +35,12 @@ impl<T> Slots<T> {
     pub(super) fn insert(&mut self, number: u16, value: T) {
         match self.find(number) {
             Ok(at) => self.sorted[at].1 = value,
-            Err(at) => self.sorted.insert(at, (number, value)),
+            Err(at) => {
+                if self.sorted.len() == self.sorted.capacity() {
+                    self.sorted.reserve_exact(self.sorted.len().max(1)); // room for four would be the first step
+                }
+                self.sorted.insert(at, (number, value));
+            }
         }
     }
 
