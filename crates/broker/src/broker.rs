@@ -381,16 +381,25 @@ impl Broker {
     /// Ends a batch: messages given up are sent on, then everything that was set in motion leaves. Answers
     /// whether something was logged, and whether somebody waits for it.
     pub fn finish(&self, batch: &mut Batch) -> Logging {
+        let logging = self.logged(batch);
+        self.leave(batch);
+        logging
+    }
+
+    /// The first half of [`Self::finish`]: nothing more will be logged, so the committer may begin while the rest leaves.
+    pub fn logged(&self, batch: &mut Batch) -> Logging {
         self.bury_all(batch);
-        let logging = match (batch.urgent, batch.logged) {
+        let (urgent, logged) = (std::mem::take(&mut batch.urgent), std::mem::take(&mut batch.logged));
+        match (urgent, logged) {
             (true, _) => Logging::Awaited,
             (false, true) => Logging::Some,
             (false, false) => Logging::None,
-        };
-        batch.urgent = false;
-        batch.logged = false;
+        }
+    }
+
+    /// The second half: confirms and everything that was appended to outlets.
+    pub fn leave(&self, batch: &mut Batch) {
         batch.leave(self.store.durable());
-        logging
     }
 }
 

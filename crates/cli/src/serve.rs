@@ -18,6 +18,7 @@ mod inherited;
 mod journal;
 mod open_files;
 mod parameter;
+mod program_pages;
 mod reload;
 mod shovels;
 mod systemd;
@@ -95,6 +96,7 @@ pub(crate) async fn run(arguments: Arguments, log: Option<String>) -> Result<(),
         bound.serve(broker.handle(), log.clone(), shovels.clone(), federation.clone()).context("HTTP")?;
     let status = announce(&broker, &http, &settings);
     systemd.ready(&status);
+    program_pages::give_back();
     let mut reloadable = Reloadable::new(settings);
     loop {
         tokio::select! {

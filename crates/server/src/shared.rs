@@ -109,13 +109,14 @@ impl Shared {
         TuneLimits { channel_max: tune.channel_max, frame_max: tune.frame_max, heartbeat_s: tune.heartbeat_s }
     }
 
-    /// Ends a batch: the committer learns of what was logged, everything else leaves.
+    /// Ends a batch: the committer learns of what was logged and begins, meanwhile everything else leaves.
     pub(crate) fn finish(&self, batch: &mut Batch) {
-        match self.broker.finish(batch) {
+        match self.broker.logged(batch) {
             Logging::Awaited => self.committer.hurry(),
             Logging::Some => self.committer.notice(),
             Logging::None => {}
         }
+        self.broker.leave(batch);
     }
 
     /// Counts input, so that memory and disk are looked at while there is traffic and never when there is none.
