@@ -36,7 +36,9 @@ fn sample() -> MemDisk {
         store.retire(number).expect("memory is never full");
     }
     store.meta(&[leveret_store::MetaChange::Put(b"key".to_vec(), b"value".to_vec())]).expect("room");
-    (100..105).for_each(|n| drop(publish(n)));
+    (100..105).for_each(|n| {
+        publish(n);
+    });
     store.commit().expect("memory is never full");
     disk
 }

@@ -25,6 +25,7 @@ mod delayed;
 mod disk_full;
 mod doors;
 mod drain;
+mod every_call;
 mod http;
 mod kill;
 mod ledger;
@@ -43,6 +44,7 @@ mod scorecard;
 mod site;
 mod slowloris;
 mod small_disk;
+mod strace;
 mod sync_failure;
 mod tls;
 mod toolkit;
@@ -68,6 +70,7 @@ struct Campaign {
 
 const CAMPAIGNS: &[Campaign] = &[
     Campaign { name: "kill", about: "kill -9 under load, and during recovery", run: kill::run },
+    Campaign { name: "every-call", about: "SIGKILL at every storage call of a script", run: every_call::run },
     Campaign { name: "metadata", about: "kill -9 on receipt of a declare-ok or bind-ok", run: metadata::run },
     Campaign { name: "tx", about: "kill -9 on commit-ok, and before it", run: tx::run },
     Campaign { name: "clean-stop", about: "SIGTERM under load", run: clean_stop::run },
@@ -94,7 +97,7 @@ const CAMPAIGNS: &[Campaign] = &[
 ];
 
 /// Campaigns that wait more than they compute.
-const PATIENT: [&str; 5] = [toolkit::NAME, "migrate", "odd-names", "slowloris", "tls"];
+const PATIENT: [&str; 6] = [toolkit::NAME, "every-call", "migrate", "odd-names", "slowloris", "tls"];
 
 /// Runs what the command line asks for, one thing after the other.
 ///
@@ -169,6 +172,13 @@ fn run_release_build(needs_broker: bool, args: &[String]) -> Result<()> {
     let binary = target_directory()?.join("release").join("xtask");
     let status = Command::new(&binary).arg("reliability").args(args).status();
     ensure!(status.with_context(|| binary.display().to_string())?.success(), "a promise is broken");
+    Ok(())
+}
+
+/// A Debian package that a campaign needs, if it is not there.
+fn install(package: &str) -> Result<()> {
+    let status = Command::new(workspace_root().join("interop/packages.sh")).arg(package).status()?;
+    ensure!(status.success(), "{package} is missing and cannot be installed");
     Ok(())
 }
 

@@ -12,6 +12,7 @@
 //!   p | o ␀ vhost ␀ policy                      see `policies`; p a user's, o the operator's
 //!   l ␀ vhost, m ␀ user                         see `quotas`
 //!   s ␀ queue id                                (empty); it is paused
+//!   f ␀ queue id                                what of it cannot be read; it is out of service
 //!   r ␀ component ␀ vhost ␀ name, g ␀ name      see `parameters`; g a global one
 //! ```
 //!
@@ -59,6 +60,8 @@ pub(crate) enum Key {
     GlobalParameter(String),
     /// A queue that is paused, by its id in the store.
     Paused(QueueId),
+    /// A queue that is out of service, by its id in the store: the log file with the unreadable message is no longer read.
+    Damaged(QueueId),
 }
 
 /// Where a window against duplicates has one of its notes.
@@ -127,6 +130,7 @@ impl Key {
             }
             Self::GlobalParameter(name) => encode_names(b'g', &[name.as_bytes()]),
             Self::Paused(queue) => encode_names(b's', &[&queue.0.to_le_bytes()]),
+            Self::Damaged(queue) => encode_names(b'f', &[&queue.0.to_le_bytes()]),
             Self::Binding(key) => encode_names(
                 if key.to_queue { b'b' } else { b'e' },
                 &[
@@ -171,6 +175,7 @@ impl Key {
             (b'r', 3) => Self::Parameter(text(0)?, text(1)?, text(2)?),
             (b'g', 1) => Self::GlobalParameter(text(0)?),
             (b's', 1) => Self::Paused(QueueId(u64::from_le_bytes(names[0].try_into().ok()?))),
+            (b'f', 1) => Self::Damaged(QueueId(u64::from_le_bytes(names[0].try_into().ok()?))),
             (b'b' | b'e', 5) => Self::Binding(BindingKey {
                 vhost: text(0)?,
                 source: text(1)?,
@@ -287,6 +292,17 @@ pub(crate) fn decode_seen(slot: u32, value: &[u8]) -> Option<Noted> {
     })
 }
 
+/// The value of a queue that is out of service: what cannot be read.
+pub(crate) fn encode_damage(what: &str) -> Vec<u8> {
+    [&[VERSION], what.as_bytes()].concat()
+}
+
+/// Reads what cannot be read of a queue.
+pub(crate) fn decode_damage(value: &[u8]) -> Option<String> {
+    let ([VERSION], what) = value.split_first_chunk::<1>()? else { return None };
+    String::from_utf8(what.to_vec()).ok()
+}
+
 /// Reads arguments.
 pub(crate) fn decode_arguments(bytes: &[u8]) -> Option<FieldTable> {
     Some(RawTable::parse(bytes).ok()?.to_table())
@@ -322,6 +338,7 @@ mod tests {
         check(Key::Parameter("shovel".into(), "/".into(), "s".into()));
         check(Key::GlobalParameter("cluster_name".into()));
         check(Key::Paused(QueueId(9)));
+        check(Key::Damaged(QueueId(9)));
         let binding = BindingKey {
             vhost: "/".into(),
             source: "amq.topic".into(),
@@ -354,6 +371,7 @@ mod tests {
         }
         let noted = Noted { slot: 3, number: 9, expires_at_ms: 5, key: b"sk"[..].into() };
         assert_eq!(decode_seen(3, &encode_seen(&noted)), Some(noted));
+        assert_eq!(decode_damage(&encode_damage("log/1 at 7")), Some("log/1 at 7".to_owned()));
         for delays in [false, true] {
             let kind = FieldValue::LongString(b"topic".to_vec());
             let exchange = ExchangeSpec {

@@ -23,7 +23,8 @@ use crate::queue::{
 };
 use crate::quotas::{AllUserQuotas, UserLimits, VHostLimits};
 use crate::records::{
-    BindingKey, Key, SeenKey, attempts_of, decode_arguments, decode_exchange, decode_queue, decode_seen,
+    BindingKey, Key, SeenKey, attempts_of, decode_arguments, decode_damage, decode_exchange, decode_queue,
+    decode_seen,
 };
 use crate::settings::{QueueKind, Settings};
 use crate::stamp::Stamp;
@@ -194,6 +195,10 @@ impl Rebuild {
                     self.attempts.entry(*queue).or_default().insert(*id, attempts);
                 }
                 Key::Paused(queue) => drop(self.paused.insert(*queue)),
+                Key::Damaged(queue) => {
+                    let what = decode_damage(value).ok_or_else(|| unknown(bytes))?;
+                    self.damaged.entry(*queue).or_insert(what);
+                }
                 _ => {}
             }
             keys.push((key, bytes, value));
@@ -249,7 +254,7 @@ impl Rebuild {
     fn read_one(&mut self, key: &Key, value: &[u8]) -> Option<()> {
         match key {
             Key::VHost(_) | Key::Binding(_) | Key::Attempts(..) => {}
-            Key::Seen(_) | Key::Policy(..) | Key::Paused(_) => {}
+            Key::Seen(_) | Key::Policy(..) | Key::Paused(_) | Key::Damaged(_) => {}
             Key::VHostLimits(vhost) => self.vhosts.get(vhost)?.set_limits(VHostLimits::decode(value)?),
             Key::UserLimits(user) => self.user_quotas.of(user).set(UserLimits::decode(value)?),
             Key::Parameter(component, vhost, name) => {

@@ -6,10 +6,12 @@
 
 use std::sync::Arc;
 
-use leveret_store::{CommitError, LogSpan, ReadError, SegmentTail, Segments};
+use leveret_store::{CommitError, LogSpan, MetaChange, ReadError, SegmentTail, Segments};
 
 use crate::broker::Broker;
+use crate::life::Life;
 use crate::queue::{Level, Settling};
+use crate::records::{Key, encode_damage};
 use crate::vhost::Queue;
 
 impl Broker {
@@ -23,9 +25,21 @@ impl Broker {
             for (level, durable) in levels.into_iter().flat_map(|level| [(level, true), (level, false)]) {
                 self.settle_level(&queue, &span, level, durable)?;
             }
+            self.note_damage(&queue)?;
         }
         self.store.retire(span.number)?;
         Ok(true)
+    }
+
+    /// A queue is found to be damaged when the log is read. Once the file that says so is set aside, this is what keeps the
+    /// queue out of service (P7). Durable before the file goes, as everything that was appended before it.
+    fn note_damage(&self, queue: &Queue) -> Result<(), CommitError> {
+        let damage = match &*queue.lock() {
+            Life::Damaged(what, _) if queue.spec.durable => encode_damage(what),
+            _ => return Ok(()),
+        };
+        self.store.meta(&[MetaChange::Put(Key::Damaged(queue.id).encode(), damage)])?;
+        Ok(())
     }
 
     fn settle_level(

@@ -38,6 +38,8 @@ pub(super) struct Ledger {
 pub(super) enum Ending {
     Killed,
     Stopped,
+    /// Killed while it stopped: what had been delivered is known or it is not.
+    KilledStopping,
 }
 
 struct EndedRun {
@@ -188,7 +190,7 @@ impl Ledger {
             Place::Acked { run, at } => {
                 self.backlog += 1;
                 match self.ended.get(run) {
-                    Some(ended) if ended.ending == Ending::Killed => {
+                    Some(ended) if ended.ending != Ending::Stopped => {
                         let age = ended.at.saturating_duration_since(at);
                         self.counts.came_back += 1;
                         self.counts.oldest_came_back = self.counts.oldest_came_back.max(age);
@@ -293,6 +295,12 @@ impl Ledger {
         verdict
     }
 
+    /// Broken promises, and how much came back: one of many short stories, in which little may have happened.
+    pub(super) fn into_faults(mut self) -> Verdict {
+        self.verdict.count("acknowledged and redelivered", self.counts.came_back);
+        self.verdict
+    }
+
     /// Deliveries marked `redelivered` that were never seen here, with no kill in between.
     pub(super) fn marked_needlessly(&self) -> u64 {
         self.counts.marked_needlessly
@@ -305,7 +313,7 @@ mod tests {
 
     /// What happens to message 1, which is for queue 0; each letter is a step.
     ///
-    /// s sent, c confirmed, d delivered, D delivered again (marked), a acked, r requeued, k killed, t stopped,
+    /// s sent, c confirmed, d delivered, D delivered again (marked), a acked, r requeued, k killed, t stopped, x killed while stopping,
     /// e drained, w time passes, l something later is logged
     fn faults(story: &str) -> String {
         let mut ledger = Ledger::new();
@@ -320,6 +328,7 @@ mod tests {
                 'r' => ledger.requeued(0, 1),
                 'k' => ledger.ended(Ending::Killed, Instant::now()),
                 't' => ledger.ended(Ending::Stopped, Instant::now()),
+                'x' => ledger.ended(Ending::KilledStopping, Instant::now()),
                 'e' => ledger.drained(0),
                 'w' => std::thread::sleep(ACK_GRACE + Duration::from_millis(5)),
                 'l' => {
@@ -334,9 +343,20 @@ mod tests {
 
     #[test]
     fn what_keeps_the_promises_is_no_fault() {
-        for story in
-            ["se", "scdae", "scdakDae", "sckDae", "ske", "skDae", "scdrDae", "scdtDae", "sctdae", "scdawkDae"]
-        {
+        for story in [
+            "se",
+            "scdae",
+            "scdakDae",
+            "sckDae",
+            "ske",
+            "skDae",
+            "scdrDae",
+            "scdtDae",
+            "sctdae",
+            "scdawkDae",
+            "scxdae",
+            "scdaxDae",
+        ] {
             assert_eq!(faults(story), "", "{story}");
         }
     }
@@ -353,6 +373,7 @@ mod tests {
         check("scdtd", "delivered again without `redelivered`");
         check("scdD", "delivered while a consumer holds it");
         check("scdaD", "acknowledged and delivered again in the same run");
+        check("scdxd", "delivered again without `redelivered`");
         check("scdatD", "acknowledged before SIGTERM and back");
         check("scdawlkD", "acknowledged long before the kill and back");
         check("scdakekD", "phantom");

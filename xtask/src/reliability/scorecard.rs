@@ -74,6 +74,12 @@ const ROWS: &[Row] = &[
         &[campaign(Quick, "kill"), campaign(Quick, "delayed"), campaign(Nightly, "backlog")],
     ),
     line(
+        2,
+        "SIGKILL at every storage call of a script: start, recovery, work, settling, stop",
+        "as row 1, at every point",
+        &[campaign(Quick, "every-call")],
+    ),
+    line(
         3,
         "lost, torn and reordered writes, simulated, at any operation of the disk",
         "P1 to P7 hold",

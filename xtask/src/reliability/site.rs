@@ -44,7 +44,7 @@ impl Site {
         Site { folder: self.folder.clone(), launcher }
     }
 
-    /// The same site with another program.
+    /// The same site with another program for its broker.
     pub(super) fn with_binary(&self, binary: PathBuf) -> Site {
         let launcher = Launcher { binary, ..self.launcher.clone() };
         Site { folder: self.folder.clone(), launcher }

@@ -8,21 +8,20 @@
 //!                  1 … N-1                                   N
 //! ```
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use leveret_testkit::random::Random;
 use leveret_testkit::supervisor::Server;
 use leveret_wire::method::{BasicPublish, QueueDeclare};
 use std::collections::{BTreeSet, HashMap};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::Plan;
 use super::client::{CALL_TIMEOUT, Client, Ended, Event};
 use super::message::Message;
 use super::site::Site;
+use super::strace::Tracer;
 use super::verdict::Verdict;
-use crate::workspace_root;
 
 const QUEUE: &str = "reliability.sync";
 const NUMBERS_MAX: u64 = 200;
@@ -30,11 +29,9 @@ const BODY_BYTES: usize = 512;
 const EXIT_MAX: Duration = Duration::from_secs(1);
 /// Beyond that the broker is taken to live on.
 const PATIENCE: Duration = Duration::from_secs(5);
-const ATTACH_MAX: Duration = Duration::from_secs(20);
 
 pub(super) fn run(site: &Site, plan: &Plan, verdict: &mut Verdict) -> Result<()> {
-    let installed = Command::new(workspace_root().join("interop/packages.sh")).arg("strace").status()?;
-    ensure!(installed.success(), "strace is missing and cannot be installed");
+    super::install("strace")?;
     let mut random = Random::new(plan.seed);
     let mut story =
         Story { seed: plan.seed, last_id: 0, confirmed: BTreeSet::new(), slowest: Duration::ZERO };
@@ -66,11 +63,13 @@ impl Story {
         let mut client = Client::open(server.address())?;
         client.call(QueueDeclare { queue: QUEUE, durable: true, ..Default::default() })?;
         client.select_confirms()?;
-        let tracer = Tracer::attach(&server, number, site.folder())?;
+        let output = site.folder().join("strace.log");
+        let tracer = fail_flush(&server, number, &output)?;
         let last_confirm = self.publish_until_the_end(&mut client, number)?;
         let status = server.wait(PATIENCE)?;
         let exited_at = since_epoch();
-        let trace = tracer.finish()?;
+        tracer.finish()?;
+        let trace = Trace::parse(&std::fs::read_to_string(&output)?);
         let failure = trace.failure.context("the broker ended before its flush failed")?;
         let took = exited_at.saturating_sub(failure.at);
         self.slowest = self.slowest.max(took);
@@ -137,12 +136,6 @@ fn since_epoch() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
-/// `strace` on a running broker.
-struct Tracer {
-    child: Child,
-    output: PathBuf,
-}
-
 /// What it saw.
 #[derive(Debug, PartialEq)]
 struct Trace {
@@ -157,50 +150,11 @@ struct SyncCall {
     file: String,
 }
 
-impl Tracer {
-    fn attach(server: &Server, number: u64, folder: &Path) -> Result<Tracer> {
-        let output = folder.join("strace.log");
-        let child = Command::new("strace")
-            .args(["-f", "-y", "-ttt", "-e", "trace=fdatasync", "-e"])
-            .arg(format!("inject=fdatasync:error=EIO:when={number}"))
-            .arg("-o")
-            .arg(&output)
-            .args(["-p", &server.pid().to_string()])
-            .stdin(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .context("strace")?;
-        let tracer = Tracer { child, output };
-        let deadline = Instant::now() + ATTACH_MAX;
-        while !is_traced(server.pid())? {
-            ensure!(Instant::now() < deadline, "strace did not attach in {ATTACH_MAX:?}");
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        Ok(tracer)
-    }
-
-    /// Waits for its end, which follows the broker's.
-    fn finish(mut self) -> Result<Trace> {
-        self.child.wait()?;
-        Ok(Trace::parse(&std::fs::read_to_string(&self.output)?))
-    }
-}
-
-impl Drop for Tracer {
-    fn drop(&mut self) {
-        let _it_may_be_gone_already = self.child.kill().and_then(|()| self.child.wait());
-    }
-}
-
-/// Whether every thread of the process has a tracer.
-fn is_traced(pid: u32) -> Result<bool> {
-    for task in std::fs::read_dir(format!("/proc/{pid}/task")).context("the broker is gone")? {
-        let status = std::fs::read_to_string(task?.path().join("status"))?;
-        if status.lines().any(|line| line.strip_prefix("TracerPid:").is_some_and(|pid| pid.trim() == "0")) {
-            return Ok(false);
-        }
-    }
-    Ok(true)
+/// Lets one flush of a running broker fail.
+fn fail_flush(server: &Server, number: u64, output: &Path) -> Result<Tracer> {
+    let inject = format!("inject=fdatasync:error=EIO:when={number}");
+    let options = ["-y", "-ttt", "-e", "trace=fdatasync", "-e", &inject].map(str::to_owned);
+    Tracer::of_process(server.pid(), &options, output)
 }
 
 impl Trace {

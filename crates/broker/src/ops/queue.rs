@@ -235,6 +235,9 @@ impl Broker {
             let key = Key::Queue(vhost.name.to_string(), queue.name.to_string());
             changes.push(MetaChange::Delete(key.encode()));
             changes.push(MetaChange::Delete(Key::Paused(queue.id).encode()));
+            if matches!(life, Life::Damaged(..)) {
+                changes.push(MetaChange::Delete(Key::Damaged(queue.id).encode()));
+            }
         }
         changes.extend(vhost.close_window(queue.deduplicator.as_ref()));
         self.remove_destination(vhost, &Destination::Queue(queue.clone()), &mut changes)?;

@@ -108,7 +108,11 @@ fn deletions(vhost: &Arc<VHost>) -> Vec<MetaChange> {
     }
     for queue in vhost.queues() {
         if queue.spec.durable {
-            keys.extend([Key::Queue(name(), queue.name.to_string()), Key::Paused(queue.id)]);
+            keys.extend([
+                Key::Queue(name(), queue.name.to_string()),
+                Key::Paused(queue.id),
+                Key::Damaged(queue.id),
+            ]);
         }
         changes.extend(vhost.close_window(queue.deduplicator.as_ref()));
     }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)] // the helpers of tests are tests
 
 mod counts;
+mod damage;
 mod definitions;
 mod parameters;
 mod queue_actions;
