@@ -1,14 +1,16 @@
-//! Callers and responders. A caller sends the next request when an answer comes, so a slow broker is asked less often:
-//! these latencies are those of a closed loop, as callers who wait see them.
+//! Callers and responders. Without a rate a caller sends the next request when an answer comes, so a slow broker is asked
+//! less often: these latencies are those of a closed loop, as callers who wait see them.
 
+use crate::caller::Caller;
 use crate::connection::{Acks, Connection};
 use crate::crew::finish;
 use crate::figure::Figure;
 use crate::load::Histogram;
 use crate::observe::Phase;
-use crate::outcome::{Kind, Latency, Outcome};
+use crate::outcome::{Account, Kind, Latency, Outcome};
+use crate::pacer::Pacer;
 use crate::plan::{Calls, Span};
-use crate::rpc::{self, Caller};
+use crate::rpc;
 use crate::run::Run;
 use crate::stage::Stage;
 use crate::topology::declare_queue;
@@ -57,15 +59,22 @@ fn load(run: &mut Run<'_>, plan: &Calls, queue: &str) -> Result<Outcome> {
                 })
             })
             .collect();
-        let calling: Vec<_> = callers
-            .into_iter()
-            .map(|connection| scope.spawn(|| stage.act(|| caller.run(connection, &stage.counters))))
+        let start_ns = stage.now_ns();
+        let calling: Vec<_> = (0..plan.callers)
+            .zip(callers)
+            .map(|(number, connection)| {
+                let share = f64::from(number) / f64::from(plan.callers);
+                let pacer = plan.rate.map(|rate| Pacer::new(rate, start_ns, share));
+                stage.add_producer();
+                scope.spawn(move || stage.act(|| caller.run(connection, pacer, stage)))
+            })
             .collect();
         let (warm_up, observed) = times(span);
         observer.observe(Phase::WarmUp, warm_up);
         stage.record();
         let seen = observer.observe(Phase::Measuring, observed);
         stage.end_recording();
+        let is_drained = observer.drain(1);
         stage.stop();
         let answers = Latency { kind: Kind::Answer, histogram: finish(calling)? };
         finish(responding)?;
@@ -76,7 +85,7 @@ fn load(run: &mut Run<'_>, plan: &Calls, queue: &str) -> Result<Outcome> {
             figures,
             samples: seen.samples,
             latencies: vec![answers],
-            account: None,
+            account: Some(Account::of(stage, 1, is_drained)),
             generator: seen.generator,
             interrupted: observer.is_called_off(),
         })

@@ -5,6 +5,7 @@ use crate::frames::{
     CHANNEL, FRAME_MAX, Frame, FrameReader, MethodId, id, short_string, write_method, write_short_string,
 };
 use crate::target::Target;
+use crate::transport::Transport;
 use crate::{Error, Result};
 use std::io::{ErrorKind, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -28,13 +29,18 @@ pub struct Connection {
 }
 
 /// The sending half.
-pub struct Writer(TcpStream);
+pub struct Writer(Transport);
 
 impl Writer {
     /// Sends all of `bytes`; false when `stop` was set before.
     pub fn send(&mut self, mut bytes: &[u8], stop: &AtomicBool) -> Result<bool> {
-        while !bytes.is_empty() {
-            match self.0.write(bytes) {
+        loop {
+            let written = match bytes {
+                [] => self.0.flush().map(|()| 0),
+                bytes => self.0.write(bytes),
+            };
+            match written {
+                Ok(_) if bytes.is_empty() => return Ok(true),
                 Ok(written) => bytes = &bytes[written..],
                 Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
                     if stop.load(Ordering::Relaxed) {
@@ -44,7 +50,6 @@ impl Writer {
                 Err(error) => return Err(Error::Socket("writing", error)),
             }
         }
-        Ok(true)
     }
 }
 
@@ -67,19 +72,19 @@ impl Connection {
         stream.set_nodelay(true).map_err(Error::socket(setting))?;
         stream.set_read_timeout(Some(CALL_TIMEOUT)).map_err(Error::socket(setting))?;
         stream.set_write_timeout(Some(STOP_CHECK)).map_err(Error::socket(setting))?;
-        let reading = stream.try_clone().map_err(Error::socket(setting))?;
+        let (reading, writing) = Transport::halves(stream, target.tls.as_ref())?;
         let mut connection = Connection {
-            reader: FrameReader::new(reading),
-            writer: Writer(stream),
+            reader: FrameReader::over(reading),
+            writer: Writer(writing),
             frame_max: FRAME_MAX as usize,
         };
         connection.handshake(target)?;
-        connection.writer.0.set_read_timeout(Some(STOP_CHECK)).map_err(Error::socket(setting))?;
+        connection.writer.0.set_read_timeout(STOP_CHECK).map_err(Error::socket(setting))?;
         Ok(connection)
     }
 
     fn handshake(&mut self, target: &Target) -> Result<()> {
-        self.writer.0.write_all(PROTOCOL_HEADER).map_err(Error::socket("writing"))?;
+        self.writer.send(PROTOCOL_HEADER, &AtomicBool::new(false))?;
         self.expect(id::CONNECTION_START)?;
         self.cast(0, id::CONNECTION_START_OK, |out| {
             write_client_properties(out);
@@ -253,7 +258,9 @@ impl Connection {
     /// Says goodbye, skipping whatever is still on its way.
     pub fn close(mut self) -> Result<()> {
         self.cast(0, id::CONNECTION_CLOSE, |out| out.extend([0, 200, 0, 0, 0, 0, 0]))?;
-        self.expect(id::CONNECTION_CLOSE_OK).map(drop)
+        self.expect(id::CONNECTION_CLOSE_OK)?;
+        self.writer.0.end();
+        Ok(())
     }
 
     /// Sends a method that has no answer.

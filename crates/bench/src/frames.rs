@@ -9,9 +9,8 @@
 //!  content  method frame, header frame (class:2 | 0:2 | body size:8 | flags:2 | properties), body frame
 //! ```
 
+use crate::transport::Transport;
 use crate::{Error, Result};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
 use std::io::{ErrorKind, Read};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
@@ -221,7 +220,7 @@ impl<'a> Frame<'a> {
 
 /// Reads frames from a socket through one buffer that never grows.
 pub struct FrameReader {
-    stream: TcpStream,
+    stream: Transport,
     buffer: Box<[u8]>,
     start: usize,
     end: usize,
@@ -231,6 +230,10 @@ pub struct FrameReader {
 impl FrameReader {
     /// Reads with the timeout that `stream` has.
     pub fn new(stream: TcpStream) -> FrameReader {
+        FrameReader::over(Transport::Plain(stream))
+    }
+
+    pub(crate) fn over(stream: Transport) -> FrameReader {
         FrameReader {
             stream,
             buffer: vec![0; READ_BUFFER_BYTES].into_boxed_slice(), // zeroed by the kernel, page by page when used
@@ -279,15 +282,7 @@ impl FrameReader {
     /// # Errors
     /// The socket failed.
     pub fn wait(&self, timeout: Duration) -> Result<bool> {
-        let timeout = Timespec {
-            tv_sec: timeout.as_secs().try_into().unwrap_or(i64::MAX),
-            tv_nsec: timeout.subsec_nanos().into(),
-        };
-        match poll(&mut [PollFd::new(&self.stream, PollFlags::IN)], Some(&timeout)) {
-            Ok(ready) => Ok(ready > 0),
-            Err(Errno::INTR) => Ok(false),
-            Err(error) => Err(Error::Socket("waiting", error.into())),
-        }
+        self.stream.wait(timeout).map_err(Error::socket("waiting"))
     }
 
     /// One read, for callers that are owed something: an error when nothing has come for too long.

@@ -7,16 +7,19 @@
 //!  run, calls, churn    one load each: declare, let it happen, delete
 //!  crew                 producers and consumers with their connections, ready to begin
 //!  produce, consume     the two ends, a thread per connection; pacer, messages, sequence serve them
+//!  caller, rpc          the same for calls
 //!  stage, observe       what threads share; who watches them, and the broker's process, and the generator itself
 //!  topology             what is declared
 //!  frames, connection   bytes of the few methods a load needs; handshake and calls
-//!  flows, rpc, load     smaller ends without a plan, for programs that compare in their own way
+//!  transport            the socket below them, with TLS or without
+//!  flows, load          smaller ends without a plan, for programs that compare in their own way
 //! ```
 //!
 //! Every message has a number and the time when it should have left: what is lost, doubled or out of order is counted
 //! as that and not as a fast message, and with a rate the wait of a message that could not leave is part of its
 //! latency.
 
+mod caller;
 mod calls;
 mod churn;
 pub mod connection;
@@ -31,7 +34,7 @@ pub mod load;
 mod messages;
 pub mod observe;
 pub mod outcome;
-mod pacer;
+pub mod pacer;
 pub mod plan;
 pub mod process;
 mod produce;
@@ -41,6 +44,7 @@ mod sequence;
 mod stage;
 mod target;
 mod topology;
+mod transport;
 
 pub use error::{Error, Result};
 pub use run::Run;

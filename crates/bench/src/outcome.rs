@@ -38,7 +38,7 @@ pub enum Kind {
     EndToEnd,
     /// From when a message should have left to its confirm.
     Confirm,
-    /// From a request to its answer.
+    /// From a request, or from when it should have left, to its answer.
     Answer,
     /// Something made and taken away again.
     Cycle,
@@ -76,7 +76,7 @@ impl Latency {
     }
 }
 
-/// Where the messages of a whole load went, warm-up and end included.
+/// Where the messages of a whole load went, warm-up and end included; of calls: those that were sent, and answered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Account {
     /// Published.

@@ -22,7 +22,7 @@ pub const WINDOW_MAX: u32 = 1_000_000;
 pub const IN_FLIGHT_MAX: u32 = 1_000;
 /// Of the body of a request or an answer.
 pub const CALL_MAX_BYTES: usize = 64 << 10;
-/// Messages a second of one producer.
+/// Messages a second of one producer, calls of one caller.
 pub const RATE_MAX: f64 = 10_000_000.0;
 /// What the messages that are encoded ahead may take, of one producer.
 const ENCODED_MAX_BYTES: usize = 256 << 20;
@@ -151,15 +151,17 @@ pub struct Properties {
     pub headers: Vec<(String, String)>,
 }
 
-/// Requests and answers; a caller sends the next request when an answer comes.
+/// Requests and answers.
 #[derive(Clone, Debug)]
 pub struct Calls {
     /// Each on a connection of its own, with a reply queue of its own.
     pub callers: u32,
     /// Each on a connection of its own; they share the request queue.
     pub responders: u32,
-    /// Calls of each caller that wait for their answer.
+    /// Calls of each caller that wait for their answer; with a rate, at most.
     pub in_flight: u32,
+    /// Calls a second of each caller; without, the next request leaves when an answer comes.
+    pub rate: Option<f64>,
     /// Of requests and answers, octets.
     pub size_bytes: usize,
     /// Whether answers come by `amq.rabbitmq.reply-to` instead of an exclusive queue.
@@ -250,11 +252,9 @@ impl Flow {
         self.check_sizes()?;
         self.check_settling()?;
         self.check_routes()?;
-        match (self.rate, span) {
-            (Some(rate), _) if !(rate > 0.0 && rate <= RATE_MAX) => {
-                refuse(format!("a rate is more than 0 and at most {RATE_MAX} messages/s"))
-            }
-            (_, Span::Count(count)) if count < self.producers.into() => {
+        check_rate(self.rate)?;
+        match span {
+            Span::Count(count) if count < self.producers.into() => {
                 refuse("the count is one message per producer at least")
             }
             _ => Ok(()),
@@ -320,10 +320,20 @@ impl Calls {
         within("callers", self.callers, 1, CONNECTIONS_MAX)?;
         within("responders", self.responders, 1, CONNECTIONS_MAX)?;
         within("calls in flight", self.in_flight, 1, IN_FLIGHT_MAX)?;
+        check_rate(self.rate)?;
         if (1..=CALL_MAX_BYTES).contains(&self.size_bytes) {
             return Ok(());
         }
         refuse(format!("a call's body has 1 to {CALL_MAX_BYTES} octets: it goes in one frame"))
+    }
+}
+
+fn check_rate(rate: Option<f64>) -> Result<()> {
+    match rate {
+        Some(rate) if !(rate > 0.0 && rate <= RATE_MAX) => {
+            refuse(format!("a rate is more than 0 and at most {RATE_MAX} a second, not {rate}"))
+        }
+        _ => Ok(()),
     }
 }
 

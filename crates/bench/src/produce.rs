@@ -5,19 +5,16 @@ use crate::flows::Unconfirmed;
 use crate::frames::{Frame, delivery_tag, id};
 use crate::load::Histogram;
 use crate::messages::Messages;
-use crate::pacer::Pacer;
+use crate::pacer::{PACED_BURST, Pacer};
 use crate::stage::Stage;
 use crate::{Error, Result};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// How long a thread with nothing to do waits before it looks whether it shall end.
-const IDLE_MAX: Duration = Duration::from_millis(50);
-/// What paced producers write at once, messages: more would make the last of them wait for the first.
-const PACED_BURST: u64 = 64;
-
+pub(crate) const IDLE_MAX: Duration = Duration::from_millis(50);
 /// A message that is due for less than this when the load ends would just have left.
-const LATE_NS: u64 = 50_000_000;
+pub(crate) const LATE_NS: u64 = 50_000_000;
 
 /// One producer.
 pub(crate) struct Producer {

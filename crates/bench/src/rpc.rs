@@ -1,19 +1,18 @@
-//! Calls: a requester that keeps a number of them in flight on its exclusive reply queue, and a responder that
-//! echoes. Both write once per read: what came together is answered together, as a good client does.
+//! Calls as bytes: the requests of a caller (`caller` says when they leave), and a responder that echoes. Both write
+//! once per read: what came together is answered together, as a good client does.
 
-use crate::connection::{Connection, QueueKind, refuse_close};
+use crate::caller::Caller;
+use crate::connection::{Connection, refuse_close};
 use crate::frames::{
     BODY, Frame, HAS_CORRELATION_ID, HAS_HEADERS, HAS_REPLY_TO, HEADER, delivery_tag, id, short_string,
     write_ack, write_publish, write_short_string,
 };
 use crate::load::{Counters, Histogram};
 use crate::{Error, Result};
-use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 /// Of requests and answers.
 pub const BODY_BYTES: usize = 128;
-const DIRECT_REPLY_TO: &[u8] = b"amq.rabbitmq.reply-to";
 const SLOTS_PER_CALL: usize = 1024;
 /// A correlation id is a call's number in this many hexadecimal digits.
 const ID_DIGITS: usize = 8;
@@ -26,96 +25,50 @@ pub fn request(
     counters: &Counters,
 ) -> Result<Histogram> {
     let caller = Caller { queue, in_flight, size_bytes: BODY_BYTES, direct_reply_to: false };
-    caller.run(connection, counters)
-}
-
-/// Who calls, and how.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Caller<'a> {
-    /// Where responders consume.
-    pub(crate) queue: &'a str,
-    pub(crate) in_flight: u32,
-    /// At least 1, and with its frame at most what the connection agreed on.
-    pub(crate) size_bytes: usize,
-    pub(crate) direct_reply_to: bool,
-}
-
-impl Caller<'_> {
-    pub(crate) fn run(&self, mut connection: Connection, counters: &Counters) -> Result<Histogram> {
-        let reply_to = match self.direct_reply_to {
-            true => DIRECT_REPLY_TO.to_vec(),
-            false => connection.declare_queue("", QueueKind::Exclusive)?,
-        };
-        connection.consume(&reply_to, crate::connection::Acks::None)?;
-        let calls = Calls::new(self, reply_to);
-        call_on(connection, calls, self.in_flight, counters)
-    }
-}
-
-fn call_on(
-    mut connection: Connection,
-    mut calls: Calls,
-    in_flight: u32,
-    counters: &Counters,
-) -> Result<Histogram> {
-    let mut latencies = Histogram::default();
-    let mut owed = in_flight;
-    while !counters.stopped() {
-        if !connection.writer.send(calls.next_requests(owed), &counters.stop)? {
-            return Ok(latencies);
-        }
-        counters.sent.fetch_add(owed.into(), Ordering::Relaxed);
-        connection.reader.fill()?;
-        owed = 0;
-        let (now, recording) = (Instant::now(), counters.is_recording());
-        while let Some(frame) = connection.reader.next_buffered()? {
-            if let Some(sent) = calls.answered(frame)? {
-                owed += 1;
-                if recording {
-                    latencies.record(now - sent);
-                }
-            }
-        }
-        counters.received.fetch_add(owed.into(), Ordering::Relaxed);
-    }
-    connection.close()?;
-    Ok(latencies)
+    caller.run_until_stopped(connection, counters)
 }
 
 /// The calls in flight, by number modulo the slots: far more than are in flight, because answers may overtake.
-struct Calls {
+pub(crate) struct Calls {
     queue: Vec<u8>,
     reply_to: Vec<u8>,
     body: Vec<u8>,
     sent_at: Box<[Option<Instant>]>,
     next: u32,
+    open: u32,
     out: Vec<u8>,
 }
 
 impl Calls {
-    fn new(caller: &Caller<'_>, reply_to: Vec<u8>) -> Calls {
+    pub(crate) fn new(caller: &Caller<'_>, reply_to: Vec<u8>) -> Calls {
         let sent_at = vec![None; caller.in_flight as usize * SLOTS_PER_CALL].into_boxed_slice();
         let (queue, body) = (caller.queue.as_bytes().to_vec(), vec![b'?'; caller.size_bytes]);
-        Calls { queue, reply_to, body, sent_at, next: 0, out: Vec::new() }
+        Calls { queue, reply_to, body, sent_at, next: 0, open: 0, out: Vec::new() }
     }
 
-    fn next_requests(&mut self, count: u32) -> &[u8] {
+    /// Calls that wait for their answer.
+    pub(crate) fn open(&self) -> u32 {
+        self.open
+    }
+
+    /// The bytes of the next `count` calls; `leaves` says of each when it leaves, or should have left.
+    pub(crate) fn next_requests(&mut self, count: u32, mut leaves: impl FnMut() -> Instant) -> &[u8] {
         self.out.clear();
-        let now = Instant::now();
         for _ in 0..count {
             let mut properties = [0u8; 1 + ID_DIGITS + 256];
             let len = request_properties(&mut properties, self.next, &self.reply_to);
             let flags = HAS_CORRELATION_ID | HAS_REPLY_TO;
             write_publish(&mut self.out, &self.queue, flags, &properties[..len], &self.body);
             let slot = self.slot(self.next);
-            self.sent_at[slot] = Some(now);
+            self.sent_at[slot] = Some(leaves());
             self.next = self.next.wrapping_add(1);
         }
+        self.open += count;
         &self.out
     }
 
     /// When the call was sent that this frame answers; None for the other frames of an answer.
-    fn answered(&mut self, frame: Frame<'_>) -> Result<Option<Instant>> {
+    pub(crate) fn answered(&mut self, frame: Frame<'_>) -> Result<Option<Instant>> {
         if frame.kind != HEADER {
             refuse_close(frame)?;
             return Ok(None);
@@ -129,7 +82,9 @@ impl Calls {
         let number = digits.and_then(|digits| u32::from_str_radix(digits, 16).ok());
         let slot = self.slot(number.ok_or_else(|| Error::protocol("a strange correlation id"))?);
         let sent = self.sent_at[slot].take();
-        sent.map(Some).ok_or_else(|| Error::Promise("an answer came twice".to_owned()))
+        let sent = sent.ok_or_else(|| Error::Promise("an answer came twice".to_owned()))?;
+        self.open -= 1;
+        Ok(Some(sent))
     }
 
     fn slot(&self, number: u32) -> usize {
@@ -251,7 +206,7 @@ mod tests {
         let caller =
             Caller { queue: "service", in_flight: 2, size_bytes: BODY_BYTES, direct_reply_to: false };
         let mut calls = Calls::new(&caller, b"answers".to_vec());
-        let requests = frames(calls.next_requests(2));
+        let requests = frames(calls.next_requests(2, Instant::now));
         let mut answers = Answers::default();
         for (kind, payload) in &requests {
             // What a broker makes of a publish, as far as the responder looks at it: the tag is its business.
@@ -263,6 +218,6 @@ mod tests {
             .iter()
             .filter_map(|(kind, payload)| calls.answered(Frame { channel: 1, kind: *kind, payload }).unwrap())
             .collect();
-        assert_eq!(sent.len(), 2);
+        assert_eq!((sent.len(), calls.open()), (2, 0));
     }
 }

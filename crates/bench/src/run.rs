@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 /// After the producers have ended: what has not come then is still waiting somewhere.
 const DRAIN_MAX: Duration = Duration::from_secs(30);
 /// Nothing came for so long: nothing more will.
-const QUIET_MAX: Duration = Duration::from_secs(3);
+const QUIET_MAX: Duration = Duration::from_secs(5);
 /// The same while a counted load runs, where a broker may stop to breathe.
 const STALL_MAX: Duration = Duration::from_secs(30);
 /// Before the memory of a filled broker is read: for a garbage collector to have had its turn.
@@ -190,7 +190,7 @@ impl Observer<'_> {
     }
 
     /// Ends the producers, then waits for what is on its way. False if more was still coming.
-    fn drain(&mut self, copies: u64) -> bool {
+    pub(crate) fn drain(&mut self, copies: u64) -> bool {
         self.stage.end_producing();
         let quiet = Quiet::new(QUIET_MAX);
         let seen = self.observe_until(Phase::Draining, SAMPLED_EVERY, |stage, passed| {

@@ -1,14 +1,11 @@
 //! What the threads of a load share: one clock, counters, and when to begin, to count and to end.
 
 use crate::load::Counters;
+use crate::pacer::wake_punctually;
 use crate::{Error, Result};
-use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
-
-/// The kernel may wake a sleeper this much too late; by default it is 50 µs, most of a fast round trip.
-const TIMER_SLACK_NS: NonZeroU64 = NonZeroU64::MIN;
 
 /// Relaxed everywhere: counts are read by an observer who is late anyway, and threads are joined before results are.
 pub(crate) struct Stage {
@@ -111,8 +108,7 @@ impl Stage {
     /// Runs a thread of the load: it is watched for whether it has time to spare, and its failure ends the load.
     pub(crate) fn act<T>(&self, side: impl FnOnce() -> Result<T>) -> Result<T> {
         self.enlist();
-        // Refused only where the kernel has no such thing; then latencies are a little longer.
-        let _ = rustix::thread::set_current_timer_slack(Some(TIMER_SLACK_NS));
+        wake_punctually();
         let outcome = side();
         if outcome.is_err() {
             self.stop();

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used)] // tests may, helpers of tests included
 
-use leveret_bench::connection::Connection;
+use leveret_bench::connection::{Acks, Connection};
 use leveret_bench::outcome::{Kind, Outcome};
 use leveret_bench::plan::{Argument, Calls, Churn, Cycle, Flow, Plan, Properties, Route, Settle, Span};
 use leveret_bench::process::Process;
@@ -130,12 +130,48 @@ fn a_backlog_is_filled_then_drained() {
 #[test]
 fn calls_are_answered() {
     let site = Site::start();
-    for direct_reply_to in [false, true] {
-        let calls = Calls { callers: 2, responders: 2, in_flight: 8, size_bytes: 100, direct_reply_to };
+    for (direct_reply_to, rate) in [(false, None), (true, None), (false, Some(200.0))] {
+        let calls = Calls { callers: 2, responders: 2, in_flight: 8, rate, size_bytes: 100, direct_reply_to };
         let outcome = site.run(&Plan::Calls(calls), BRIEFLY).unwrap();
-        assert!(figure(&outcome, "calls") > 10.0 && figure(&outcome, "answer p50") > 0.0);
+        let (per_second, account) = (figure(&outcome, "calls"), outcome.account.unwrap());
+        assert!(per_second > 10.0 && figure(&outcome, "answer p50") > 0.0);
+        assert!(account.is_clean() && account.received == account.sent, "{account:?}");
+        assert!(rate.is_none_or(|rate| per_second < 2.0 * rate * 1.2), "{per_second}");
         assert!(site.is_clean());
     }
+    site.stop();
+}
+
+#[test]
+fn calls_that_nobody_answers_are_lost() {
+    let site = Site::start();
+    // Another consumer takes a request and keeps it.
+    let calls = Calls {
+        callers: 1,
+        responders: 1,
+        in_flight: 2,
+        rate: Some(100.0),
+        size_bytes: 10,
+        direct_reply_to: false,
+    };
+    let mut thief = Connection::connect(&site.target).unwrap();
+    let mut stolen = false;
+    let run = Run {
+        target: &site.target,
+        broker: None,
+        prefix: PREFIX,
+        span: BRIEFLY,
+        cancel: &AtomicBool::new(false),
+        watch: &mut |_| {
+            if !std::mem::replace(&mut stolen, true) {
+                let queue = format!("{PREFIX}.requests");
+                thief.consume(queue.as_bytes(), Acks::Manual { prefetch: 1 }).unwrap();
+            }
+        },
+    };
+    let account = run.execute(&Plan::Calls(calls)).unwrap().account.unwrap();
+    assert!((1..=2).contains(&account.lost) && !account.is_clean(), "{account:?}");
+    assert_eq!(account.sent, account.received + account.lost);
     site.stop();
 }
 

@@ -9,6 +9,7 @@
 
 mod broker;
 mod json;
+mod plan_json;
 mod progress;
 mod report;
 mod results;
@@ -28,10 +29,10 @@ use crate::say::say;
 use crate::signals::Termination;
 use crate::toolkit::duration;
 use broker::Broker;
-use leveret_bench::plan::{Plan, Span};
+use leveret_bench::plan::Span;
 use results::Results;
 use rounds::Rounds;
-use shape::Shape;
+use shape::{Asked, Shape};
 
 const ROUNDS_MAX: u64 = 1_000;
 
@@ -48,7 +49,7 @@ pub(crate) struct Arguments {
 /// What all shapes have.
 #[derive(clap::Args)]
 struct Flags {
-    /// The broker: amqp://USER:PASSWORD@HOST:PORT/VHOST
+    /// The broker: amqp://USER:PASSWORD@HOST:PORT/VHOST; amqps:// with ?cacertfile=FILE if it has an authority of its own
     #[arg(
         long,
         value_name = "URL",
@@ -88,16 +89,17 @@ struct Flags {
 
 /// Runs all rounds and prints what came of them.
 pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
-    let (flags, plan, count) = arguments.shape.into_parts()?;
-    let span = match count {
+    let load = arguments.shape.into_asked()?;
+    let flags = &load.flags;
+    let span = match load.count {
         Some(count) => Span::Count(count),
         None => Span::Time { warm_up: flags.warm_up, observed: flags.duration },
     };
-    plan.check(span).map_err(Failure::from)?;
-    let brokers = broker::all(&flags)?;
+    load.plan.check(span).map_err(Failure::from)?;
+    let brokers = broker::all(flags)?;
     let svg = flags.svg.clone();
     let as_json = flags.json;
-    let results = measure(flags, plan, span, brokers).await?;
+    let results = measure(load, span, brokers).await?;
     if let Some(file) = svg {
         std::fs::write(&file, svg::picture(&results)).map_err(|error| svg_failed(&file, &error))?;
     }
@@ -106,6 +108,19 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
         false => print!("{}", report::report(&results)),
     }
     results.remarks().iter().for_each(|remark| say(&format!("leveret bench: {remark}")));
+    verdict(&results)
+}
+
+/// Numbers of a broker that loses messages are no success.
+fn verdict(results: &Results) -> Result<(), Failure> {
+    let broken = results.broken_promises();
+    if !broken.is_empty() {
+        let way_out = match broken.iter().any(|text| text.ends_with("lost")) {
+            true => "; --allow-loss if a limit of the queue drops them",
+            false => "",
+        };
+        return Err(Failure::Other(anyhow::anyhow!("a promise was broken: {}{way_out}", broken.join("; "))));
+    }
     match results.interrupted {
         true => {
             Err(Failure::Other(anyhow::anyhow!("stopped before its end; all that was declared is deleted")))
@@ -115,15 +130,16 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
 }
 
 /// The load has threads of its own; this one waits for it, or for Ctrl-C.
-async fn measure(flags: Flags, plan: Plan, span: Span, brokers: Vec<Broker>) -> Result<Results, Failure> {
+async fn measure(load: Asked, span: Span, brokers: Vec<Broker>) -> Result<Results, Failure> {
     let mut termination = Termination::catch()?;
     let cancel = Arc::new(AtomicBool::new(false));
     let rounds = Rounds {
-        plan,
+        plan: load.plan,
         span,
         brokers,
-        rounds: flags.rounds,
-        progress: progress::Progress::new(flags.progress, std::io::stderr().is_terminal()),
+        rounds: load.flags.rounds,
+        loss_is_expected: load.loss_is_expected,
+        progress: progress::Progress::new(load.flags.progress, std::io::stderr().is_terminal()),
         cancel: cancel.clone(),
     };
     let mut running = tokio::task::spawn_blocking(move || rounds.run());

@@ -1,7 +1,11 @@
 //! The brokers to load: addresses, names for people, processes if they are known.
 
+use std::path::PathBuf;
+
 use leveret_bench::Target;
 use leveret_bench::process::Process;
+use leveret_client::{ConnectOptions, TlsFiles};
+use leveret_wire::uri::AmqpUri;
 
 use super::Flags;
 use crate::escape::{Place, escape};
@@ -45,10 +49,28 @@ fn target(flag: &str, url: &str) -> Result<Target, Failure> {
         let why = "a broker in the process that loads it cannot be measured; start `leveret serve`";
         return Err(Failure::Usage(format!("{flag}: {why}")));
     }
-    Target::parse(url).map_err(|error| match Failure::from(error) {
+    let target = match AmqpUri::parse(url) {
+        Ok(uri) if uri.tls => secure_target(&uri, url),
+        _ => Target::parse(url).map_err(Failure::from),
+    };
+    target.map_err(|failure| match failure {
         Failure::Usage(why) => Failure::Usage(format!("{flag}: {why}")),
         other => other,
     })
+}
+
+/// The parameters of the URL are those of all commands.
+fn secure_target(uri: &AmqpUri, url: &str) -> Result<Target, Failure> {
+    ConnectOptions::parse(url).map_err(|error| Failure::Usage(error.to_string()))?;
+    if uri.parameter("auth_mechanism") == Some("external") {
+        let why = "auth_mechanism=external: the load logs in by name and password only";
+        return Err(Failure::Usage(why.to_owned()));
+    }
+    let file = |name| uri.parameter(name).map(PathBuf::from);
+    let files =
+        TlsFiles { authorities: file("cacertfile"), certificate: file("certfile"), key: file("keyfile") };
+    let config = files.client_config().map_err(Failure::Usage)?;
+    Ok(Target::parse_secure(url, config)?)
 }
 
 fn local_process(target: &Target) -> Option<Process> {

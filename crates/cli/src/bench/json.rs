@@ -5,6 +5,7 @@ use leveret_bench::observe::{Phase, Sample};
 use leveret_bench::outcome::{Account, Latency, Outcome};
 use serde_json::{Map, Value, json};
 
+use super::plan_json;
 use super::results::{Measured, Results, spread};
 
 /// Shares at which latencies are told.
@@ -40,8 +41,9 @@ pub(super) fn document(results: &Results) -> Value {
         broker(measured, figures)
     });
     json!({
-        "plan": format!("{:?}", results.plan),
+        "plan": plan_json::plan(&results.plan, results.span),
         "interrupted": results.interrupted,
+        "broken_promises": results.broken_promises(),
         "remarks": results.remarks(),
         "brokers": brokers.collect::<Vec<_>>(),
     })
@@ -133,6 +135,8 @@ mod tests {
         assert_eq!(bee["rounds"][1]["figures"]["delivered"], 6000.0);
         assert_eq!(bee["rounds"][0]["latencies_us"]["end to end"]["count"], 2);
         assert_eq!(bee["rounds"][0]["messages"]["lost"], 2);
+        assert_eq!(document["broken_promises"][2], "bee: 2 of 7 messages were lost");
+        assert_eq!(document["plan"]["shape"], "flow");
         assert_eq!(bee["rounds"][0]["samples"][1]["phase"], "measuring");
     }
 }

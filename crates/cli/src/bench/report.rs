@@ -167,7 +167,7 @@ pub(super) mod tests {
     use leveret_bench::load::Histogram;
     use leveret_bench::observe::Phase;
     use leveret_bench::outcome::{Account, Latency, Outcome};
-    use leveret_bench::plan::{Flow, Plan};
+    use leveret_bench::plan::{Flow, Plan, Span};
     use std::time::Duration;
 
     fn outcome(rate: f64) -> Outcome {
@@ -203,7 +203,9 @@ pub(super) mod tests {
             rounds: vec![outcome(rate), outcome(rate * 3.0)],
         };
         let plan = Plan::Flow(Flow::default());
-        Results { measured: vec![measured("a", 1000.0), measured("bee", 2000.0)], plan, interrupted: false }
+        let span = Span::Time { warm_up: Duration::ZERO, observed: Duration::from_secs(2) };
+        let measured = vec![measured("a", 1000.0), measured("bee", 2000.0)];
+        Results { measured, plan, span, loss_is_expected: false, interrupted: false }
     }
 
     #[test]
@@ -227,5 +229,24 @@ throughput over time, up to 6,000/s
         let remarks = results().remarks();
         assert!(remarks.iter().any(|remark| remark.starts_with("a: a thread of the load generator")));
         assert!(remarks.iter().any(|remark| remark.starts_with("bee: 2 of 7 messages were lost")));
+    }
+
+    #[test]
+    fn broken_promises_are_told_unless_they_were_none() {
+        let check = |account: Account, loss_is_expected: bool, expected: &[&str]| {
+            let mut results = results();
+            results.loss_is_expected = loss_is_expected;
+            results.measured.truncate(1);
+            results.measured[0].rounds.truncate(1);
+            results.measured[0].rounds[0].account = Some(account);
+            assert_eq!(results.broken_promises(), expected);
+        };
+        let account = Account { sent: 7, ..Account::default() };
+        check(Account { unsent: 1, waiting: 1, refused: 1, returned: 1, ..account }, false, &[]);
+        check(Account { lost: 2, ..account }, false, &["a: 2 of 7 messages were lost"]);
+        check(Account { lost: 2, ..account }, true, &[]);
+        let odd = Account { duplicated: 1, reordered: 3, ..account };
+        let expected = ["a: 1 of 7 messages came twice", "a: 3 of 7 messages came out of order"];
+        check(odd, true, &expected);
     }
 }

@@ -4,13 +4,16 @@ use std::net::SocketAddr;
 
 use leveret_bench::figure::{Better, median};
 use leveret_bench::load::Histogram;
-use leveret_bench::outcome::{Kind, Outcome};
-use leveret_bench::plan::Plan;
+use leveret_bench::outcome::{Account, Kind, Outcome};
+use leveret_bench::plan::{Plan, Span};
 
 /// The rounds of every broker, in the order of the command line.
 pub(super) struct Results {
     pub(super) measured: Vec<Measured>,
     pub(super) plan: Plan,
+    pub(super) span: Span,
+    /// Whether it is no failure that messages do not come.
+    pub(super) loss_is_expected: bool,
     pub(super) interrupted: bool,
 }
 
@@ -60,7 +63,32 @@ impl Results {
 
     /// What a reader must know beside the numbers.
     pub(super) fn remarks(&self) -> Vec<String> {
-        self.measured.iter().flat_map(Measured::remarks).collect()
+        self.measured.iter().flat_map(|measured| measured.remarks(self.nouns())).collect()
+    }
+
+    /// What a broker must never do, and did: who and what. Empty if the numbers can be trusted.
+    pub(super) fn broken_promises(&self) -> Vec<String> {
+        let all = self.measured.iter().flat_map(|measured| {
+            let accounts = measured.rounds.iter().filter_map(|round| round.account);
+            accounts.map(move |account| (&measured.name, account))
+        });
+        all.flat_map(|(name, account)| {
+            let lost = if self.loss_is_expected { 0 } else { account.lost };
+            let counts = [
+                (lost, "were lost"),
+                (account.duplicated, "came twice"),
+                (account.reordered, "came out of order"),
+            ];
+            let told = counts.into_iter().filter(|(count, _)| *count > 0);
+            told.map(move |(count, what)| {
+                format!("{name}: {count} of {} {} {what}", account.sent, self.nouns())
+            })
+        })
+        .collect()
+    }
+
+    fn nouns(&self) -> &'static str {
+        if let Plan::Calls(_) = self.plan { "calls" } else { "messages" }
     }
 }
 
@@ -73,7 +101,7 @@ impl Measured {
         all
     }
 
-    fn remarks(&self) -> Vec<String> {
+    fn remarks(&self, nouns: &str) -> Vec<String> {
         let mut remarks = Vec::new();
         let mut remark = |text: String| remarks.push(format!("{}: {text}", self.name));
         if !self.has_process {
@@ -83,21 +111,24 @@ impl Measured {
         warnings.dedup();
         warnings.into_iter().for_each(|warning| remark(warning.to_owned()));
         for account in self.rounds.iter().filter_map(|round| round.account) {
-            let counts = [
-                (account.lost, "were lost, or dropped by a limit of the queue"),
-                (account.duplicated, "came twice"),
-                (account.reordered, "came out of order"),
-                (account.refused, "were refused (nack)"),
-                (account.returned, "were returned: no queue took them"),
-                (account.waiting, "were still waiting when the time for draining was over"),
-                (account.unsent, "were due but could not leave: the broker did not keep up with the rate"),
-            ];
-            for (count, what) in counts.into_iter().filter(|(count, _)| *count > 0) {
-                remark(format!("{count} of {} messages {what}", account.sent));
+            for (count, what) in troubles(&account).into_iter().filter(|(count, _)| *count > 0) {
+                remark(format!("{count} of {} {nouns} {what}", account.sent));
             }
         }
         remarks
     }
+}
+
+fn troubles(account: &Account) -> [(u64, &'static str); 7] {
+    [
+        (account.lost, "were lost, or dropped by a limit of the queue"),
+        (account.duplicated, "came twice"),
+        (account.reordered, "came out of order"),
+        (account.refused, "were refused (nack)"),
+        (account.returned, "were returned: no queue took them"),
+        (account.waiting, "were still waiting when the time for draining was over"),
+        (account.unsent, "were due but could not leave: the broker did not keep up with the rate"),
+    ]
 }
 
 /// Median, least and most; None without values.

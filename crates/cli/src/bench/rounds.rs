@@ -18,6 +18,8 @@ pub(super) struct Rounds {
     pub(super) span: Span,
     pub(super) brokers: Vec<Broker>,
     pub(super) rounds: u64,
+    /// See [`Results::loss_is_expected`].
+    pub(super) loss_is_expected: bool,
     pub(super) progress: Progress,
     pub(super) cancel: Arc<AtomicBool>,
 }
@@ -25,7 +27,13 @@ pub(super) struct Rounds {
 impl Rounds {
     /// Blocks until all rounds are over, or the load is called off.
     pub(super) fn run(mut self) -> Result<Results, Failure> {
-        let mut results = Results { measured: Vec::new(), plan: self.plan.clone(), interrupted: false };
+        let mut results = Results {
+            measured: Vec::new(),
+            plan: self.plan.clone(),
+            span: self.span,
+            loss_is_expected: self.loss_is_expected,
+            interrupted: false,
+        };
         for broker in &self.brokers {
             results.measured.push(Measured {
                 name: broker.name.clone(),

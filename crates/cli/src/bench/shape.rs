@@ -145,6 +145,9 @@ struct MessageFlags {
     /// An argument of the queues, e.g. x-max-length=1000; may be repeated
     #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
     queue_argument: Vec<(String, String)>,
+    /// That messages are lost is no failure: for queues with a limit that drops them
+    #[arg(long)]
+    allow_loss: bool,
     /// Publish as mandatory: what no queue takes comes back
     #[arg(long)]
     mandatory: bool,
@@ -164,9 +167,13 @@ pub(super) struct RpcFlags {
     /// How many answer, each on a connection of its own
     #[arg(long, value_name = "N", default_value_t = 1)]
     responders: u32,
-    /// How many calls of each caller wait for their answer
+    /// How many calls of each caller wait for their answer; with --rate, at most
     #[arg(long, value_name = "N", default_value_t = 64)]
     in_flight: u32,
+    /// Calls per second of each caller; latencies count from when a request should have left [default: the next
+    /// request leaves when an answer comes]
+    #[arg(long, value_name = "N")]
+    rate: Option<f64>,
     /// Size of requests and answers, up to 64KiB
     #[arg(long, value_name = "SIZE", default_value = "128", value_parser = size)]
     size: usize,
@@ -200,37 +207,61 @@ enum Kind {
     Headers,
 }
 
+/// What the command line asks for.
+pub(super) struct Asked {
+    /// Those of all shapes.
+    pub(super) flags: Flags,
+    pub(super) plan: Plan,
+    /// Messages after which it ends, instead of after a time.
+    pub(super) count: Option<u64>,
+    /// Whether it is no failure that messages do not come.
+    pub(super) loss_is_expected: bool,
+}
+
+impl Asked {
+    /// No messages, or none that may be lost.
+    fn timed(flags: Flags, plan: Plan) -> Asked {
+        Asked { flags, plan, count: None, loss_is_expected: false }
+    }
+}
+
 impl Shape {
-    /// The flags of all shapes, the plan, and the count of messages if that ends it.
-    pub(super) fn into_parts(self) -> Result<(Flags, Plan, Option<u64>), Failure> {
+    /// The plan behind the flags.
+    pub(super) fn into_asked(self) -> Result<Asked, Failure> {
         let churn = |cycle, load: Load<ChurnFlags>| {
-            (load.flags, Plan::Churn(Churn { cycle, connections: load.own.connections }), None)
+            Asked::timed(load.flags, Plan::Churn(Churn { cycle, connections: load.own.connections }))
         };
         Ok(match self {
             Shape::Flow(Load { own, flags }) => {
+                let (loss_is_expected, count) = (own.messages.allow_loss, own.counted.count);
                 let route = own.exchange.map_or(Route::Queue, Kind::route);
-                let flow = own.ends.flow(own.messages, route, own.other_bindings)?;
-                (flags, Plan::Flow(flow), own.counted.count)
+                let plan = Plan::Flow(own.ends.flow(own.messages, route, own.other_bindings)?);
+                Asked { flags, plan, count, loss_is_expected }
             }
             Shape::Fanout(Load { own, flags }) => {
                 let FanoutFlags { producers, consumers, messages, counted } = own;
                 let ends = Ends { producers, consumers, queues: consumers };
-                (flags, Plan::Flow(ends.flow(messages, Route::Fanout, 0)?), counted.count)
+                let loss_is_expected = messages.allow_loss;
+                let plan = Plan::Flow(ends.flow(messages, Route::Fanout, 0)?);
+                Asked { flags, plan, count: counted.count, loss_is_expected }
             }
             Shape::Topic(Load { own, flags }) => {
-                let flow = own.ends.flow(own.messages, Route::Topic, own.other_bindings)?;
-                (flags, Plan::Flow(flow), own.counted.count)
+                let (loss_is_expected, count) = (own.messages.allow_loss, own.counted.count);
+                let plan = Plan::Flow(own.ends.flow(own.messages, Route::Topic, own.other_bindings)?);
+                Asked { flags, plan, count, loss_is_expected }
             }
             Shape::Backlog(Load { own, flags }) => {
-                (flags, Plan::Backlog(own.ends.flow(own.messages, Route::Queue, 0)?), Some(own.count))
+                let loss_is_expected = own.messages.allow_loss;
+                let plan = Plan::Backlog(own.ends.flow(own.messages, Route::Queue, 0)?);
+                Asked { flags, plan, count: Some(own.count), loss_is_expected }
             }
-            Shape::Rpc(Load { own, flags }) => (flags, own.plan(), None),
+            Shape::Rpc(Load { own, flags }) => Asked::timed(flags, own.plan()),
             Shape::Connections(Load { own: ConnectionFlags { hold: Some(connections), .. }, flags }) => {
-                (flags, Plan::Hold { connections }, None)
+                Asked::timed(flags, Plan::Hold { connections })
             }
             Shape::Connections(Load { own, flags }) => {
                 let churn = Churn { cycle: Cycle::Connection, connections: own.connections };
-                (flags, Plan::Churn(churn), None)
+                Asked::timed(flags, Plan::Churn(churn))
             }
             Shape::Channels(load) => churn(Cycle::Channel, load),
             Shape::Declare(load) => churn(Cycle::Declare, load),
@@ -291,6 +322,7 @@ impl RpcFlags {
             callers: self.callers,
             responders: self.responders,
             in_flight: self.in_flight,
+            rate: self.rate,
             size_bytes: self.size,
             direct_reply_to: self.direct_reply_to,
         })
@@ -321,8 +353,8 @@ mod tests {
 
     fn plan(line: &str) -> Result<Plan, String> {
         let line = Line::try_parse_from(format!("bench {line}").split_whitespace());
-        let parts = line.map_err(|error| error.to_string())?.shape.into_parts();
-        parts.map(|(_, plan, _)| plan).map_err(|failure| failure.to_string())
+        let asked = line.map_err(|error| error.to_string())?.shape.into_asked();
+        asked.map(|asked| asked.plan).map_err(|failure| failure.to_string())
     }
 
     #[test]
@@ -340,7 +372,8 @@ mod tests {
         let Ok(Plan::Flow(flow)) = plan("fanout --consumers 7") else { panic!("no flow") };
         assert_eq!((flow.queues, flow.consumers, flow.route), (7, 7, Route::Fanout));
         assert!(matches!(plan("connections --hold 50"), Ok(Plan::Hold { connections: 50 })));
-        assert!(matches!(plan("rpc --in-flight 1"), Ok(Plan::Calls(Calls { in_flight: 1, .. }))));
+        assert!(matches!(plan("rpc --in-flight 1"), Ok(Plan::Calls(Calls { in_flight: 1, rate: None, .. }))));
+        assert!(matches!(plan("rpc --rate 9"), Ok(Plan::Calls(Calls { rate: Some(9.0), .. }))));
     }
 
     #[test]

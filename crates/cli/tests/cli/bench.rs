@@ -74,6 +74,8 @@ fn every_shape_runs_and_leaves_nothing() {
     check("fanout --consumers 3", "delivered");
     check("topic --other-bindings 50", "delivered");
     check("rpc --in-flight 4", "answer p50");
+    let document = check("rpc --in-flight 4 --rate 100", "answer p99.9");
+    assert_eq!(document["plan"]["rate"], 100.0);
     check("connections --connections 2", "connections");
     check("connections --hold 10", "opened");
     check("channels", "channels");
@@ -114,6 +116,63 @@ fn brokers_are_compared_in_a_table_and_a_picture() {
 }
 
 #[test]
+fn lost_messages_are_a_failure() {
+    let site = Site::start();
+    // With a time to live of nothing, whatever finds no credit waiting is dropped.
+    let drops = ["flow", "--queue-argument", "x-message-ttl=0", "--ack-every", "1", "--prefetch", "1"];
+    let ended = site.bench(&[&drops[..], &BRIEFLY, &["--rate", "2000"]].concat());
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    let said = "a promise was broken: 127.0.0.1:";
+    assert!(ended.stderr.contains(said) && ended.stderr.contains("--allow-loss"), "{}", ended.stderr);
+    assert!(
+        String::from_utf8(ended.stdout).unwrap().contains("delivered"),
+        "the numbers are there all the same"
+    );
+    let document = site.measure(&[&drops[..], &["--rate", "2000", "--allow-loss"]].concat());
+    assert_eq!(document["broken_promises"].as_array().unwrap().len(), 0);
+    assert!(document["brokers"][0]["rounds"][0]["messages"]["lost"].as_u64().unwrap() > 0);
+}
+
+#[test]
+fn a_broker_is_loaded_over_tls() {
+    let directory = tempfile::tempdir().unwrap();
+    let (chain, key) = (directory.path().join("chain.pem"), directory.path().join("key.pem"));
+    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    std::fs::write(&chain, made.cert.pem()).unwrap();
+    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    let (chain, key) = (chain.to_str().unwrap(), key.to_str().unwrap());
+    let flags = ["--listen-tls", "127.0.0.1:0", "--tls-cert", chain, "--tls-key", key];
+    let mut server = Server::start(&directory.path().join("data"), &flags);
+    server.line();
+    let address = server.line().replace("amqps://", "");
+    let url = format!("amqps://guest:guest@{address}/%2f?cacertfile={chain}");
+    let check = |line: &str, figure: &str| {
+        let arguments: Vec<&str> = line.split(' ').collect();
+        let url = ["--url", &url, "--json"];
+        let ended = run(leveret(&[&["bench"], &arguments[..], &BRIEFLY, &url].concat()), b"");
+        assert_eq!(ended.code, Some(0), "{line}: {}", ended.stderr);
+        let document: Value = serde_json::from_slice(&ended.stdout).unwrap();
+        let value = &document["brokers"][0]["figures"][figure]["median"];
+        assert!(value.as_f64().unwrap() > 1.0, "{line}: {document}");
+    };
+    check("flow --size 16,100000 --ack-every 10", "delivered");
+    check("flow --confirms 100 --ack-every 10 --rate 500 --channels 2 --producers 2", "confirm p99");
+    check("rpc --rate 200", "answer p99");
+    check("connections", "connections");
+    let check = |url: &str, code: i32, words: &str| {
+        let ended = run(leveret(&["bench", "flow", "--url", url]), b"");
+        assert_eq!(ended.code, Some(code), "{url}: {ended:?}");
+        assert!(ended.stderr.contains(words), "{url}: {}", ended.stderr);
+    };
+    check(&format!("amqps://{address}?cacertfile={key}"), 2, "no certificate in it");
+    check(&format!("amqps://{address}?ca=1"), 2, "unknown parameter 'ca'");
+    check(&format!("{url}&auth_mechanism=external"), 2, "by name and password only");
+    let stranger = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    std::fs::write(key, stranger.cert.pem()).unwrap();
+    check(&format!("amqps://{address}?cacertfile={key}"), 6, "TLS handshake: invalid peer certificate");
+}
+
+#[test]
 fn an_interrupt_ends_the_load_and_cleans_up() {
     let site = Site::start();
     let mut command = leveret(&["bench", "flow", "--rate", "100", "--duration", "5m"]);
@@ -138,7 +197,7 @@ fn wrong_flags_and_brokers_are_refused_by_name() {
     check(&["bench", "flow", "--size", "15"], 2, "16 to 67108864");
     check(&["bench", "flow", "--producers", "0"], 2, "producers: 0 is not from 1 to 10000");
     check(&["bench", "flow", "--url", "http://x"], 2, "--url: the URI must start with amqp");
-    check(&["bench", "flow", "--url", "amqps://127.0.0.1"], 2, "no TLS");
+    check(&["bench", "rpc", "--rate", "0"], 2, "a rate is more than 0 and at most 10000000 a second, not 0");
     check(&["bench", "flow", "--url", "embedded:"], 2, "leveret serve");
     check(&["bench", "flow", "--url", nobody, "--pid", "none"], 2, "not a process id");
     check(&["bench", "flow", "--url", nobody, "--vs", nobody], 2, "two brokers are called");
