@@ -17,6 +17,9 @@ use std::time::Instant;
 /// A number in a subject, in hexadecimal.
 pub(super) const DIGITS: usize = 8;
 const SLOTS_PER_CALL: usize = 1024;
+/// Numbers of subscriptions: one for answers to questions, the others from here on.
+const ASKING: u32 = 1;
+const FIRST_SUBSCRIPTION: u32 = 2;
 
 pub(super) struct Connection(Socket);
 
@@ -31,15 +34,24 @@ impl Connection {
 
     /// From when this returns on, everything published to `subject` comes here.
     pub(super) fn subscribe(&mut self, subject: &str) -> Result<()> {
-        self.cast(format!("SUB {subject} 1\r\n").as_bytes())?;
+        self.subscribe_all(&[subject.to_owned()])
+    }
+
+    /// The same for several subjects, which may have wildcards.
+    pub(super) fn subscribe_all(&mut self, subjects: &[String]) -> Result<()> {
+        let numbered = (FIRST_SUBSCRIPTION..).zip(subjects);
+        let lines: String = numbered.map(|(number, subject)| format!("SUB {subject} {number}\r\n")).collect();
+        self.cast(lines.as_bytes())?;
         self.flush()
     }
 
     /// Asks and waits for the answer, which must be the first message that comes.
     pub(super) fn ask(&mut self, subject: &str, body: &str) -> Result<Vec<u8>> {
         let inbox = format!("_INBOX.ask.{}", std::process::id());
-        self.cast(format!("SUB {inbox} 2\r\n").as_bytes())?;
-        self.cast(format!("PUB {subject} {inbox} {}\r\n{body}\r\nUNSUB 2 1\r\n", body.len()).as_bytes())?;
+        self.cast(format!("SUB {inbox} {ASKING}\r\n").as_bytes())?;
+        self.cast(
+            format!("PUB {subject} {inbox} {}\r\n{body}\r\nUNSUB {ASKING} 1\r\n", body.len()).as_bytes(),
+        )?;
         loop {
             if let Some(Event::Message(message)) = self.next()? {
                 return Ok(message.body.to_vec());

@@ -17,6 +17,7 @@ const QUEUE: &str = "bench";
 const WRITE_BYTES: usize = 64 * 1024;
 const FAN_OUT: usize = 10;
 const OTHER_BINDINGS: usize = 1000;
+const TOPIC: &str = "stock.nyse.ibm";
 pub(super) const BODY_BYTES: usize = 1024;
 
 pub(super) fn batch_messages(body_bytes: usize) -> usize {
@@ -86,18 +87,24 @@ pub(super) fn fan_out(server: &Server, pace: Pace) -> Result<Vec<Figure>> {
     Ok(vec![seen.received("delivered"), seen.sent("published"), seen.cpu()])
 }
 
-/// One producer, one consumer, and a thousand bindings of the same topic exchange that do not match.
+/// One producer, one consumer, and a thousand bindings of the same topic exchange that do not match (NATS: subscriptions).
 pub(super) fn topic(server: &Server, pace: Pace) -> Result<Vec<Figure>> {
+    match server.peer {
+        Peer::Nats | Peer::NatsSync => topic_of_subjects(server, pace),
+        Peer::RabbitMq | Peer::RabbitMqQuorum | Peer::Leveret | Peer::Relay => topic_exchange(server, pace),
+    }
+}
+
+fn topic_exchange(server: &Server, pace: Pace) -> Result<Vec<Figure>> {
     let count = batch_messages(BODY_BYTES);
     let mut others = Connection::open(server.address)?;
     let other_queue = others.declare_queue("", QueueKind::Exclusive)?;
-    for number in 0..OTHER_BINDINGS {
-        let kind = ["*", "#", "last", "usd.*"][number % 4];
-        others.bind_queue(&other_queue, "amq.topic", &format!("stock.market{number}.{kind}"))?;
+    for pattern in other_patterns("#") {
+        others.bind_queue(&other_queue, "amq.topic", &pattern)?;
     }
     let consumer = bound_consumer(server, "amq.topic", "stock.*.ibm")?;
     let producer = Connection::open(server.address)?;
-    let batch = Batch::to_exchange("amq.topic", "stock.nyse.ibm", Persistence::Transient, BODY_BYTES, count);
+    let batch = Batch::to_exchange("amq.topic", TOPIC, Persistence::Transient, BODY_BYTES, count);
     let sides = vec![
         side(|counters| consume(consumer, None, u64::MAX, counters)),
         side(|counters| publish(producer, batch, counters)),
@@ -105,6 +112,28 @@ pub(super) fn topic(server: &Server, pace: Pace) -> Result<Vec<Figure>> {
     let seen = watch(server, pace.window(), sides)?;
     others.close()?;
     Ok(vec![seen.received("delivered"), seen.sent("published"), seen.cpu()])
+}
+
+fn topic_of_subjects(server: &Server, pace: Pace) -> Result<Vec<Figure>> {
+    let mut others = nats::Connection::open(server.address)?;
+    others.subscribe_all(&other_patterns(">"))?;
+    let mut consumer = nats::Connection::open(server.address)?;
+    consumer.subscribe("stock.*.ibm")?;
+    let producer = nats::Connection::open(server.address)?;
+    let batch = nats::Batch::new(TOPIC, BODY_BYTES, batch_messages(BODY_BYTES));
+    let sides = vec![
+        side(|counters| nats::consume(consumer, counters)),
+        side(|counters| nats::publish(producer, batch, counters)),
+    ];
+    let seen = watch(server, pace.window(), sides)?;
+    drop(others);
+    Ok(vec![seen.received("delivered"), seen.sent("published"), seen.cpu()])
+}
+
+/// None of them matches; `rest` stands for any number of words.
+fn other_patterns(rest: &str) -> Vec<String> {
+    let kinds = ["*", rest, "last", "usd.*"];
+    (0..OTHER_BINDINGS).map(|number| format!("stock.market{number}.{}", kinds[number % 4])).collect()
 }
 
 /// Consumes from an exclusive queue that is bound so.

@@ -1,6 +1,6 @@
 //! The peers to compare, each started on its own port with its own empty data directory, on loopback.
 
-use super::{nats, relay};
+use super::{guard, nats, relay};
 use crate::{target_directory, workspace_root};
 use anyhow::{Context, Result, bail, ensure};
 use leveret_bench::connection::Connection;
@@ -197,7 +197,9 @@ fn start_script(
     directory: &Path,
 ) -> Result<(Handle, Process, Duration)> {
     let begin = Instant::now();
-    let mut starter = interop(script)
+    let mut command = interop(script);
+    guard::mark(&mut command, scratch_of(directory));
+    let mut starter = command
         .args(["start", &address.port().to_string()])
         .arg(directory)
         .env("NATS_HOME", nats_home()?)
@@ -212,6 +214,11 @@ fn start_script(
     ensure!(output.status.success(), "{script} start: {}", output.status);
     let pid = String::from_utf8_lossy(&output.stdout).trim().parse();
     Ok((Handle::Script(script), Process(pid.context("the script printed no pid")?), start_time?))
+}
+
+/// Every server has a directory in that of the comparison.
+fn scratch_of(directory: &Path) -> &Path {
+    directory.parent().unwrap_or(directory)
 }
 
 fn interop(script: &str) -> Command {
@@ -243,6 +250,7 @@ fn start_child(
 ) -> Result<(Handle, Process, Duration)> {
     let begin = Instant::now();
     let log = directory.join(STDERR_FILE);
+    guard::mark(&mut command, scratch_of(directory));
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&log)?);
     let mut child = command.spawn().with_context(|| format!("{command:?}"))?;
     let start_time = wait_until_open(peer, address, begin, &mut child, |_| false).or_else(|error| {

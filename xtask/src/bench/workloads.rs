@@ -152,8 +152,8 @@ pub(super) const WORKLOADS: &[Workload] = &[
     ),
     row(
         "paced",
-        "1 KiB, 10,000 a second, acknowledged by 10; time from when a message was to be sent",
-        AMQP,
+        "1 KiB, 10,000 a second, acknowledged by 10 (NATS: not acknowledged); time from when a message was to be sent",
+        BROKERS,
         |server, pace| paced::latency(server, pace),
         &[times("p99", RabbitMq, 0.5)],
     ),
@@ -166,8 +166,8 @@ pub(super) const WORKLOADS: &[Workload] = &[
     ),
     row(
         "topic",
-        "1 KiB by a topic exchange with 1,000 other bindings, one consumer",
-        AMQP,
+        "1 KiB by a topic exchange with 1,000 other bindings (NATS: subscriptions), one consumer",
+        BROKERS,
         |server, pace| one_way::topic(server, pace),
         &[times("delivered", RabbitMq, 10.0)],
     ),
