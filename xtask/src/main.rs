@@ -48,7 +48,7 @@ const COMMANDS: &[Command] = &[
     },
     Command {
         name: "mutants",
-        about: "takes a sync or a checksum away and demands that the simulation notices",
+        about: "[--power]  takes a sync or a checksum away and demands that simulations, or power cuts, notice",
         run: mutants::run,
     },
     Command {

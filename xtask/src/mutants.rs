@@ -6,6 +6,8 @@
 //! stays green without an `fdatasync` proves nothing about the others. The unchanged copy must pass, else a failure
 //! means nothing either.
 
+mod power;
+
 use crate::{target_directory, workspace_root};
 use anyhow::{Context, Result, bail, ensure};
 use std::path::{Path, PathBuf};
@@ -40,12 +42,17 @@ const SEEDS: &str = "300";
 /// # Errors
 /// When one survives, a mark is missing, or a copy does not compile.
 pub(crate) fn run(args: &[String]) -> Result<()> {
-    if let Some(unknown) = args.first() {
-        bail!("mutants takes no arguments, got `{unknown}`");
-    }
     let folder = target_directory()?.join("mutants");
     let workspace = Copy { root: folder.join("workspace"), target: folder.join("target") };
     workspace.refresh()?;
+    match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [] => simulate(&workspace),
+        ["--power"] => power::run(&workspace),
+        _ => bail!("mutants [--power], not {args:?}"),
+    }
+}
+
+fn simulate(workspace: &Copy) -> Result<()> {
     let mutations = mutations(&workspace.root)?;
     for name in REQUIRED {
         ensure!(mutations.iter().any(|mutation| mutation.name == name), "no line is marked `{MARK}{name}`");
@@ -57,7 +64,9 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     }
     let mut survivors = Vec::new();
     for mutation in &mutations {
-        let outcome = workspace.test_mutated(mutation).with_context(|| mutation.name.clone())?;
+        let outcome = workspace
+            .mutated(mutation, || workspace.test(mutation.suite()))
+            .with_context(|| mutation.name.clone())?;
         let verdict = if outcome.failed > 0 { "caught" } else { "SURVIVED" };
         let Outcome { failed, seconds, .. } = outcome;
         println!(
@@ -166,11 +175,12 @@ impl Copy {
         Ok(())
     }
 
-    fn test_mutated(&self, mutation: &Mutation) -> Result<Outcome> {
+    /// Does something while a line is missing.
+    fn mutated<T>(&self, mutation: &Mutation, something: impl FnOnce() -> Result<T>) -> Result<T> {
         let path = self.root.join(&mutation.path);
         let original = std::fs::read_to_string(&path)?;
         std::fs::write(&path, without_line(&original, mutation.line))?;
-        let outcome = self.test(mutation.suite());
+        let outcome = something();
         std::fs::write(&path, original)?;
         outcome
     }

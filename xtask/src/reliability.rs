@@ -12,9 +12,9 @@
 //!   result  a line of JSON per row and run                   (results.rs), of all of them docs/reliability.md (page.rs)
 //! ```
 //!
-//! A killed process leaves the page cache intact, so a missing flush is invisible here: power cuts are the business of
-//! the store's simulation (`cargo xtask mutants`). What is tested here is everything around it: that answers
-//! wait for the log, that recovery finds what the log has, that a process may die at any instruction.
+//! A killed process leaves the page cache intact, so a missing flush is invisible to most campaigns. They test everything around
+//! it: that answers wait for the log, that recovery finds what the log has, that a process may die at any instruction. Missing flushes
+//! are found by power cuts: those of the store's simulation, and those of a logged disk (`power_blocks.rs`).
 
 mod api_load;
 mod backlog;
@@ -23,10 +23,12 @@ mod clean_stop;
 mod client;
 mod delayed;
 mod disk_full;
+mod disks;
 mod doors;
 mod drain;
 mod every_call;
 mod http;
+mod journal;
 mod kill;
 mod ledger;
 mod load;
@@ -38,6 +40,8 @@ mod migrate;
 mod odd_names;
 mod options;
 mod page;
+mod power_blocks;
+mod power_machine;
 mod proof;
 mod results;
 mod scorecard;
@@ -93,6 +97,21 @@ const CAMPAIGNS: &[Campaign] = &[
         run: api_load::run,
     },
     Campaign { name: "tls", about: "what testssl.sh finds", run: tls::run },
+    Campaign {
+        name: power_blocks::NAME,
+        about: "the power goes, block by block, on ext4 and XFS",
+        run: power_blocks::run,
+    },
+    Campaign {
+        name: "power-cut-rabbitmq",
+        about: "the same for RabbitMQ's classic and quorum queues, to compare",
+        run: power_blocks::compare,
+    },
+    Campaign {
+        name: power_machine::NAME,
+        about: "the power of a virtual machine goes",
+        run: power_machine::run,
+    },
     Campaign { name: "backlog", about: "kill -9 with 200,000 messages waiting", run: backlog::run },
 ];
 

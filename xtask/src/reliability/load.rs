@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use leveret_testkit::random::Random;
+use leveret_wire::method::BasicQos;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Mutex;
@@ -20,7 +21,7 @@ const IN_FLIGHT_MAX: usize = 64;
 const PREFETCH: u16 = 100;
 /// Deliveries a consumer sits on, so that every kill finds some.
 const KEPT_MAX: usize = 20;
-/// Publishers pause above this many messages in all queues: a drain must not take longer than the load.
+/// Of all queues: a drain must not take longer than the load.
 const BACKLOG_MAX: i64 = 20_000;
 /// How long a silent broker is waited for before looking whether to stop.
 const TICK: Duration = Duration::from_millis(50);
@@ -33,15 +34,28 @@ pub(super) struct Load {
     ledger: Mutex<Ledger>,
     last_id: AtomicU64,
     stop: AtomicBool,
+    /// Publishers pause above this many messages in all queues.
+    backlog_max: i64,
 }
 
 impl Load {
     pub(super) fn new(seed: u64) -> Load {
+        Load::with_backlog_max(seed, BACKLOG_MAX)
+    }
+
+    /// One whose queues hardly ever hold more than `backlog_max` messages.
+    pub(super) fn with_backlog_max(seed: u64, backlog_max: i64) -> Load {
+        Load { backlog_max, ..Load::continued(seed, Ledger::new()) }
+    }
+
+    /// One that only takes out what `ledger` knows of.
+    pub(super) fn continued(seed: u64, ledger: Ledger) -> Load {
         Load {
             seed,
-            ledger: Mutex::new(Ledger::new()),
+            ledger: Mutex::new(ledger),
             last_id: AtomicU64::new(0),
             stop: AtomicBool::new(false),
+            backlog_max: BACKLOG_MAX,
         }
     }
 
@@ -51,7 +65,11 @@ impl Load {
     }
 
     pub(super) fn into_verdict(self) -> Verdict {
-        self.ledger.into_inner().expect("no thread panics while it holds the ledger").verdict()
+        self.into_ledger().verdict()
+    }
+
+    pub(super) fn into_ledger(self) -> Ledger {
+        self.ledger.into_inner().expect("no thread panics while it holds the ledger")
     }
 
     /// The next message.
@@ -115,7 +133,7 @@ impl Load {
     }
 
     fn may_publish(&self) -> bool {
-        self.with_ledger(|ledger| ledger.backlog() < BACKLOG_MAX)
+        self.with_ledger(|ledger| ledger.backlog() < self.backlog_max)
     }
 
     fn confirm(&self, unconfirmed: &mut Unconfirmed, event: &Event) {
@@ -131,27 +149,44 @@ impl Load {
         });
     }
 
-    fn consume(&self, address: SocketAddr, consumer: usize, mut random: Random) -> Result<(), Ended> {
+    fn consume(&self, address: SocketAddr, consumer: usize, random: Random) -> Result<(), Ended> {
         let mut client = Client::open(address)?;
         client.prefetch(PREFETCH)?;
         // Every queue has two consumers.
         for queue in [consumer, consumer + CONSUMERS, consumer + 1, consumer + 1 + CONSUMERS] {
             client.consume(&queue_name(queue % QUEUES))?;
         }
-        let mut kept = VecDeque::new();
+        let mut hand = Hand { random, kept: VecDeque::new(), acked: Vec::new(), maybe_read: Vec::new() };
         while !self.stopped() {
             let mut event = client.next(TICK)?;
             while let Some(arrived) = event {
-                if let Event::Delivery(delivery) = arrived
-                    && let Some((queue, id)) = self.receive(queue_number(&delivery.consumer), &delivery)
-                {
-                    self.answer(&mut client, &mut random, &mut kept, Held { queue, id, tag: delivery.tag })?;
-                }
+                self.consume_event(&mut client, &mut hand, &arrived)?;
                 event = client.next_buffered()?;
+            }
+            if hand.maybe_read.is_empty() && !hand.acked.is_empty() {
+                // It changes nothing but is answered.
+                client.send(BasicQos { prefetch_count: PREFETCH, ..Default::default() })?;
+                hand.maybe_read = std::mem::take(&mut hand.acked);
             }
             client.flush()?;
         }
         Ok(())
+    }
+
+    fn consume_event(&self, client: &mut Client, hand: &mut Hand, event: &Event) -> Result<(), Ended> {
+        match event {
+            Event::Delivery(delivery) => {
+                let received = self.receive(queue_number(&delivery.consumer), delivery);
+                let Some((queue, id)) = received else { return Ok(()) };
+                self.answer(client, hand, Held { queue, id, tag: delivery.tag })
+            }
+            Event::Answer { .. } => {
+                let read = std::mem::take(&mut hand.maybe_read);
+                self.with_ledger(|ledger| read.iter().for_each(|held| ledger.ack_read(held.queue, held.id)));
+                Ok(())
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Books a delivery; `None` if it is not what was sent.
@@ -169,42 +204,51 @@ impl Load {
     }
 
     /// Mostly acknowledges; some are given back, some kept for a while.
-    fn answer(
-        &self,
-        client: &mut Client,
-        random: &mut Random,
-        kept: &mut VecDeque<Held>,
-        held: Held,
-    ) -> Result<(), Ended> {
-        match random.below(100) {
+    fn answer(&self, client: &mut Client, hand: &mut Hand, held: Held) -> Result<(), Ended> {
+        match hand.random.below(100) {
             0..4 => {
                 self.with_ledger(|ledger| ledger.requeued(held.queue, held.id));
                 client.nack(held.tag, true)
             }
-            4 => self.settle(held, || client.nack(held.tag, false)),
-            5..10 => {
-                kept.push_back(held);
-                match kept.len() > KEPT_MAX {
-                    true => kept.pop_front().map_or(Ok(()), |held| self.acknowledge(client, held)),
-                    false => Ok(()),
-                }
+            4 => {
+                self.settle(hand, held);
+                client.nack(held.tag, false)
             }
-            _ => self.acknowledge(client, held),
+            5..10 => {
+                hand.kept.push_back(held);
+                let kept_enough = hand.kept.len() > KEPT_MAX;
+                if let Some(oldest) = kept_enough.then(|| hand.kept.pop_front()).flatten() {
+                    self.acknowledge(client, hand, oldest);
+                }
+                Ok(())
+            }
+            _ => {
+                self.acknowledge(client, hand, held);
+                Ok(())
+            }
         }
     }
 
-    fn acknowledge(&self, client: &mut Client, held: Held) -> Result<(), Ended> {
-        self.settle(held, || {
-            client.ack(held.tag, false);
-            Ok(())
-        })
+    fn acknowledge(&self, client: &mut Client, hand: &mut Hand, held: Held) {
+        self.settle(hand, held);
+        client.ack(held.tag, false);
     }
 
     /// Booked before it is sent: what is sent may have been received.
-    fn settle(&self, held: Held, send: impl FnOnce() -> Result<(), Ended>) -> Result<(), Ended> {
+    fn settle(&self, hand: &mut Hand, held: Held) {
         self.with_ledger(|ledger| ledger.acked(held.queue, held.id));
-        send()
+        hand.acked.push(held);
     }
+}
+
+/// What a consumer has in hand.
+struct Hand {
+    random: Random,
+    kept: VecDeque<Held>,
+    /// Acknowledged since the broker was last asked for an answer.
+    acked: Vec<Held>,
+    /// Acknowledged before: read when the answer comes.
+    maybe_read: Vec<Held>,
 }
 
 /// A delivery that has no answer yet.

@@ -2,8 +2,8 @@
 //! long it is, every octet of it. So what arrives is compared with what was sent without keeping either.
 
 use leveret_testkit::random::Random;
-use leveret_wire::Properties;
 use leveret_wire::method::{BasicPublish, ExchangeDeclare, QueueBind, QueueDeclare};
+use leveret_wire::{FieldTable, Properties, RawTable};
 
 use super::client::{Client, Ended};
 
@@ -25,6 +25,13 @@ pub(super) fn queue_number(name: &str) -> Option<usize> {
 
 /// Declares queues, exchange and bindings of the load.
 pub(super) fn declare_topology(client: &mut Client) -> Result<(), Ended> {
+    declare_topology_of(client, FieldTable::new())
+}
+
+/// The same with arguments for the queues.
+pub(super) fn declare_topology_of(client: &mut Client, arguments: FieldTable) -> Result<(), Ended> {
+    let arguments = arguments.raw_bytes().map_err(|error| Ended::Garbled(format!("{error:?}")))?;
+    let arguments = RawTable::parse(&arguments)?;
     client.call(ExchangeDeclare {
         exchange: EXCHANGE,
         kind: "topic",
@@ -33,7 +40,7 @@ pub(super) fn declare_topology(client: &mut Client) -> Result<(), Ended> {
     })?;
     for queue in 0..QUEUES {
         let name = queue_name(queue);
-        client.call(QueueDeclare { queue: &name, durable: true, ..Default::default() })?;
+        client.call(QueueDeclare { queue: &name, durable: true, arguments, ..Default::default() })?;
         for routing_key in ["all".to_owned(), format!("half.{}", queue % 2), format!("quarter.{}", queue % 4)]
         {
             let bind = QueueBind {

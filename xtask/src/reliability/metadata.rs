@@ -239,16 +239,20 @@ impl Topology {
 }
 
 /// A connection that survives questions with the answer no.
-struct Probe {
+pub(super) struct Probe {
     address: SocketAddr,
     client: Client,
 }
 
 impl Probe {
-    fn open(address: SocketAddr) -> Result<Probe, Ended> {
+    pub(super) fn open(address: SocketAddr) -> Result<Probe, Ended> {
         let mut client = Client::open(address)?;
         client.select_confirms()?;
         Ok(Probe { address, client })
+    }
+
+    pub(super) fn has_queue(&mut self, queue: &str) -> Result<bool, Ended> {
+        self.ask(|client| client.call(QueueDeclare { queue, passive: true, ..Default::default() }).map(drop))
     }
 
     /// False when the broker says that it is not there, or not like that.

@@ -45,6 +45,10 @@ pub(super) struct Plan {
     pub(super) faults: Option<u64>,
     pub(super) first_fault: u64,
     pub(super) against: Against,
+    /// Disks of a power cut, for each file system.
+    pub(super) images: Option<u64>,
+    /// Power cuts of a machine.
+    pub(super) cuts: Option<u64>,
     /// How long the soak lasts.
     pub(super) minutes: Option<u64>,
 }
@@ -115,6 +119,8 @@ impl Options {
             faults: None,
             first_fault: 0,
             against: Against::Leveret,
+            images: None,
+            cuts: None,
             minutes: None,
         };
         let mut options = Options { choice: Choice::Rows(Vec::new()), plan, binary: None };
@@ -150,6 +156,8 @@ impl Options {
             "--first-fault" => self.plan.first_fault = number()?,
             "--against" => self.plan.against = Against::parse(value)?,
             "--seed" => self.plan.seed = number()?,
+            "--images" => self.plan.images = Some(number()?),
+            "--cuts" => self.plan.cuts = Some(number()?),
             "--minutes" => self.plan.minutes = Some(number()?),
             "--only" => {
                 self.choice = Choice::Proofs(value.split(',').map(scorecard::proof).collect::<Result<_>>()?);
@@ -232,7 +240,7 @@ fn seed_of_now() -> u64 {
 fn usage() -> String {
     format!(
         "[--quick | --nightly | --release] [--row N,…] [--only NAME,…] [--seed N] [--kills N] [--binary PATH]; for \
-         toolkit [--faults N] [--first-fault N] [--against leveret|rabbitmq]; for soak [--minutes N]; or \
+         toolkit [--faults N] [--first-fault N] [--against leveret|rabbitmq]; for soak [--minutes N]; for power cuts [--images N] [--cuts N]; or \
          --write-docs [RESULTS…]; names: {}",
         proof::names()
     )

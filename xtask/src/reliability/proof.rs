@@ -147,6 +147,12 @@ impl Proof {
         let Plan { seed, kills, against, .. } = plan;
         let rest = match self.name() {
             "kill" => format!(" --kills {kills}"),
+            super::power_blocks::NAME => {
+                plan.images.map_or_else(String::new, |images| format!(" --images {images}"))
+            }
+            super::power_machine::NAME => {
+                plan.cuts.map_or_else(String::new, |cuts| format!(" --cuts {cuts}"))
+            }
             super::toolkit::NAME => {
                 format!(" --against {} (one fault of it: --faults 1 --first-fault N)", against.name())
             }
@@ -226,6 +232,8 @@ mod tests {
             faults: None,
             first_fault: 0,
             against: super::super::options::Against::Leveret,
+            images: None,
+            cuts: None,
             minutes: None,
         };
         let mut verdict = Verdict::default();

@@ -4,7 +4,7 @@
 
 use anyhow::{Context, Result};
 
-use super::options::Level::{self, Nightly, Quick};
+use super::options::Level::{self, Nightly, Quick, Release};
 use super::proof::{Program, Proof, What};
 
 /// One row.
@@ -92,8 +92,18 @@ const ROWS: &[Row] = &[
             command(Quick, "store-faults", "cargo test -q -p leveret-testkit --test store_faults"),
         ],
     ),
-    line(4, "power cut, block by block", "nothing confirmed is lost, in every image", &[]),
-    line(5, "power cut of a whole machine", "nothing confirmed is lost", &[]),
+    line(
+        4,
+        "power cut, block by block",
+        "every file system is whole, every start succeeds, nothing confirmed is lost, in every image",
+        &[campaign(Nightly, "power-cut-blocks"), campaign(Release, "power-cut-rabbitmq")],
+    ),
+    line(
+        5,
+        "power cut of a whole machine",
+        "nothing confirmed is lost, every start succeeds",
+        &[campaign(Nightly, "power-cut-machine")],
+    ),
     line(6, "kill -9 in recovery, several times in a row", "as row 1", &[campaign(Quick, "kill")]),
     line(
         7,

@@ -60,6 +60,16 @@ impl Verdict {
         }
     }
 
+    /// Without what nobody promised.
+    pub(super) fn forgive(&mut self, kinds: &[&str]) {
+        self.faults.retain(|kind, _cases| !kinds.contains(kind));
+    }
+
+    /// Its faults alone.
+    pub(super) fn without_facts(self) -> Verdict {
+        Verdict { faults: self.faults, ..Verdict::default() }
+    }
+
     /// How often each promise was broken.
     pub(super) fn broken(&self) -> BTreeMap<&'static str, u64> {
         self.faults.iter().map(|(kind, cases)| (*kind, cases.count)).collect()
@@ -71,6 +81,11 @@ impl Verdict {
 
     pub(super) fn facts(&self) -> &[String] {
         &self.facts
+    }
+
+    /// Cases described at length, of all kinds.
+    pub(super) fn examples(&self) -> impl Iterator<Item = &str> {
+        self.faults.values().flat_map(|cases| &cases.examples).map(String::as_str)
     }
 
     pub(super) fn passed(&self) -> bool {

@@ -1,0 +1,158 @@
+//! Whose disk it is: a broker that keeps its data where it is told to.
+
+use anyhow::{Context, Result};
+use leveret_testkit::supervisor::{Launcher, Server, log_tail};
+use leveret_wire::{FieldTable, FieldValue};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use super::super::disks::succeed;
+use crate::workspace_root;
+
+const START_MAX: Duration = Duration::from_secs(30);
+const LOG_LINES: usize = 12;
+/// Everything RabbitMQ keeps belongs to a node of this name.
+const NODE_NAME: &str = "leveret-power@localhost";
+/// The alarm at 50 MB would leave nothing of a small disk.
+const RABBITMQ_SETTINGS: &str = "disk_free_limit.absolute = 1MB\n";
+
+/// A broker that is started again and again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Subject {
+    /// This program.
+    Leveret(PathBuf),
+    RabbitMqClassic,
+    RabbitMqQuorum,
+}
+
+impl Subject {
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Subject::Leveret(_) => "Leveret",
+            Subject::RabbitMqClassic => "RabbitMQ, classic queues",
+            Subject::RabbitMqQuorum => "RabbitMQ, quorum queues",
+        }
+    }
+
+    /// Whether an answered change of the topology, and a transaction with acknowledgements, are all or nothing.
+    pub(super) fn promises_changes(&self) -> bool {
+        matches!(self, Subject::Leveret(_))
+    }
+
+    /// Faults of the ledger that are none by its own promises: P3, P4 and P6 are ours.
+    pub(super) fn never_promised(&self) -> &'static [&'static str] {
+        match self {
+            Subject::Leveret(_) => &[],
+            Subject::RabbitMqClassic | Subject::RabbitMqQuorum => &[
+                "recovered without `redelivered`",
+                "delivered again without `redelivered`",
+                "acknowledged before a confirmed publish and back",
+                "out of order",
+            ],
+        }
+    }
+
+    pub(super) fn disk_bytes(&self) -> u64 {
+        match self {
+            Subject::Leveret(_) => 128 << 20,
+            Subject::RabbitMqClassic | Subject::RabbitMqQuorum => 512 << 20,
+        }
+    }
+
+    /// Arguments of the queues.
+    pub(super) fn queue_arguments(&self) -> FieldTable {
+        let mut arguments = FieldTable::new();
+        if *self == Subject::RabbitMqQuorum {
+            arguments.insert("x-queue-type", FieldValue::LongString(b"quorum".to_vec()));
+        }
+        arguments
+    }
+
+    /// Starts it on `data_dir` and waits until it serves; logs and settings are in `folder`, one broker at a time.
+    ///
+    /// # Errors
+    /// It does not: with the end of its log.
+    pub(super) fn start(&self, data_dir: PathBuf, folder: &Path) -> Result<Running> {
+        match self {
+            Subject::Leveret(binary) => {
+                let log = folder.join("broker.log");
+                let launcher = Launcher { binary: binary.clone(), data_dir, log };
+                let started = launcher.start(START_MAX);
+                let server = started
+                    .with_context(|| format!("failed start\n{}", log_tail(&launcher.log, LOG_LINES)))?;
+                Ok(Running::Leveret(server))
+            }
+            Subject::RabbitMqClassic | Subject::RabbitMqQuorum => {
+                Node::start(&data_dir, folder).map(Running::RabbitMq)
+            }
+        }
+    }
+}
+
+pub(super) enum Running {
+    Leveret(Server),
+    RabbitMq(Node),
+}
+
+impl Running {
+    pub(super) fn address(&self) -> SocketAddr {
+        match self {
+            Running::Leveret(server) => server.address(),
+            Running::RabbitMq(node) => node.address,
+        }
+    }
+
+    /// SIGKILL.
+    pub(super) fn kill(self) -> Result<()> {
+        match self {
+            Running::Leveret(server) => Ok(server.kill().map(drop)?),
+            Running::RabbitMq(node) => {
+                drop(node);
+                Ok(())
+            }
+        }
+    }
+}
+
+/// A node of RabbitMQ. Dropping it kills it.
+pub(super) struct Node {
+    folder: PathBuf,
+    address: SocketAddr,
+}
+
+impl Node {
+    fn start(data_dir: &Path, folder: &Path) -> Result<Node> {
+        let folder = folder.join("node");
+        std::fs::create_dir_all(&folder)?;
+        std::fs::create_dir_all(data_dir)?;
+        let link = folder.join("data");
+        if link.is_symlink() {
+            std::fs::remove_file(&link)?;
+        }
+        symlink(data_dir, &link)?;
+        let settings = folder.join("power.conf");
+        std::fs::write(&settings, RABBITMQ_SETTINGS)?;
+        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
+        let node = Node { folder, address: (Ipv4Addr::LOCALHOST, port).into() };
+        let mut start = Command::new(script());
+        start.args(["start", &port.to_string()]).arg(&node.folder);
+        start.env("RABBITMQ_NODENAME", NODE_NAME).env("RABBITMQ_EXTRA_CONF", settings);
+        succeed(&mut start).context("failed start")?;
+        Ok(node)
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if let Err(error) = succeed(Command::new(script()).arg("kill").arg(&self.folder)) {
+            eprintln!("a node may be left in {}: {error:#}", self.folder.display());
+        }
+    }
+}
+
+fn script() -> PathBuf {
+    workspace_root().join("interop/rabbitmq.sh")
+}
