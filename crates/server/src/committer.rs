@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use leveret_broker::Broker;
+use leveret_broker::{Batch, Broker, Logging};
 use leveret_store::{CommitError, StoreFailed};
 use parking_lot::{Condvar, Mutex};
 
@@ -54,6 +54,16 @@ impl Committer {
         }
     }
 
+    /// Ends a batch: the committer learns of what was logged and begins, meanwhile everything else leaves.
+    pub(crate) fn finish(&self, broker: &Broker, batch: &mut Batch) {
+        match broker.logged(batch) {
+            Logging::Awaited => self.hurry(),
+            Logging::Some => self.notice(),
+            Logging::None => {}
+        }
+        broker.leave(batch);
+    }
+
     pub(crate) fn stop(&self) {
         self.state.lock().stop = true;
         self.wake.notify_one();
@@ -83,8 +93,7 @@ impl Committer {
 
 /// The committer and the settler at work.
 pub(crate) struct DiskThreads {
-    committer: Arc<Committer>,
-    settler: Arc<Committer>,
+    loops: DiskLoops,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -92,39 +101,29 @@ impl DiskThreads {
     /// Starts both. `failed` is called once, when the disk has failed for good: nothing may be confirmed any
     /// more and the process has to end.
     pub(crate) fn start(
-        broker: &Arc<Broker>,
-        committer: Arc<Committer>,
-        watchdog: Arc<Watchdog>,
+        loops: DiskLoops,
         failed: impl Fn(StoreFailed) + Send + Sync + 'static,
     ) -> std::io::Result<Self> {
-        let settler = Arc::new(Committer::default());
         let failed = Arc::new(failed);
-        let commit = CommitLoop {
-            broker: broker.clone(),
-            committer: committer.clone(),
-            settler: settler.clone(),
-            watchdog,
-        };
-        let (broker, wait, report) = (broker.clone(), settler.clone(), failed.clone());
+        let (commit, settle, report) = (loops.clone(), loops.clone(), failed.clone());
         let threads = vec![
             std::thread::Builder::new().name("committer".into()).spawn(move || {
-                if let Err(error) = commit.run() {
+                if let Err(error) = commit.commit_all() {
                     failed(error);
                 }
             })?,
             std::thread::Builder::new().name("settler".into()).spawn(move || {
-                if let Err(error) = settle_all(&broker, &wait) {
+                if let Err(error) = settle.settle_all() {
                     report(error);
                 }
             })?,
         ];
-        Ok(Self { committer, settler, threads })
+        Ok(Self { loops, threads })
     }
 
     /// Waits for both to end. What has gathered is left to [`Broker::close`].
     pub(crate) fn stop(self) {
-        self.committer.stop();
-        self.settler.stop();
+        self.loops.stop();
         for thread in self.threads {
             if thread.join().is_err() {
                 tracing::error!("a disk thread panicked");
@@ -133,15 +132,26 @@ impl DiskThreads {
     }
 }
 
-struct CommitLoop {
+/// What the two threads do until they are stopped.
+#[derive(Clone)]
+pub(crate) struct DiskLoops {
     broker: Arc<Broker>,
     committer: Arc<Committer>,
     settler: Arc<Committer>,
     watchdog: Arc<Watchdog>,
 }
 
-impl CommitLoop {
-    fn run(&self) -> Result<(), StoreFailed> {
+impl DiskLoops {
+    pub(crate) fn new(broker: &Arc<Broker>, committer: Arc<Committer>, watchdog: Arc<Watchdog>) -> Self {
+        Self { broker: broker.clone(), committer, settler: Arc::default(), watchdog }
+    }
+
+    pub(crate) fn stop(&self) {
+        self.committer.stop();
+        self.settler.stop();
+    }
+
+    pub(crate) fn commit_all(&self) -> Result<(), StoreFailed> {
         while self.committer.sleep() {
             match self.broker.store().commit() {
                 Ok(_) => {
@@ -162,23 +172,23 @@ impl CommitLoop {
         }
         Ok(())
     }
-}
 
-fn settle_all(broker: &Broker, wake: &Committer) -> Result<(), StoreFailed> {
-    while wake.sleep() {
-        // Ahead of the next rotation, so that no confirm waits for a file to be made.
-        match broker.store().prepare_next_file() {
-            Ok(()) | Err(CommitError::DiskFull) => {}
-            Err(CommitError::Failed(failed)) => return Err(failed),
-        }
-        loop {
-            match broker.settle_oldest() {
-                Ok(true) => {}
-                // A full disk: the committer meets it too and raises the alarm; the next file asks again.
-                Ok(false) | Err(CommitError::DiskFull) => break,
+    pub(crate) fn settle_all(&self) -> Result<(), StoreFailed> {
+        while self.settler.sleep() {
+            // Ahead of the next rotation, so that no confirm waits for a file to be made.
+            match self.broker.store().prepare_next_file() {
+                Ok(()) | Err(CommitError::DiskFull) => {}
                 Err(CommitError::Failed(failed)) => return Err(failed),
             }
+            loop {
+                match self.broker.settle_oldest() {
+                    Ok(true) => {}
+                    // A full disk: the committer meets it too and raises the alarm; the next file asks again.
+                    Ok(false) | Err(CommitError::DiskFull) => break,
+                    Err(CommitError::Failed(failed)) => return Err(failed),
+                }
+            }
         }
+        Ok(())
     }
-    Ok(())
 }

@@ -23,7 +23,7 @@ use tokio::io::DuplexStream;
 use tokio::sync::watch;
 
 use crate::alarms::Watchdog;
-use crate::committer::{Committer, DiskThreads};
+use crate::committer::{Committer, DiskLoops, DiskThreads};
 use crate::config::Config;
 use crate::counted_disk::{CountedDisk, DiskCounts};
 use crate::drive::serve_stream;
@@ -284,7 +284,8 @@ impl Builder {
             wake.hurry();
         });
         let (failure_tx, failure) = watch::channel(None);
-        let disk = DiskThreads::start(&broker, committer.clone(), watchdog.clone(), move |failed| {
+        let loops = DiskLoops::new(&broker, committer.clone(), watchdog.clone());
+        let disk = DiskThreads::start(loops, move |failed| {
             tracing::error!(%failed, "the disk failed; nothing is confirmed any more");
             failure_tx.send_replace(Some(Arc::new(failed)));
         })?;

@@ -19,6 +19,9 @@ mod embed;
 mod facts;
 mod handle;
 mod identity;
+#[cfg(feature = "interleavings")]
+#[doc(hidden)]
+pub mod interleavings;
 mod listener;
 mod lobby;
 mod logins;

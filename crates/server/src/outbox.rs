@@ -36,16 +36,28 @@ const REPLIES_MAX_BYTES: usize = 8 << 20;
 /// How often a closing connection looks whether its last words have left.
 const DRAIN_INTERVAL: Duration = Duration::from_millis(2);
 
+/// Takes octets without waiting: a socket.
+pub(crate) trait WriteNow: Send + Sync {
+    /// How many octets were taken; `WouldBlock` while it is full.
+    fn write_now(&self, octets: &[u8]) -> io::Result<usize>;
+}
+
+impl WriteNow for TcpStream {
+    fn write_now(&self, octets: &[u8]) -> io::Result<usize> {
+        self.try_write(octets)
+    }
+}
+
 /// The unsent octets of one connection.
 #[derive(Debug)]
-pub(crate) struct Outbox {
+pub(crate) struct Outbox<S = TcpStream> {
     buffer: Mutex<Buffer>,
     unsent_bytes: AtomicUsize,
     traffic: Arc<Traffic>,
     frame_max: AtomicU32,
     cancel_notify: AtomicBool,
     /// Written to directly; `None`: a task of its own writes (TLS, in memory).
-    socket: Option<Arc<TcpStream>>,
+    socket: Option<Arc<S>>,
     /// The connection's task has something to do here: a stuck write, room for stalled consumers, channels to close.
     pub(crate) wake: Notify,
     /// There is something to write for a task that writes by itself.
@@ -82,8 +94,8 @@ pub(crate) enum Flushed {
     Closed,
 }
 
-impl Outbox {
-    pub(crate) fn new(socket: Option<Arc<TcpStream>>, traffic: Arc<Traffic>) -> Arc<Self> {
+impl<S: WriteNow> Outbox<S> {
+    pub(crate) fn new(socket: Option<Arc<S>>, traffic: Arc<Traffic>) -> Arc<Self> {
         Arc::new(Self {
             buffer: Mutex::default(),
             unsent_bytes: AtomicUsize::new(0),
@@ -246,7 +258,7 @@ impl Outbox {
     fn write(&self, mut octets: Vec<u8>, mut at: usize) -> Flushed {
         let Some(socket) = &self.socket else { return Flushed::Done };
         loop {
-            match socket.try_write(&octets[at..]) {
+            match socket.write_now(&octets[at..]) {
                 Ok(0) => return self.broken(),
                 Ok(count) => {
                     at += count;
@@ -285,9 +297,9 @@ impl Outbox {
 }
 
 /// The outlet of a connection, for the broker.
-pub(crate) struct SocketOutlet(pub(crate) Arc<Outbox>);
+pub(crate) struct SocketOutlet<S = TcpStream>(pub(crate) Arc<Outbox<S>>);
 
-impl Outlet for SocketOutlet {
+impl<S: WriteNow> Outlet for SocketOutlet<S> {
     fn deliver(&self, delivery: &Delivery<'_>) {
         let message = &delivery.message;
         self.0.append(|out, frame_max| {
@@ -355,7 +367,7 @@ mod tests {
 
     #[test]
     fn a_connection_without_room_gets_no_deliveries_but_replies() {
-        let outbox = Outbox::new(None, Arc::default());
+        let outbox = <Outbox>::new(None, Arc::default());
         let outlet = SocketOutlet(outbox.clone());
         assert!(outlet.has_room());
         outbox.send_raw(&vec![0; DELIVERIES_MAX_BYTES]);
@@ -367,7 +379,7 @@ mod tests {
 
     #[test]
     fn nothing_is_kept_for_a_closed_connection() {
-        let outbox = Outbox::new(None, Arc::default());
+        let outbox = <Outbox>::new(None, Arc::default());
         outbox.send_raw(b"abc");
         outbox.close();
         outbox.send_raw(b"def");

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
-use leveret_broker::{Batch, Broker, Logging};
+use leveret_broker::{Batch, Broker};
 use leveret_wire::TuneLimits;
 use parking_lot::RwLock;
 use tokio::sync::watch;
@@ -109,14 +109,9 @@ impl Shared {
         TuneLimits { channel_max: tune.channel_max, frame_max: tune.frame_max, heartbeat_s: tune.heartbeat_s }
     }
 
-    /// Ends a batch: the committer learns of what was logged and begins, meanwhile everything else leaves.
+    /// Ends a batch.
     pub(crate) fn finish(&self, batch: &mut Batch) {
-        match self.broker.logged(batch) {
-            Logging::Awaited => self.committer.hurry(),
-            Logging::Some => self.committer.notice(),
-            Logging::None => {}
-        }
-        self.broker.leave(batch);
+        self.committer.finish(&self.broker, batch);
     }
 
     /// Counts input, so that memory and disk are looked at while there is traffic and never when there is none.

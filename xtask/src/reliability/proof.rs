@@ -208,6 +208,8 @@ impl Program {
 fn variable_name(variable: &'static str) -> &'static str {
     match variable.strip_prefix("LEVERET_") {
         Some("SEEDS") => "seeds",
+        Some("SCHEDULES") => "orders of threads",
+        Some("FUZZ_SECONDS") => "seconds for each target",
         _ => variable,
     }
 }

@@ -55,11 +55,15 @@ const fn command(from: Level, name: &'static str, command: &'static str) -> Proo
     Proof { from, what: What::Command(Program { name, command, counts: None, seed: None }) }
 }
 
+/// A command that does as much as an environment variable says, at each level.
+const fn counted(name: &'static str, command: &'static str, counts: (&'static str, [u64; 3])) -> Proof {
+    let program = Program { name, command, counts: Some(counts), seed: Some("LEVERET_SEED") };
+    Proof { from: Quick, what: What::Command(program) }
+}
+
 /// A test that does as many seeds as `LEVERET_SEEDS` says, beginning with `LEVERET_SEED`.
 const fn seeds(name: &'static str, command: &'static str, counts: [u64; 3]) -> Proof {
-    let counts = Some(("LEVERET_SEEDS", counts));
-    let program = Program { name, command, counts, seed: Some("LEVERET_SEED") };
-    Proof { from: Quick, what: What::Command(program) }
+    counted(name, command, ("LEVERET_SEEDS", counts))
 }
 
 const fn line(number: u8, fault: &'static str, demand: &'static str, proofs: &'static [Proof]) -> Row {
@@ -163,7 +167,16 @@ const ROWS: &[Row] = &[
     ),
     line(16, "the same random programs on RabbitMQ 3.10", "the same answers, except a written list", &[]),
     line(17, "soak", "nothing lost, order kept, no growth of memory, files or disk", &[]),
-    line(18, "interleavings; undefined behaviour", "no failure", &[]),
+    line(
+        18,
+        "interleavings; undefined behaviour",
+        "no failure",
+        &[counted(
+            "interleavings",
+            "cargo test -q --manifest-path interleavings/Cargo.toml -- --nocapture",
+            ("LEVERET_SCHEDULES", [200, 20_000, 100_000]),
+        )],
+    ),
     line(19, "publishers without consumers, 256 MiB of memory", "no OOM kill, blocked in time", &[]),
     line(
         20,
@@ -176,7 +189,13 @@ const ROWS: &[Row] = &[
         22,
         "fuzzing of everything that reads octets from strangers",
         "no panic, no hang, no memory beyond the limit",
-        &[command(Quick, "hostile-bytes", "cargo test -q -p leveret-store --test hostile_bytes")],
+        &[
+            command(Quick, "hostile-bytes", "cargo test -q -p leveret-store --test hostile_bytes"),
+            Proof {
+                from: Nightly,
+                ..counted("fuzz", "cargo xtask fuzz", ("LEVERET_FUZZ_SECONDS", [10, 300, 3600]))
+            },
+        ],
     ),
     line(
         23,

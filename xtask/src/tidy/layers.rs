@@ -105,6 +105,8 @@ const LAYERS: &[Layer] = &[
     Layer { directory: "crates/testkit", may_depend_on: Arrows::Everything, forbidden: &[] },
     Layer { directory: "xtask", may_depend_on: Arrows::Everything, forbidden: &[] },
     Layer { directory: "fuzz", may_depend_on: Arrows::Everything, forbidden: &[] },
+    Layer { directory: "interleavings", may_depend_on: Arrows::Everything, forbidden: &[] },
+    Layer { directory: "interleavings/locks", may_depend_on: Arrows::Only(&[]), forbidden: &[] },
 ];
 
 /// Names that say nothing about what is inside.

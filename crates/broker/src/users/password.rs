@@ -10,7 +10,7 @@
 //! with wrong passwords costs one core and 19 MiB, whatever the number of connections.
 
 use std::fmt;
-use std::sync::OnceLock;
+use std::sync::{LazyLock, OnceLock};
 
 use argon2::{Algorithm, Argon2, Params, Version};
 use base64::Engine;
@@ -36,7 +36,7 @@ const ALGORITHM_SHA512: &str = "rabbit_password_hashing_sha512";
 const ALGORITHM_MD5: &str = "rabbit_password_hashing_md5";
 
 /// Held while an Argon2 hash is computed.
-static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+static ONE_AT_A_TIME: LazyLock<Mutex<()>> = LazyLock::new(Mutex::default);
 
 /// A hashed password. `Debug` shows only the kind.
 #[derive(Clone, PartialEq, Eq)]

@@ -21,6 +21,8 @@ use crate::shared::Shared;
 use heart::{Beat, Heart};
 pub(crate) use tcp::serve_tcp;
 pub(crate) use transport::serve_stream;
+#[cfg(feature = "interleavings")]
+pub(crate) use transport::write_all;
 
 /// How long a client may take to answer our `connection.close`.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(900);

@@ -8,7 +8,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, Wr
 use super::{Driver, Flow};
 use crate::buffers;
 use crate::lobby::Guest;
-use crate::outbox::Outbox;
+use crate::outbox::{Outbox, WriteNow};
 use crate::peer::Peer;
 use crate::shared::Shared;
 
@@ -60,7 +60,8 @@ async fn drive<S: AsyncRead>(driver: &mut Driver, reader: &mut ReadHalf<S>) -> F
     }
 }
 
-async fn write_all<S: AsyncWrite>(mut writer: WriteHalf<S>, outbox: Arc<Outbox>) {
+/// Writes what comes into an outbox that has no socket, until it is closed.
+pub(crate) async fn write_all<S: AsyncWrite, D: WriteNow>(mut writer: WriteHalf<S>, outbox: Arc<Outbox<D>>) {
     loop {
         outbox.filled.notified().await;
         while let Some(octets) = outbox.take() {
