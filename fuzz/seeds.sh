@@ -43,3 +43,13 @@ api 'H/api/exchanges/%%2F/amq.default/publish\n{"properties":{"headers":{"a":1}}
 api 'H/api/queues/%%2F/q/get\n{"count":1,"ackmode":"ack_requeue_false","encoding":"auto","truncate":50}'
 api 'H/api/bindings/%%2F/e/x/q/q\n{"routing_key":"k","arguments":{"x-match":"all"}}'
 api 'I/api/queues/%%2F/q?if-empty=true&if-unused=true'
+
+# What earlier runs found worth keeping, an input a line.
+shopt -s nullglob
+for kept in corpora/*.hex; do
+  target=$(basename "$kept" .hex)
+  mkdir -p "corpus/$target"
+  while read -r hex; do
+    printf %s "$hex" | xxd -r -p >"corpus/$target/$(printf %s "$hex" | sha1sum | cut -c1-16)"
+  done <"$kept"
+done

@@ -9,6 +9,8 @@ use serde::Deserialize;
 use crate::workspace_root;
 
 const SECONDS: u32 = 120;
+/// How long each target runs, unless `--seconds` says so.
+const SECONDS_VARIABLE: &str = "LEVERET_FUZZ_SECONDS";
 const MEMORY_MAX_MIB: u32 = 512;
 /// Of one input. Handlers of the API may hash a password, with all checks compiled in.
 const INPUT_SECONDS_MAX: u32 = 10;
@@ -30,7 +32,7 @@ struct Target {
 /// # Errors
 /// cargo-fuzz is missing, or a target finds something.
 pub(crate) fn run(args: &[String]) -> Result<()> {
-    let (mut seconds, mut only) = (SECONDS, None);
+    let (mut seconds, mut only) = (seconds_wanted()?, None);
     let mut args = args.iter();
     while let Some(arg) = args.next() {
         let mut value = || args.next().with_context(|| format!("{arg} needs a value"));
@@ -60,12 +62,19 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     let mut found = Vec::new();
     for name in &names {
         match fuzz(&folder, name, seconds)? {
-            Some(inputs) => println!("{name:<16} {inputs} inputs"),
+            Some(inputs) => println!("fact: {name}: {inputs} inputs in {seconds} s"),
             None => found.push(name.as_str()),
         }
     }
     ensure!(found.is_empty(), "something is found by {}", found.join(", "));
     Ok(())
+}
+
+fn seconds_wanted() -> Result<u32> {
+    match std::env::var(SECONDS_VARIABLE) {
+        Ok(seconds) => seconds.parse().context(SECONDS_VARIABLE),
+        Err(_) => Ok(SECONDS),
+    }
 }
 
 /// How many inputs were tried; `None`: one of them is a finding, which the target has described.
