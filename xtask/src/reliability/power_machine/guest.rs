@@ -23,7 +23,8 @@ const MODULES: [&str; 9] = [
     "net_failover",
     "virtio_net",
 ];
-/// `guest` may log in from the loopback interface only, so the outside comes in through netcat.
+/// `guest` may log in from the loopback interface only, so the outside comes in through netcat. An emulated processor takes
+/// seconds for the hash of a password if its host is busy.
 const INIT: &str = r#"#!/bin/busybox sh
 b=/bin/busybox
 $b mount -t proc proc /proc
@@ -35,6 +36,7 @@ $b ip addr add 10.0.2.15/24 dev eth0
 $b ip link set eth0 up
 $b mount -t ext4 /dev/vda /data || exit 1
 $b nc -ll -p 5672 -e $b nc 127.0.0.1 5673 &
+export LEVERET_HANDSHAKE_TIMEOUT_MS=60000
 exec /bin/leveret serve --data-dir /data/leveret --listen 127.0.0.1:5673 --http 127.0.0.1:15672
 "#;
 
