@@ -1,5 +1,6 @@
 //! The task of one connection: carries bytes between its transport and its [`Session`], and keeps its times.
 
+mod acknowledging;
 mod heart;
 mod tcp;
 mod transport;

@@ -3,12 +3,13 @@
 use std::cell::RefCell;
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::net::RecvFlags;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
+use super::acknowledging::Acknowledging;
 use super::{Driver, Flow};
 use crate::lobby::Guest;
 use crate::outbox::{Flushed, Outbox};
@@ -51,6 +52,7 @@ pub(crate) fn serve_tcp(
 }
 
 async fn drive(driver: &mut Driver, socket: &TcpStream) -> Flow {
+    let mut acknowledging = Acknowledging::new();
     loop {
         let stuck = driver.outbox.is_stuck();
         let interest = match (driver.may_read(), stuck) {
@@ -69,7 +71,7 @@ async fn drive(driver: &mut Driver, socket: &TcpStream) -> Flow {
                         flow = driver.follow(step).await;
                     }
                     let reads = flow == Flow::Continue && ready.is_readable() && driver.may_read();
-                    if reads { read(driver, socket).await } else { flow }
+                    if reads { read(driver, socket, &mut acknowledging).await } else { flow }
                 }
                 Err(_) => Flow::Gone,
             },
@@ -88,9 +90,9 @@ async fn ready(socket: &TcpStream, interest: Option<Interest>) -> io::Result<tok
     }
 }
 
-async fn read(driver: &mut Driver, socket: &TcpStream) -> Flow {
+async fn read(driver: &mut Driver, socket: &TcpStream, acknowledging: &mut Acknowledging) -> Flow {
     for _ in 0..READS_IN_A_ROW {
-        let (step, was_all) = match read_once(driver, socket) {
+        let (step, was_all) = match read_once(driver, socket, acknowledging) {
             Ok(Some(read)) => read,
             Ok(None) => return Flow::Gone,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Flow::Continue,
@@ -106,7 +108,11 @@ async fn read(driver: &mut Driver, socket: &TcpStream) -> Flow {
 }
 
 /// Reads what there is and has it dealt with; answers whether that was all. `None`: the peer has closed.
-fn read_once(driver: &mut Driver, socket: &TcpStream) -> io::Result<Option<(Step, bool)>> {
+fn read_once(
+    driver: &mut Driver,
+    socket: &TcpStream,
+    acknowledging: &mut Acknowledging,
+) -> io::Result<Option<(Step, bool)>> {
     SCRATCH.with_borrow_mut(|scratch| {
         let kept = driver.partial.len();
         scratch.resize(scratch.len().max(kept + READ_BYTES), 0);
@@ -116,11 +122,13 @@ fn read_once(driver: &mut Driver, socket: &TcpStream) -> io::Result<Option<(Step
         }
         scratch[..kept].copy_from_slice(&driver.partial);
         driver.received(count);
+        let is_small = count < SMALL_READ_BYTES;
+        let hurries = is_small && acknowledging.at_once(Instant::now(), driver.outbox.sent_bytes());
         let step = driver.receive(&scratch[..kept + count]);
-        if count < SMALL_READ_BYTES {
+        if hurries {
             acknowledge_at_once(socket);
         }
-        Ok(Some((step, count < SMALL_READ_BYTES)))
+        Ok(Some((step, is_small)))
     })
 }
 
@@ -137,9 +145,8 @@ fn receive(socket: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
     received.map_or(tried, Ok)
 }
 
-/// Clients that leave Nagle's algorithm on (amqplib) send two small things in two writes, and the second waits for
-/// the first to be acknowledged, 40 ms by default. Not sticky, hence at every small read; nothing is sent when our
-/// answer has carried the acknowledgement already.
+/// Not sticky, hence at every small read it is meant for; nothing is sent when our answer has carried the acknowledgement
+/// already.
 fn acknowledge_at_once(socket: &TcpStream) {
     if let Err(error) = rustix::net::sockopt::set_tcp_quickack(socket, true) {
         tracing::debug!(%error, "no TCP_QUICKACK");
