@@ -85,15 +85,18 @@ fn main() -> ExitCode {
     let CommandLine { command, log } = CommandLine::parse_from(ctl::modernize(std::env::args_os().collect()));
     // The libraries name no cryptography; it is the first and only one, so nothing refuses it.
     let _installed = rustls::crypto::ring::default_provider().install_default();
-    let ended =
-        tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::from).and_then(
-            |runtime| {
-                let ended = runtime.block_on(run(command, log));
-                // A thread that still reads stdin must not keep the process.
-                runtime.shutdown_background();
-                ended
-            },
-        );
+    let ended = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .on_thread_park(leveret_server::vigil::before_sleep)
+        .on_thread_unpark(leveret_server::vigil::after_sleep)
+        .build()
+        .map_err(Failure::from)
+        .and_then(|runtime| {
+            let ended = runtime.block_on(run(command, log));
+            // A thread that still reads stdin must not keep the process.
+            runtime.shutdown_background();
+            ended
+        });
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {

@@ -78,7 +78,7 @@ pub trait Socket: Send + Sync + 'static {
 struct Through<S>(Arc<S>);
 
 impl<S: Socket> WriteNow for Through<S> {
-    fn write_now(&self, octets: &[u8]) -> io::Result<usize> {
+    fn write_now(self: &Arc<Self>, octets: &[u8]) -> io::Result<usize> {
         self.0.write_now(octets)
     }
 }

@@ -33,6 +33,7 @@ mod session;
 mod shared;
 mod timekeeper;
 mod tls;
+pub mod vigil;
 
 pub use alarms::Alarms;
 pub use certificate::{NoName, UserFrom, user_of};

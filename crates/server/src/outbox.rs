@@ -26,7 +26,7 @@ use parking_lot::Mutex;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
-use crate::buffers;
+use crate::{buffers, vigil};
 
 /// Above this many unsent octets a connection gets no more deliveries (slow consumers stay bounded).
 const DELIVERIES_MAX_BYTES: usize = 1 << 20;
@@ -39,11 +39,12 @@ const DRAIN_INTERVAL: Duration = Duration::from_millis(2);
 /// Takes octets without waiting: a socket.
 pub(crate) trait WriteNow: Send + Sync {
     /// How many octets were taken; `WouldBlock` while it is full.
-    fn write_now(&self, octets: &[u8]) -> io::Result<usize>;
+    fn write_now(self: &Arc<Self>, octets: &[u8]) -> io::Result<usize>;
 }
 
 impl WriteNow for TcpStream {
-    fn write_now(&self, octets: &[u8]) -> io::Result<usize> {
+    fn write_now(self: &Arc<Self>, octets: &[u8]) -> io::Result<usize> {
+        vigil::used(self);
         self.try_write(octets)
     }
 }
