@@ -225,6 +225,13 @@ fn announce(broker: &Broker, http: &Http, settings: &Settings) -> String {
     for damage in &broker.condition().damage {
         tracing::error!(?damage, "damaged; its queues are offline, its files are kept");
     }
+    let torn_bytes = broker.condition().torn_bytes;
+    if torn_bytes > 0 {
+        tracing::warn!(
+            torn_bytes,
+            "the end of the log was cut off: it was being written when the last process ended"
+        );
+    }
     tracing::info!(data_dir = %settings.data_dir.display(), "ready");
     let mut stdout = io::stdout().lock();
     if let Err(error) = writeln!(stdout, "{}", urls.join("\n")).and_then(|()| stdout.flush()) {

@@ -98,6 +98,8 @@ pub struct Condition {
     pub damage: Vec<Damage>,
     /// The last stop was in order.
     pub clean: bool,
+    /// Octets at the end of the log that a process was writing when it ended, or that look like that: cut off.
+    pub torn_bytes: u64,
 }
 
 impl Broker {
@@ -275,7 +277,7 @@ impl Builder {
         let options = Options { log_file_bytes: log_file_bytes(&config, &*disk), ..Options::default() };
         let (alarm_tx, alarm) = watch::channel(None);
         let watchdog = Watchdog::new(disk.clone(), config.watermarks, options.log_file_bytes, alarm_tx);
-        let Opened { broker, damage, clean, .. } =
+        let Opened { broker, damage, clean, torn_bytes } =
             leveret_broker::Broker::open(disk, options, config.limits.clone()).map_err(StartError::Open)?;
         let committer = Arc::new(Committer::default());
         let (store, wake) = (broker.store().clone(), committer.clone());
@@ -307,7 +309,7 @@ impl Builder {
             watchdog: Some(thread),
             addresses,
             tls_addresses,
-            opened: Condition { damage, clean },
+            opened: Condition { damage, clean, torn_bytes },
         })
     }
 }
