@@ -3,6 +3,7 @@
 pub mod allocations;
 pub mod broker_sim;
 pub mod conformance;
+pub mod differential;
 pub mod fault_proxy;
 pub mod faulty_disk;
 pub mod postgres;

@@ -27,7 +27,7 @@
 
 mod order;
 mod parse;
-mod peer;
+pub(crate) mod peer;
 mod play;
 pub mod term;
 

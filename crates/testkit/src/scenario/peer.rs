@@ -12,19 +12,19 @@ use crate::raw_client::{Frame, RawClient, Received, frame_bytes};
 
 /// What a connection asks for when it opens.
 #[derive(Debug, Clone)]
-pub(super) struct ConnectOptions {
-    pub(super) user: String,
-    pub(super) password: String,
-    pub(super) vhost: String,
+pub(crate) struct ConnectOptions {
+    pub(crate) user: String,
+    pub(crate) password: String,
+    pub(crate) vhost: String,
     /// What tune-ok answers; otherwise what the server proposed.
-    pub(super) frame_max: Option<u32>,
-    pub(super) channel_max: Option<u32>,
-    pub(super) heartbeat_s: u32,
-    pub(super) capabilities: Value,
+    pub(crate) frame_max: Option<u32>,
+    pub(crate) channel_max: Option<u32>,
+    pub(crate) heartbeat_s: u32,
+    pub(crate) capabilities: Value,
     /// Whether it says `connection.open`.
-    pub(super) opens: bool,
+    pub(crate) opens: bool,
     /// Whether the first use of a channel opens it.
-    pub(super) opens_channels: bool,
+    pub(crate) opens_channels: bool,
 }
 
 impl Default for ConnectOptions {
@@ -53,7 +53,7 @@ impl Default for ConnectOptions {
 
 /// One thing that happened on a channel, or to the connection.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Event {
+pub(crate) enum Event {
     Message(Message),
     Heartbeat,
     /// A frame that belongs to nothing, or does not decode.
@@ -64,7 +64,7 @@ pub(super) enum Event {
 }
 
 impl Event {
-    pub(super) fn is_message(&self, method: &str) -> bool {
+    pub(crate) fn is_message(&self, method: &str) -> bool {
         matches!(self, Event::Message(message) if message.method == method)
     }
 }
@@ -91,7 +91,7 @@ enum Partial {
 
 /// One connection.
 #[derive(Debug)]
-pub(super) struct Peer {
+pub(crate) struct Peer {
     client: RawClient,
     waiting: BTreeMap<u16, VecDeque<Event>>,
     partial: BTreeMap<u16, Partial>,
@@ -106,7 +106,7 @@ const DEFAULT_FRAME_MAX: usize = 131_072;
 
 impl Peer {
     /// A socket on which nothing was said.
-    pub(super) fn socket(addr: SocketAddr) -> Result<Peer, String> {
+    pub(crate) fn socket(addr: SocketAddr) -> Result<Peer, String> {
         let client = RawClient::connect(addr).map_err(|error| format!("cannot connect: {error}"))?;
         Ok(Peer {
             client,
@@ -120,7 +120,7 @@ impl Peer {
     }
 
     /// A connection after its handshake.
-    pub(super) fn open(target: &Target, options: &ConnectOptions) -> Result<Peer, String> {
+    pub(crate) fn open(target: &Target, options: &ConnectOptions) -> Result<Peer, String> {
         let mut peer = Peer::socket(target.addr)?;
         peer.client.send(PROTOCOL_HEADER);
         peer.answer("connection.start", target.answer_timeout)?;
@@ -140,22 +140,22 @@ impl Peer {
     }
 
     /// Whether the handshake was done here (so that an orderly close makes sense).
-    pub(super) fn is_managed(&self) -> bool {
+    pub(crate) fn is_managed(&self) -> bool {
         self.is_managed
     }
 
-    pub(super) fn mark_open(&mut self, channel: u16) {
+    pub(crate) fn mark_open(&mut self, channel: u16) {
         self.open_channels.insert(channel);
     }
 
     /// Closing channel 0 is closing the connection: then there is nothing left to close in order.
-    pub(super) fn mark_closed(&mut self, channel: u16) {
+    pub(crate) fn mark_closed(&mut self, channel: u16) {
         self.open_channels.remove(&channel);
         self.is_managed &= channel != 0;
     }
 
     /// Opens the channel if it is not, where the options say so.
-    pub(super) fn ensure_channel(&mut self, channel: u16, timeout: Duration) -> Result<(), String> {
+    pub(crate) fn ensure_channel(&mut self, channel: u16, timeout: Duration) -> Result<(), String> {
         if !self.opens_channels || channel == 0 || !self.open_channels.insert(channel) {
             return Ok(());
         }
@@ -167,12 +167,12 @@ impl Peer {
         }
     }
 
-    pub(super) fn send_bytes(&mut self, bytes: &[u8]) {
+    pub(crate) fn send_bytes(&mut self, bytes: &[u8]) {
         self.client.send(bytes);
     }
 
     /// Sends a method and its content, cut into frames.
-    pub(super) fn send_message(&mut self, channel: u16, message: &Message) -> Result<(), String> {
+    pub(crate) fn send_message(&mut self, channel: u16, message: &Message) -> Result<(), String> {
         let payload = message.encode_method().map_err(|error| error.0)?;
         let mut out = frame_bytes(1, channel, &payload);
         if let Some(content) = &message.content {
@@ -196,7 +196,7 @@ impl Peer {
 
     /// The next event of the channel. A connection that is closing reports that instead: nothing else will
     /// come.
-    pub(super) fn next(&mut self, channel: u16, deadline: Instant) -> Event {
+    pub(crate) fn next(&mut self, channel: u16, deadline: Instant) -> Event {
         loop {
             if let Some(event) = self.waiting.get_mut(&channel).and_then(VecDeque::pop_front) {
                 return event;
@@ -216,7 +216,7 @@ impl Peer {
     }
 
     /// The next heartbeat; whatever else comes is kept.
-    pub(super) fn next_heartbeat(&mut self, deadline: Instant) -> Event {
+    pub(crate) fn next_heartbeat(&mut self, deadline: Instant) -> Event {
         loop {
             match self.client.receive(deadline) {
                 Received::Frame(frame) if frame.kind == 8 => return Event::Heartbeat,
@@ -228,8 +228,25 @@ impl Peer {
         }
     }
 
+    /// The next event of any channel; `None` when nothing came before the deadline. The end of the socket comes on channel 0.
+    pub(crate) fn next_of_any(&mut self, deadline: Instant) -> Option<(u16, Event)> {
+        loop {
+            let first =
+                |(channel, events): (&u16, &mut VecDeque<Event>)| Some((*channel, events.pop_front()?));
+            if let Some(found) = self.waiting.iter_mut().find_map(first) {
+                return Some(found);
+            }
+            match self.client.receive(deadline) {
+                Received::Frame(frame) => self.sort(frame),
+                Received::Closed => return Some((0, Event::Closed)),
+                Received::Bytes(bytes) => return Some((0, Event::Bytes(bytes))),
+                Received::Silence => return None,
+            }
+        }
+    }
+
     /// Something that came and that nobody took.
-    pub(super) fn left_over(&mut self) -> Option<(u16, Event)> {
+    pub(crate) fn left_over(&mut self) -> Option<(u16, Event)> {
         while let Received::Frame(frame) = self.client.receive(Instant::now()) {
             self.sort(frame);
         }
