@@ -18,10 +18,12 @@
 
 mod api_load;
 mod backlog;
+mod bit_rot;
 mod bystander;
 mod clean_stop;
 mod client;
 mod delayed;
+mod differential;
 mod disk_full;
 mod disks;
 mod doors;
@@ -44,10 +46,14 @@ mod power_blocks;
 mod power_machine;
 mod proof;
 mod results;
+mod scarce;
 mod scorecard;
+mod settings;
 mod site;
 mod slowloris;
 mod small_disk;
+mod soak;
+mod stalled;
 mod strace;
 mod sync_failure;
 mod tls;
@@ -76,6 +82,11 @@ const CAMPAIGNS: &[Campaign] = &[
     Campaign { name: "kill", about: "kill -9 under load, and during recovery", run: kill::run },
     Campaign { name: "every-call", about: "SIGKILL at every storage call of a script", run: every_call::run },
     Campaign { name: "metadata", about: "kill -9 on receipt of a declare-ok or bind-ok", run: metadata::run },
+    Campaign {
+        name: "settings",
+        about: "kill -9 on receipt of a 204: users, permissions, virtual hosts, policies",
+        run: settings::run,
+    },
     Campaign { name: "tx", about: "kill -9 on commit-ok, and before it", run: tx::run },
     Campaign { name: "clean-stop", about: "SIGTERM under load", run: clean_stop::run },
     Campaign { name: "disk-full", about: "no room left on the device", run: disk_full::run },
@@ -112,11 +123,22 @@ const CAMPAIGNS: &[Campaign] = &[
         about: "the power of a virtual machine goes",
         run: power_machine::run,
     },
+    Campaign { name: "bit-rot", about: "a bit flipped, a page zeroed, a file cut", run: bit_rot::run },
+    Campaign { name: "differential", about: "random programs on RabbitMQ 3.10, too", run: differential::run },
+    Campaign { name: "soak", about: "the load for a long time, and clients that vanish", run: soak::run },
+    Campaign { name: "little-memory", about: "256 MiB, and nobody consumes", run: scarce::run_memory },
+    Campaign { name: "stalled", about: "100 consumers that stop reading", run: stalled::run },
+    Campaign {
+        name: "few-files",
+        about: "256 descriptors, many connections, a slow disk",
+        run: scarce::run_files,
+    },
     Campaign { name: "backlog", about: "kill -9 with 200,000 messages waiting", run: backlog::run },
 ];
 
 /// Campaigns that wait more than they compute.
-const PATIENT: [&str; 6] = [toolkit::NAME, "every-call", "migrate", "odd-names", "slowloris", "tls"];
+const PATIENT: [&str; 7] =
+    [toolkit::NAME, "differential", "every-call", "migrate", "odd-names", "slowloris", "tls"];
 
 /// Runs what the command line asks for, one thing after the other.
 ///

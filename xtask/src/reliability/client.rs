@@ -8,9 +8,9 @@ use leveret_wire::method::{
     ConnectionCloseOk, ConnectionOpen, ConnectionStartOk, ConnectionTuneOk,
 };
 use leveret_wire::{
-    Assembler, DEFAULT_FRAME_MAX, FRAME_BODY, FRAME_HEADER, FRAME_METHOD, FieldTable, FieldValue, Method,
-    PROTOCOL_HEADER, Progress, Properties, RawFrame, RawProperties, RawTable, Secret, WireError, sasl,
-    split_frame, write_ack, write_content, write_method,
+    Assembler, DEFAULT_FRAME_MAX, FRAME_BODY, FRAME_HEADER, FRAME_HEARTBEAT, FRAME_METHOD, FieldTable,
+    FieldValue, Method, PROTOCOL_HEADER, Progress, Properties, RawFrame, RawProperties, RawTable, Secret,
+    WireError, sasl, split_frame, write_ack, write_content, write_heartbeat, write_method,
 };
 use std::collections::VecDeque;
 use std::fmt;
@@ -112,6 +112,11 @@ enum Incoming {
 impl Client {
     /// Connects as guest to the virtual host `/` and opens the channel. No heartbeats.
     pub(super) fn open(address: SocketAddr) -> Result<Client, Ended> {
+        Client::open_beating(address, 0)
+    }
+
+    /// The same with heartbeats, which are sent by [`beat`](Self::beat) alone.
+    pub(super) fn open_beating(address: SocketAddr, heartbeat_s: u16) -> Result<Client, Ended> {
         let connected = TcpStream::connect(address).and_then(|stream| {
             stream.set_nodelay(true)?;
             stream.set_read_timeout(Some(CALL_TIMEOUT))?;
@@ -127,11 +132,11 @@ impl Client {
             content: None,
             waiting: VecDeque::new(),
         };
-        client.handshake()?;
+        client.handshake(heartbeat_s)?;
         Ok(client)
     }
 
-    fn handshake(&mut self) -> Result<(), Ended> {
+    fn handshake(&mut self, heartbeat: u16) -> Result<(), Ended> {
         self.flush()?;
         self.answer()?;
         let capabilities = FieldTable(
@@ -149,7 +154,7 @@ impl Client {
         self.send_on(0, start_ok.into())?;
         self.flush()?;
         self.answer()?;
-        let tune_ok = ConnectionTuneOk { channel_max: 2047, frame_max: DEFAULT_FRAME_MAX, heartbeat: 0 };
+        let tune_ok = ConnectionTuneOk { channel_max: 2047, frame_max: DEFAULT_FRAME_MAX, heartbeat };
         self.send_on(0, tune_ok.into())?;
         self.send_on(0, ConnectionOpen { virtual_host: "/", ..Default::default() }.into())?;
         self.flush()?;
@@ -196,6 +201,12 @@ impl Client {
 
     pub(super) fn ack(&mut self, tag: u64, multiple: bool) {
         write_ack(&mut self.output, CHANNEL, tag, multiple);
+    }
+
+    /// Sends a heartbeat.
+    pub(super) fn beat(&mut self) -> Result<(), Ended> {
+        write_heartbeat(&mut self.output);
+        self.flush()
     }
 
     /// Refuses one delivery.
@@ -306,6 +317,9 @@ impl Client {
     }
 
     fn frame(&mut self, frame: RawFrame<'_>) -> Result<Option<Event>, Ended> {
+        if frame.kind == FRAME_HEARTBEAT {
+            return Ok(None);
+        }
         let progress = match (frame.kind, self.content.take()) {
             (FRAME_METHOD, None) => return self.method(&Method::decode(frame.payload)?),
             (FRAME_HEADER, Some(content)) => content.header(frame.payload, BODY_MAX_BYTES)?,

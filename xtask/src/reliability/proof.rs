@@ -153,6 +153,7 @@ impl Proof {
             super::power_machine::NAME => {
                 plan.cuts.map_or_else(String::new, |cuts| format!(" --cuts {cuts}"))
             }
+            "differential" => " (one program of it: --faults 1 --first-fault N)".to_owned(),
             super::toolkit::NAME => {
                 format!(" --against {} (one fault of it: --faults 1 --first-fault N)", against.name())
             }

@@ -126,15 +126,21 @@ const ROWS: &[Row] = &[
         "bit rot and truncation",
         "no panic, no altered body is delivered, no valid record is deleted; who is hit is told",
         &[
+            campaign(Quick, "bit-rot"),
+            seeds(
+                "store-simulation",
+                "cargo test -q -p leveret-testkit --lib store_sim -- --nocapture",
+                [2000, 100_000, 100_000],
+            ),
             command(Quick, "damage", "cargo test -q -p leveret-store --test damage"),
             command(Quick, "hostile-bytes", "cargo test -q -p leveret-store --test hostile_bytes"),
         ],
     ),
     line(
         10,
-        "kill -9 on receipt of an -ok for a change of the topology",
+        "kill -9 on receipt of the answer to a change: topology, users, permissions, virtual hosts, policies",
         "no answered change is missing, none is half done",
-        &[campaign(Quick, "metadata")],
+        &[campaign(Quick, "metadata"), campaign(Quick, "settings")],
     ),
     line(
         11,
@@ -148,7 +154,15 @@ const ROWS: &[Row] = &[
         "nothing confirmed is lost, nothing acknowledged comes back, it ends within 10 s",
         &[campaign(Quick, "clean-stop")],
     ),
-    line(13, "data directories of every released format", "all are read; a newer one is not touched", &[]),
+    line(
+        13,
+        "data directories of every released format",
+        "all are read; a newer one is not touched",
+        &[
+            command(Quick, "fixtures", "cargo test -q -p leveret-server --test formats"),
+            command(Quick, "damage", "cargo test -q -p leveret-store --test damage"),
+        ],
+    ),
     line(
         14,
         "random programs against a model, with restarts and crashes",
@@ -165,26 +179,58 @@ const ROWS: &[Row] = &[
         "every request has exactly one outcome in time, nobody gets stuck, a poison message ends",
         &[campaign(Quick, "toolkit"), campaign(Quick, "migrate")],
     ),
-    line(16, "the same random programs on RabbitMQ 3.10", "the same answers, except a written list", &[]),
-    line(17, "soak", "nothing lost, order kept, no growth of memory, files or disk", &[]),
+    line(
+        16,
+        "the same random programs on RabbitMQ 3.10",
+        "the same answers, except a written list",
+        &[
+            campaign(Nightly, "differential"),
+            command(
+                Nightly,
+                "scenarios",
+                "cargo run -q -p leveret-testkit --bin conformance -- --broker rabbitmq-3.10",
+            ),
+        ],
+    ),
+    line(
+        17,
+        "soak: the load for hours, with clients that vanish",
+        "nothing lost, order kept, no growth of memory, files or disk",
+        &[campaign(Quick, "soak")],
+    ),
     line(
         18,
-        "interleavings; undefined behaviour",
+        "interleavings of threads; undefined behaviour of the codec",
         "no failure",
-        &[counted(
-            "interleavings",
-            "cargo test -q --manifest-path interleavings/Cargo.toml -- --nocapture",
-            ("LEVERET_SCHEDULES", [200, 20_000, 100_000]),
-        )],
+        &[
+            counted(
+                "interleavings",
+                "cargo test -q --manifest-path interleavings/Cargo.toml -- --nocapture",
+                ("LEVERET_SCHEDULES", [200, 20_000, 100_000]),
+            ),
+            command(Quick, "race", "cargo test -q -p leveret-broker --test broker race"),
+            command(Quick, "threads", "cargo test -q -p leveret-store --test threads"),
+            command(Nightly, "miri", "cargo +nightly miri test -q -p leveret-wire --lib"),
+        ],
     ),
-    line(19, "publishers without consumers, 256 MiB of memory", "no OOM kill, blocked in time", &[]),
+    line(
+        19,
+        "publishers without consumers, 256 MiB of memory",
+        "never killed, 90 % resident at most, others are served",
+        &[campaign(Quick, "little-memory")],
+    ),
     line(
         20,
         "100 sockets that stop reading",
-        "little is buffered for each, others go on, they are closed",
-        &[],
+        "a mebibyte and a frame for each, others go on, who is silent for two heartbeats is closed and gives all back",
+        &[campaign(Quick, "stalled")],
     ),
-    line(21, "no file descriptors left, churn, a slow disk", "no leak, no busy loop, it recovers", &[]),
+    line(
+        21,
+        "no file descriptors left, 100,000 connections, a slow disk",
+        "no leak, no busy loop, back in 2 s, heartbeats are kept",
+        &[campaign(Quick, "few-files")],
+    ),
     line(
         22,
         "fuzzing of everything that reads octets from strangers",

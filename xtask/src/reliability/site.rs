@@ -2,13 +2,15 @@
 
 use anyhow::{Context, Result};
 use leveret_testkit::supervisor::{Launcher, Server, StartFailure, log_tail};
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::verdict::Verdict;
 
 /// From the start of a process to its listener line. Longer is a failed start.
-const START_TIMEOUT: Duration = Duration::from_secs(30);
+pub(super) const START_TIMEOUT: Duration = Duration::from_secs(30);
 const LOG_LINES: usize = 30;
 
 /// The folder of one campaign. It is kept if the campaign fails, for whoever looks into it.
@@ -48,6 +50,18 @@ impl Site {
     pub(super) fn with_binary(&self, binary: PathBuf) -> Site {
         let launcher = Launcher { binary, ..self.launcher.clone() };
         Site { folder: self.folder.clone(), launcher }
+    }
+
+    /// The same site with a broker for which a shell does something first: sets a variable, a limit, a group.
+    ///
+    /// # Errors
+    /// The script cannot be written.
+    pub(super) fn behind(&self, name: &str, setup: &str) -> Result<Site> {
+        let path = self.folder.join(format!("{name}.sh"));
+        let broker = self.launcher.binary.display();
+        std::fs::write(&path, format!("#!/bin/sh\n{setup} || exit 1\nexec '{broker}' \"$@\"\n"))?;
+        std::fs::set_permissions(&path, Permissions::from_mode(0o755))?;
+        Ok(self.with_binary(path))
     }
 
     /// Starts the broker and waits until it serves.
