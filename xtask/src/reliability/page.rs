@@ -22,7 +22,7 @@ script say more than that.
 Run it yourself, as root on Debian (loop devices, strace, RabbitMQ to compare with):
 
 ```text
-cargo xtask reliability --quick              every row that takes no hours; what CI runs
+cargo xtask reliability --quick              every row that takes no hours; CI runs most of them
 cargo xtask reliability --row 1,2 --nightly  some rows, at length
 cargo xtask reliability --only kill --seed 7 one proof again
 ```
