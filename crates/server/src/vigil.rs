@@ -50,7 +50,7 @@ pub fn after_sleep() {
     });
 }
 
-/// This thread has read from a socket or written to it: something may come from there soon.
+/// This thread has written to a socket: something may come from there soon.
 pub(crate) fn used(socket: &Arc<TcpStream>) {
     VIGIL.with_borrow_mut(|vigil| vigil.remember(socket));
 }
@@ -79,7 +79,7 @@ impl Vigil {
             std::array::from_fn(|index| self.sockets[index].upgrade());
         let mut watched: Vec<_> =
             sockets.iter().flatten().map(|socket| PollFd::new(&**socket, PollFlags::IN)).collect();
-        while Instant::now() < until {
+        while !watched.is_empty() && Instant::now() < until {
             match poll(&mut watched, Some(&AT_ONCE)) {
                 Ok(0) => std::hint::spin_loop(),
                 Ok(_) => return true,
@@ -110,6 +110,13 @@ impl Habit {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn with_no_socket_to_watch_nobody_holds_a_vigil() {
+        let begin = Instant::now();
+        let held = (0..1000).any(|_| Vigil::default().watch());
+        assert!(!held && begin.elapsed() < 1000 * VIGIL_MAX, "{:?}", begin.elapsed());
+    }
 
     #[test]
     fn only_after_short_sleeps_a_vigil_is_held() {
