@@ -18,6 +18,8 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
+use super::message::Message;
+
 const CHANNEL: u16 = 1;
 const BODY_MAX_BYTES: u64 = 16 << 20;
 const READ_BYTES: usize = 64 << 10;
@@ -192,6 +194,26 @@ impl Client {
     /// Consumes `queue` under its own name.
     pub(super) fn consume(&mut self, queue: &str) -> Result<(), Ended> {
         self.call(BasicConsume { queue, consumer_tag: queue, ..Default::default() }).map(drop)
+    }
+
+    /// Gets a message now. `None`: the queue is empty.
+    pub(super) fn get_now(&mut self, queue: &str) -> Result<Option<Delivery>, Ended> {
+        self.get(queue)?;
+        self.flush()?;
+        match self.next(CALL_TIMEOUT)?.ok_or(Ended::Silent)? {
+            Event::NothingToGet => Ok(None),
+            Event::Delivery(delivery) => Ok(Some(delivery)),
+            other => Err(Ended::Garbled(format!("{other:?} in answer to a get"))),
+        }
+    }
+
+    /// The same for one of our messages: its number and its delivery tag.
+    pub(super) fn get_numbered(&mut self, queue: &str) -> Result<Option<(u64, u64)>, Ended> {
+        let Some(delivery) = self.get_now(queue)? else { return Ok(None) };
+        match Message::id_of(&delivery.message_id) {
+            Some(number) => Ok(Some((number, delivery.tag))),
+            None => Err(Ended::Garbled("a message without its number".to_owned())),
+        }
     }
 
     /// Asks for a message; the answer is an event.

@@ -17,7 +17,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::Plan;
-use super::client::{CALL_TIMEOUT, Client, Ended, Event};
+use super::client::{Client, Event};
 use super::message::Message;
 use super::site::Site;
 use super::strace::Tracer;
@@ -31,7 +31,7 @@ const EXIT_MAX: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(5);
 
 pub(super) fn run(site: &Site, plan: &Plan, verdict: &mut Verdict) -> Result<()> {
-    super::install("strace")?;
+    super::install(&["strace"])?;
     let mut random = Random::new(plan.seed);
     let mut story =
         Story { seed: plan.seed, last_id: 0, confirmed: BTreeSet::new(), slowest: Duration::ZERO };
@@ -117,12 +117,8 @@ impl Story {
         let count = client.call(QueueDeclare { queue: QUEUE, passive: true, ..Default::default() })?;
         let mut found = BTreeSet::new();
         for _ in 0..count {
-            client.get(QUEUE)?;
-            client.flush()?;
-            match client.next(CALL_TIMEOUT)?.ok_or(Ended::Silent)? {
-                Event::Delivery(delivery) => found.extend(Message::id_of(&delivery.message_id)),
-                other => anyhow::bail!("{other:?} in answer to a get"),
-            }
+            let delivery = client.get_now(QUEUE)?.context("the queue had said that there are more")?;
+            found.extend(Message::id_of(&delivery.message_id));
         }
         for lost in self.confirmed.difference(&found) {
             verdict.fault("confirmed and lost", format!("message {lost:x}"));

@@ -165,7 +165,7 @@ fn shown(found: &BTreeSet<u64>, expected: &BTreeSet<u64>) -> String {
 fn take(client: &mut Client, queue: &str, count: u64) -> Result<BTreeSet<u64>, Ended> {
     let mut ids = BTreeSet::new();
     for _ in 0..count {
-        let Some((id, tag)) = get(client, queue)? else { break };
+        let Some((id, tag)) = client.get_numbered(queue)? else { break };
         client.ack(tag, false);
         ids.insert(id);
     }
@@ -176,24 +176,11 @@ fn take(client: &mut Client, queue: &str, count: u64) -> Result<BTreeSet<u64>, E
 fn empty(address: SocketAddr, queue: &str) -> Result<BTreeSet<u64>, Ended> {
     let mut client = Client::open(address)?;
     let mut ids = BTreeSet::new();
-    while let Some((id, tag)) = get(&mut client, queue)? {
+    while let Some((id, tag)) = client.get_numbered(queue)? {
         client.ack(tag, false);
         ids.insert(id);
     }
     // The next round starts without it. A kill may bring back what was just acknowledged, but not the queue (P2).
     client.call(QueueDelete { queue, ..Default::default() })?;
     Ok(ids)
-}
-
-fn get(client: &mut Client, queue: &str) -> Result<Option<(u64, u64)>, Ended> {
-    client.get(queue)?;
-    client.flush()?;
-    match client.next(CALL_TIMEOUT)?.ok_or(Ended::Silent)? {
-        Event::NothingToGet => Ok(None),
-        Event::Delivery(delivery) => match Message::id_of(&delivery.message_id) {
-            Some(id) => Ok(Some((id, delivery.tag))),
-            None => Err(Ended::Garbled("a message without its number".to_owned())),
-        },
-        other => Err(Ended::Garbled(format!("{other:?} in answer to a get"))),
-    }
 }

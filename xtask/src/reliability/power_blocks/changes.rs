@@ -10,9 +10,8 @@ use leveret_wire::Properties;
 use leveret_wire::method::{BasicPublish, QueueDeclare, QueueDelete, TxCommit, TxSelect};
 use std::net::SocketAddr;
 
-use super::super::client::{CALL_TIMEOUT, Client, Ended, Event};
+use super::super::client::{Client, Ended};
 use super::super::journal::Clock;
-use super::super::message::Message;
 use super::super::metadata::Probe;
 use super::super::verdict::Verdict;
 
@@ -105,7 +104,7 @@ impl Changes {
 
     fn pass(&mut self, client: &mut Client) -> Result<(), Ended> {
         let (number, tag) =
-            get_token(client)?.ok_or_else(|| Ended::Garbled("there is no token".to_owned()))?;
+            client.get_numbered(TOKENS)?.ok_or_else(|| Ended::Garbled("there is no token".to_owned()))?;
         client.ack(tag, false);
         publish_token(client, number + 1)?;
         self.note(Change::Pass(number + 1), false);
@@ -182,24 +181,10 @@ fn publish_token(client: &mut Client, number: u64) -> Result<(), Ended> {
     client.publish(publish, &properties, b"token")
 }
 
-/// Number and delivery tag of what is in the queue.
-fn get_token(client: &mut Client) -> Result<Option<(u64, u64)>, Ended> {
-    client.get(TOKENS)?;
-    client.flush()?;
-    match client.next(CALL_TIMEOUT)?.ok_or(Ended::Silent)? {
-        Event::NothingToGet => Ok(None),
-        Event::Delivery(delivery) => match Message::id_of(&delivery.message_id) {
-            Some(number) => Ok(Some((number, delivery.tag))),
-            None => Err(Ended::Garbled("a token without its number".to_owned())),
-        },
-        other => Err(Ended::Garbled(format!("{other:?} in answer to a get"))),
-    }
-}
-
 fn tokens(address: SocketAddr) -> Result<Vec<u64>, Ended> {
     let mut client = Client::open(address)?;
     let mut found = Vec::new();
-    while let Some((number, _)) = get_token(&mut client)? {
+    while let Some((number, _)) = client.get_numbered(TOKENS)? {
         found.push(number);
     }
     Ok(found)
