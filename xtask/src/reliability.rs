@@ -216,10 +216,10 @@ fn run_release_build(needs_broker: bool, args: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// A Debian package that a campaign needs, if it is not there.
-fn install(package: &str) -> Result<()> {
-    let status = Command::new(workspace_root().join("interop/packages.sh")).arg(package).status()?;
-    ensure!(status.success(), "{package} is missing and cannot be installed");
+/// Debian packages that a campaign needs, where they are not there.
+fn install(packages: &[&str]) -> Result<()> {
+    let status = Command::new(workspace_root().join("interop/packages.sh")).args(packages).status()?;
+    ensure!(status.success(), "{packages:?} are missing and cannot be installed");
     Ok(())
 }
 

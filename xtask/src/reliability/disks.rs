@@ -74,10 +74,13 @@ impl Mount {
         Ok(Mount { point: point.to_owned() })
     }
 
-    /// Memory as a file system, for images that nobody needs after a while.
-    pub(super) fn memory(point: &Path) -> Result<Mount> {
+    /// Memory as a file system, for what nobody needs after a while; `size` is tmpfs(5)'s.
+    pub(super) fn memory(point: &Path, size: &str) -> Result<Mount> {
         std::fs::create_dir_all(point)?;
-        succeed(Command::new("mount").args(["-t", "tmpfs", "-o", "size=75%", "leveret-power"]).arg(point))?;
+        let options = format!("size={size}");
+        succeed(
+            Command::new("mount").args(["-t", "tmpfs", "-o", &options, "leveret-reliability"]).arg(point),
+        )?;
         Ok(Mount { point: point.to_owned() })
     }
 

@@ -28,7 +28,7 @@ const CONFIRM_TIMEOUT: Duration = Duration::from_secs(30);
 const RUN: u64 = 1000;
 
 pub(super) fn run(site: &Site, plan: &Plan, verdict: &mut Verdict) -> Result<()> {
-    super::install("strace")?;
+    super::install(&["strace"])?;
     let traced = site.with_binary(trace::wrapper(&site.launcher().binary, site.folder())?);
     let doors = Doors::open(&traced)?;
     let kept = keep_queues(&doors, verdict)?;

@@ -18,10 +18,9 @@ mod recording;
 mod subject;
 mod write_log;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use leveret_testkit::random::Random;
 use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
 use super::disks::{FileSystem, Mount};
@@ -29,7 +28,6 @@ use super::ledger::Judgement;
 use super::options::Plan;
 use super::site::Site;
 use super::verdict::Verdict;
-use crate::workspace_root;
 use image::Cut;
 use recording::Recording;
 use subject::Subject;
@@ -86,10 +84,8 @@ struct Laboratory<'a> {
 
 impl<'a> Laboratory<'a> {
     fn open(site: &'a Site) -> Result<Laboratory<'a>> {
-        let packages = ["qemu-utils", "qemu-block-extra", "xfsprogs"];
-        let installed = Command::new(workspace_root().join("interop/packages.sh")).args(packages).status()?;
-        ensure!(installed.success(), "{packages:?} are missing and cannot be installed");
-        Ok(Laboratory { memory: Mount::memory(&site.folder().join("memory"))?, kept: site.folder() })
+        super::install(&["qemu-utils", "qemu-block-extra", "xfsprogs"])?;
+        Ok(Laboratory { memory: Mount::memory(&site.folder().join("memory"), "75%")?, kept: site.folder() })
     }
 
     /// Makes recordings until there were as many images as wanted.

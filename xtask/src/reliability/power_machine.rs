@@ -15,11 +15,10 @@ mod machine;
 use anyhow::{Context, Result};
 use leveret_testkit::random::Random;
 use std::path::PathBuf;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use super::client::Client;
-use super::disks::{FileSystem, succeed};
+use super::disks::FileSystem;
 use super::drain::drain;
 use super::ledger::Ending;
 use super::load::Load;
@@ -27,7 +26,6 @@ use super::message::declare_topology;
 use super::options::Plan;
 use super::site::Site;
 use super::verdict::Verdict;
-use crate::workspace_root;
 use guest::Guest;
 use machine::Machine;
 
@@ -42,7 +40,7 @@ const DISK_BYTES: u64 = 512 << 20;
 const PACKAGES: [&str; 4] = ["qemu-system-x86", "busybox-static", "kmod", "binutils"];
 
 pub(super) fn run(site: &Site, plan: &Plan, verdict: &mut Verdict) -> Result<()> {
-    succeed(Command::new(workspace_root().join("interop/packages.sh")).args(PACKAGES))?;
+    super::install(&PACKAGES)?;
     let guest = Guest::build(&site.launcher().binary, site.folder())?;
     let cuts = plan.cuts.unwrap_or(plan.rounds_at(CUTS));
     let lanes: Vec<Result<Lane>> = std::thread::scope(|scope| {

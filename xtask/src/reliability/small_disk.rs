@@ -1,16 +1,14 @@
 //! A file system of 64 MiB for one campaign, mounted below its folder and unmounted at its end.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use std::fs::File;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+
+use super::disks::{self, Mount, succeed};
 
 const SIZE_BYTES: u64 = 64 << 20;
-/// A process that was just killed may hold its files for a moment.
-const UNMOUNT_TRIES: usize = 50;
-const UNMOUNT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Which file system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,9 +19,7 @@ pub(super) enum FileSystem {
 }
 
 /// A mounted file system. Dropping it unmounts it.
-pub(super) struct SmallDisk {
-    mount_point: PathBuf,
-}
+pub(super) struct SmallDisk(Mount);
 
 impl SmallDisk {
     /// Makes and mounts one. Needs root.
@@ -31,45 +27,28 @@ impl SmallDisk {
     /// # Errors
     /// It cannot be mounted here.
     pub(super) fn mount(file_system: FileSystem, folder: &Path) -> Result<SmallDisk> {
-        let mount_point = folder.join("disk");
-        std::fs::create_dir_all(&mount_point)?;
-        let mut mount = Command::new("mount");
-        match file_system {
-            FileSystem::Tmpfs => {
-                mount.args(["-t", "tmpfs", "-o", &format!("size={SIZE_BYTES}"), "leveret-reliability"]);
-            }
+        let point = folder.join("disk");
+        let mount = match file_system {
+            FileSystem::Tmpfs => Mount::memory(&point, &SIZE_BYTES.to_string()),
             FileSystem::Ext4 => {
                 let image = folder.join("disk.img");
                 File::create(&image)?.set_len(SIZE_BYTES)?;
                 // Nothing reserved for root, who we are.
                 succeed(Command::new("mkfs.ext4").args(["-q", "-F", "-m", "0"]).arg(&image))?;
-                mount.args(["-o", "loop"]).arg(&image);
+                Mount::new(disks::FileSystem::Ext4, &image, &point)
             }
-        }
-        succeed(mount.arg(&mount_point))?;
-        Ok(SmallDisk { mount_point })
+        };
+        Ok(SmallDisk(mount?))
     }
 
     pub(super) fn path(&self) -> &Path {
-        &self.mount_point
+        self.0.path()
     }
 
     /// A foreign file, still empty.
     pub(super) fn filler(&self) -> Result<Filler> {
-        let path = self.mount_point.join("filler");
+        let path = self.path().join("filler");
         Ok(Filler { file: File::create(&path)?, path })
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        for _ in 0..UNMOUNT_TRIES {
-            if succeed(Command::new("umount").arg(&self.mount_point)).is_ok() {
-                return;
-            }
-            std::thread::sleep(UNMOUNT_PAUSE);
-        }
-        eprintln!("{} is left mounted", self.mount_point.display());
     }
 }
 
@@ -102,11 +81,4 @@ impl Filler {
     pub(super) fn remove(self) -> Result<()> {
         std::fs::remove_file(&self.path).context("removing the filler")
     }
-}
-
-fn succeed(command: &mut Command) -> Result<()> {
-    let output = command.output().with_context(|| format!("{command:?}"))?;
-    let errors = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "{command:?}: {}: {}", output.status, errors.trim());
-    Ok(())
 }
