@@ -244,7 +244,7 @@ fn churn(server: &Server, connections: u64, verdict: &mut Verdict) -> Result<()>
 }
 
 fn on_a_slow_disk(server: Server, site: &Site, verdict: &mut Verdict) -> Result<()> {
-    super::install("strace")?;
+    super::install(&["strace"])?;
     let mut client = Client::open_beating(server.address(), HEARTBEAT_S)?;
     client.call(QueueDeclare { queue: QUEUE, durable: true, ..Default::default() })?;
     client.select_confirms()?;
