@@ -17,7 +17,7 @@ use super::verdict::Verdict;
 const LANES: usize = 12;
 
 pub(super) fn run(site: &Site, plan: &Plan, verdict: &mut Verdict) -> Result<()> {
-    super::install("rabbitmq-server")?;
+    super::install(&["rabbitmq-server"])?;
     let node = RabbitMq::start().context("RabbitMQ")?;
     let server = site.start().context("failed start")?;
     let (ours, theirs) = (Target::new(server.address(), false), Target::new(node.addr(), true));
