@@ -69,7 +69,7 @@ pub(crate) struct LogEnd {
     pub(crate) end: Position,
     /// Where in the file the last whole batch lies, bytes. The only one that may not have been synced.
     pub(crate) last_batch: Option<Range<u64>>,
-    /// Length of a torn batch behind it, if its header can be read.
+    /// Octets behind it that somebody wrote: a torn batch, or damage that looks like one.
     pub(crate) torn_bytes: u64,
 }
 
@@ -140,7 +140,8 @@ impl LogReader<'_, '_> {
                 },
             };
         }
-        Ok(LogEnd { end: at, last_batch, torn_bytes: 0 })
+        let torn_bytes = if limit.is_none() { self.used_bytes(at)? } else { 0 };
+        Ok(LogEnd { end: at, last_batch, torn_bytes })
     }
 
     /// Hands on the records of a batch; false when it is bad and nothing proves that it was ever synced.
@@ -269,6 +270,19 @@ impl LogReader<'_, '_> {
             offset += (bytes.len() - overlap) as u64;
         }
         Ok(None)
+    }
+
+    /// How far behind `from` the last octet lies that is not zero: what was reserved and never written is zero.
+    fn used_bytes(&mut self, from: Position) -> io::Result<u64> {
+        let begin = self.offset(from);
+        let (mut offset, mut used) = (begin, 0);
+        while let Some(bytes) = self.window.some(offset, u64::MAX)?.filter(|bytes| !bytes.is_empty()) {
+            if let Some(last) = bytes.iter().rposition(|octet| *octet != 0) {
+                used = offset + last as u64 + 1 - begin;
+            }
+            offset += bytes.len() as u64;
+        }
+        Ok(used)
     }
 
     fn offset(&self, position: Position) -> u64 {

@@ -48,7 +48,7 @@ pub struct Recovery {
     pub damage: Vec<Damage>,
     /// The notes of a clean stop; `None` when the last stop was not clean.
     pub clean: Option<Vec<(QueueId, Vec<u8>)>>,
-    /// Bytes that a crash left half-written and that were never confirmed.
+    /// Octets at the log's end that a crash left half-written and that were never confirmed, or damage that looks like that: cut off.
     pub torn_bytes: u64,
     /// No id below this one is given out from now on.
     pub next_id: MessageId,

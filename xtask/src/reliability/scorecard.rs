@@ -133,6 +133,7 @@ const ROWS: &[Row] = &[
                 [2000, 100_000, 100_000],
             ),
             command(Quick, "damage", "cargo test -q -p leveret-store --test damage"),
+            command(Quick, "every-bit", "cargo test -q -p leveret-store --test every_bit -- --nocapture"),
             command(Quick, "hostile-bytes", "cargo test -q -p leveret-store --test hostile_bytes"),
         ],
     ),
@@ -161,6 +162,7 @@ const ROWS: &[Row] = &[
         &[
             command(Quick, "fixtures", "cargo test -q -p leveret-server --test formats"),
             command(Quick, "damage", "cargo test -q -p leveret-store --test damage"),
+            command(Quick, "every-bit", "cargo test -q -p leveret-store --test every_bit -- --nocapture"),
         ],
     ),
     line(
@@ -184,7 +186,7 @@ const ROWS: &[Row] = &[
         "the same random programs on RabbitMQ 3.10",
         "the same answers, except a written list",
         &[
-            campaign(Nightly, "differential"),
+            campaign(Quick, "differential"),
             command(
                 Nightly,
                 "scenarios",
@@ -210,7 +212,7 @@ const ROWS: &[Row] = &[
             ),
             command(Quick, "race", "cargo test -q -p leveret-broker --test broker race"),
             command(Quick, "threads", "cargo test -q -p leveret-store --test threads"),
-            command(Nightly, "miri", "cargo +nightly miri test -q -p leveret-wire --lib"),
+            command(Nightly, "miri", "bash crates/wire/miri.sh test -q -p leveret-wire --lib"),
         ],
     ),
     line(
