@@ -40,6 +40,8 @@ pub(super) struct Plan {
     /// All random decisions follow from it; how they meet the broker is up to the machine.
     pub(super) seed: u64,
     pub(super) level: Level,
+    /// Of the counts of the level, but never less than those of `--quick`: for nights that are too short.
+    pub(super) percent: u64,
     pub(super) kills: u64,
     /// Of the toolkit's campaign: how many, and the number of the first one.
     pub(super) faults: Option<u64>,
@@ -87,7 +89,8 @@ impl Plan {
 
     /// One count for each level.
     pub(super) fn rounds_at(&self, counts: [u64; 3]) -> u64 {
-        counts[self.level as usize]
+        let full = counts[self.level as usize];
+        (full * self.percent / 100).max(full.min(counts[0]))
     }
 }
 
@@ -115,6 +118,7 @@ impl Options {
         let plan = Plan {
             seed: seed_of_now(),
             level: Level::Nightly,
+            percent: 100,
             kills: 0,
             faults: None,
             first_fault: 0,
@@ -156,6 +160,7 @@ impl Options {
             "--first-fault" => self.plan.first_fault = number()?,
             "--against" => self.plan.against = Against::parse(value)?,
             "--seed" => self.plan.seed = number()?,
+            "--percent" => self.plan.percent = number()?,
             "--images" => self.plan.images = Some(number()?),
             "--cuts" => self.plan.cuts = Some(number()?),
             "--minutes" => self.plan.minutes = Some(number()?),
@@ -173,6 +178,7 @@ impl Options {
 
     fn check(&self) -> Result<()> {
         ensure!(self.plan.kills > 0, "--kills is at least 1");
+        ensure!((1..=100).contains(&self.plan.percent), "--percent is 1 to 100");
         let only_toolkit = match &self.choice {
             Choice::Proofs(proofs) => proofs.iter().all(|proof| proof.name() == toolkit::NAME),
             Choice::Rows(_) | Choice::WriteDocs(_) => false,
@@ -239,7 +245,7 @@ fn seed_of_now() -> u64 {
 
 fn usage() -> String {
     format!(
-        "[--quick | --nightly | --release] [--row N,…] [--only NAME,…] [--seed N] [--kills N] [--binary PATH]; for \
+        "[--quick | --nightly | --release] [--percent N] [--row N,…] [--only NAME,…] [--seed N] [--kills N] [--binary PATH]; for \
          toolkit [--faults N] [--first-fault N] [--against leveret|rabbitmq]; for soak [--minutes N]; for power cuts [--images N] [--cuts N]; or \
          --write-docs [RESULTS…]; names: {}",
         proof::names()
@@ -275,12 +281,24 @@ mod tests {
             "--row 32",
             "--row x",
             "--kills 0",
+            "--percent 0",
+            "--percent 101",
             "--kills",
             "--seed x",
             "what",
         ] {
             assert!(parse(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_part_of_a_level_is_never_less_than_the_quick_one() {
+        let rounds = |line: &str, counts| parse(line).unwrap().plan.rounds_at(counts);
+        assert_eq!(rounds("--nightly --percent 30", [20, 1000, 5000]), 300);
+        assert_eq!(rounds("--nightly --percent 1", [20, 1000, 5000]), 20);
+        assert_eq!(rounds("--release", [20, 1000, 5000]), 5000);
+        assert_eq!(rounds("--quick --percent 10", [20, 1000, 5000]), 20);
+        assert_eq!(parse("--nightly --percent 10").unwrap().plan.kills, KILLS[1] / 10);
     }
 
     #[test]

@@ -159,7 +159,11 @@ impl Proof {
             }
             _ => String::new(),
         };
-        format!("cargo xtask reliability --only {} --{} --seed {seed}{rest}", self.name(), plan.level.name())
+        let level = match plan.percent {
+            100 => plan.level.name().to_owned(),
+            percent => format!("{} --percent {percent}", plan.level.name()),
+        };
+        format!("cargo xtask reliability --only {} --{level} --seed {seed}{rest}", self.name())
     }
 }
 
@@ -231,6 +235,7 @@ mod tests {
         let plan = Plan {
             seed: 1,
             level: Level::Nightly,
+            percent: 100,
             kills: 1,
             faults: None,
             first_fault: 0,
