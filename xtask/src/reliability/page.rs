@@ -15,18 +15,21 @@ const HEAD: &str = "\
 # What was tried, and what was seen
 
 The [promises](promises.md) put to the test. Each row is something that goes wrong: what is done, what must hold, and what came of it the
-last time. This page is written by `cargo xtask reliability --write-docs` from the results of real runs; nothing on it is
-typed by hand. No failure in *n* independent trials bounds the rate of failures at about 3/*n* (95 %); rows that try *every* point of a
+last time. This page is written by `cargo xtask reliability --write-docs` from the results of real runs; only
+[what this does not show](#what-this-does-not-show) is typed by hand. No failure in *n* independent trials bounds the rate of failures at about 3/*n* (95 %); rows that try *every* point of a
 script say more than that.
 
 Run it yourself, as root on Debian (loop devices, strace, RabbitMQ to compare with):
 
 ```text
-cargo xtask reliability --quick              every row that takes no hours; CI runs most of them
+cargo xtask reliability --quick              every row that takes no hours; CI runs it
 cargo xtask reliability --row 1,2 --nightly  some rows, at length
 cargo xtask reliability --only kill --seed 7 one proof again
 ```
 ";
+
+/// What results cannot say of themselves.
+const LIMITS: &str = include_str!("page/limits.md");
 
 /// A proof's result and the run it is from.
 struct Newest<'a> {
@@ -48,6 +51,7 @@ pub(super) fn write(results: &[RowResult]) -> Result<String> {
     for row in scorecard::all() {
         write_row(&mut page, row, &newest(row, results))?;
     }
+    page.push_str(LIMITS);
     Ok(page)
 }
 
