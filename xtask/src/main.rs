@@ -11,6 +11,7 @@ mod reliability;
 mod tidy;
 
 use anyhow::{Context, Result};
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -65,6 +66,10 @@ const COMMANDS: &[Command] = &[
 ];
 
 fn main() -> ExitCode {
+    if let Some(error) = forget_cargo() {
+        eprintln!("cannot start again: {error}");
+        return ExitCode::FAILURE;
+    }
     let mut args = std::env::args().skip(1);
     let name = args.next().unwrap_or_default();
     let Some(command) = COMMANDS.iter().find(|command| command.name == name) else {
@@ -78,6 +83,25 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Starts this program again without what Cargo said about its package. Build scripts of dependencies look at the same variables: what is built
+/// from here would be built once more by the next Cargo that is started by hand, and the other way round.
+fn forget_cargo() -> Option<std::io::Error> {
+    let told = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+    let names = std::env::vars_os().filter_map(|(name, _value)| name.into_string().ok());
+    let names: Vec<String> = names.filter(|name| told(name)).collect();
+    if names.is_empty() {
+        return None;
+    }
+    let mut again = match std::env::current_exe() {
+        Ok(program) => std::process::Command::new(program),
+        Err(error) => return Some(error),
+    };
+    for name in names {
+        again.env_remove(name);
+    }
+    Some(again.args(std::env::args_os().skip(1)).exec())
 }
 
 fn print_usage() {

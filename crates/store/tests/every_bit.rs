@@ -40,7 +40,9 @@ fn sample(closed: bool) -> MemDisk {
         }
     }
     store.commit().unwrap();
-    (LAST_BATCH..END).for_each(|n| drop(publish(&store, &[Q1, Q2], &body(n))));
+    for n in LAST_BATCH..END {
+        publish(&store, &[Q1, Q2], &body(n));
+    }
     store.commit().unwrap();
     if closed {
         store.close(&[]).unwrap();

@@ -178,8 +178,6 @@ impl Program {
         let mut words = self.command.split(' ');
         let mut command = Command::new(words.next().context("an empty command")?);
         command.args(words).current_dir(workspace_root()).stdin(Stdio::null()).stderr(Stdio::inherit());
-        // What Cargo told this program about itself is not meant for others.
-        command.env_remove("CARGO_MANIFEST_DIR").env_remove("CARGO");
         command.env("CARGO_TARGET_DIR", target_directory()?);
         if let Some((variable, counts)) = self.counts {
             let count = plan.rounds_at(counts);
