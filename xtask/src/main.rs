@@ -49,7 +49,7 @@ const COMMANDS: &[Command] = &[
     },
     Command {
         name: "mutants",
-        about: "[--power]  takes a sync or a checksum away and demands that simulations, or power cuts, notice",
+        about: "[--only x] [--power]  takes a sync or a checksum away and demands that simulations, or power cuts, notice",
         run: mutants::run,
     },
     Command {

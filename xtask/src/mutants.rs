@@ -1,10 +1,10 @@
-//! `cargo xtask mutants`: do the tests notice when durability, a rule or a guard is broken?
+//! `cargo xtask mutants`: does the scorecard notice when durability, a rule or a guard is broken?
 //!
 //! Lines that end in `// mutation: NAME` are what a promise rests on: a sync, a checksum, a refusal that is said. In a
-//! copy of the workspace each is commented out in turn, and the simulation of the store or of the broker must fail (for
-//! what strangers are refused: the tests of the crate that refuses it), not in compiling but in a test. A suite that
-//! stays green without an `fdatasync` proves nothing about the others. The unchanged copy must pass, else a failure
-//! means nothing either.
+//! copy of the workspace each is commented out in turn, and what proves its rows of the scorecard must fail, not in
+//! compiling but in a test. A suite that stays green without an `fdatasync` proves nothing about the others. The unchanged
+//! copy must pass, else a failure means nothing either. Only the copy is ever mutated: a test here and `cargo xtask package`
+//! refuse what misses one of the lines.
 
 mod power;
 
@@ -15,27 +15,36 @@ use std::process::{Command, Output};
 use std::time::Instant;
 
 const MARK: &str = "// mutation: ";
-/// A mark that gets lost in a change must not go unnoticed.
-const REQUIRED: [&str; 9] = [
-    "log-sync",
-    "dir-sync",
-    "crc-check",
-    "expire-next",
-    "redelivered",
-    "nack",
-    "x-death",
-    "permission",
-    "body-size",
+/// What must notice what. A mark that gets lost in a change must not go unnoticed either.
+const WATCHED: [(&str, &[Suite]); 14] = [
+    ("log-sync", &[STORE, INTERLEAVINGS]),
+    ("dir-sync", &[STORE]),
+    ("crc-check", &[STORE, DAMAGE]),
+    ("expire-next", &[RULES]),
+    ("redelivered", &[RULES]),
+    ("nack", &[RULES]),
+    ("x-death", &[RULES]),
+    ("permission", &[AUTHORITY]),
+    ("body-size", &[SEQUENCES, CONTENT]),
+    ("body-frame", &[SEQUENCES, CONTENT]),
+    ("before-login", &[STRANGERS]),
+    ("lobby", &[LOBBY]),
+    ("wake-committer", &[INTERLEAVINGS]),
+    ("wake-stalled", &[INTERLEAVINGS]),
 ];
-/// Both, `store_sim` and `broker_sim`.
-const SIMULATIONS: Suite = Suite { package: "leveret-testkit", targets: "--tests", filter: "_sim" };
-/// The simulations have no strangers in them.
-const GUARDS: [(&str, Suite); 2] = [
-    ("permission", Suite { package: "leveret-broker", targets: "--lib", filter: "authority::" }),
-    ("body-size", Suite { package: "leveret-wire", targets: "--lib", filter: "content::" }),
-];
+const STORE: Suite = suite(3, &["--package", "leveret-testkit", "--lib", "store_sim"]);
+const DAMAGE: Suite = suite(9, &["--package", "leveret-store", "--test", "damage"]);
+const RULES: Suite = suite(14, &["--package", "leveret-testkit", "--test", "broker_sim"]);
+const INTERLEAVINGS: Suite = suite(18, &["--manifest-path", "interleavings/Cargo.toml"]);
+const SEQUENCES: Suite = suite(23, &["--package", "leveret-server", "--test", "conformance"]);
+const STRANGERS: Suite = suite(24, &["--package", "leveret-server", "--test", "before_open"]);
+const CONTENT: Suite = suite(25, &["--package", "leveret-wire", "--lib", "content::"]);
+const LOBBY: Suite = suite(26, &["--package", "leveret-server", "--lib", "lobby::"]);
+const AUTHORITY: Suite = suite(28, &["--package", "leveret-server", "--test", "security"]);
 /// The same for all runs: as many crashes as find every mutation with room to spare.
 const SEEDS: &str = "300";
+/// The same for orders of threads.
+const SCHEDULES: &str = "200";
 
 /// Prints for each mutation whether a simulation caught it.
 ///
@@ -46,49 +55,68 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     let workspace = Copy { root: folder.join("workspace"), target: folder.join("target") };
     workspace.refresh()?;
     match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        [] => simulate(&workspace),
+        [] => simulate(&workspace, |_| true),
+        ["--only", names] => simulate(&workspace, |name| names.split(',').any(|wanted| wanted == name)),
         ["--power"] => power::run(&workspace),
-        _ => bail!("mutants [--power], not {args:?}"),
+        _ => bail!("mutants [--only NAME,… | --power], not {args:?}"),
     }
 }
 
-fn simulate(workspace: &Copy) -> Result<()> {
-    let mutations = mutations(&workspace.root)?;
-    for name in REQUIRED {
-        ensure!(mutations.iter().any(|mutation| mutation.name == name), "no line is marked `{MARK}{name}`");
+/// That every line which a promise rests on is there, and is code: what is built from these files is no mutant.
+///
+/// # Errors
+/// One is missing, commented out, or there twice; or Git cannot list the files.
+pub(crate) fn all_in_place(root: &Path) -> Result<()> {
+    let mutations = mutations(root)?;
+    for (name, _) in WATCHED {
+        let lines = mutations.iter().filter(|mutation| mutation.name == name).count();
+        ensure!(lines == 1, "{lines} lines of code, not one, are marked `{MARK}{name}`");
     }
-    for suite in GUARDS.iter().map(|(_, suite)| *suite).chain([SIMULATIONS]) {
-        let Outcome { passed, failed, seconds, output } = workspace.test(suite)?;
-        ensure!(passed > 0 && failed == 0, "without a mutation:\n{output}");
-        println!("{:<12} {passed} tests pass in {seconds:.1} s  {}", "unchanged", suite.package);
-    }
-    let mut survivors = Vec::new();
-    for mutation in &mutations {
-        let outcome = workspace
-            .mutated(mutation, || workspace.test(mutation.suite()))
-            .with_context(|| mutation.name.clone())?;
-        let verdict = if outcome.failed > 0 { "caught" } else { "SURVIVED" };
-        let Outcome { failed, seconds, .. } = outcome;
-        println!(
-            "{:<12} {verdict}: {failed} tests failed in {seconds:.1} s  {}",
-            mutation.name,
-            mutation.place()
-        );
-        if failed == 0 {
-            survivors.push(mutation.name.as_str());
-        }
-    }
-    ensure!(survivors.is_empty(), "no test notices: {}", survivors.join(", "));
     Ok(())
 }
 
-/// The tests that must notice a mutation: those of a package whose names contain `filter`.
+fn simulate(workspace: &Copy, is_wanted: impl Fn(&str) -> bool) -> Result<()> {
+    all_in_place(&workspace.root)?;
+    let mut mutations = mutations(&workspace.root)?;
+    mutations.retain(|mutation| is_wanted(&mutation.name));
+    ensure!(!mutations.is_empty(), "there is no such mutation");
+    let watched = WATCHED.iter().filter(|(name, _)| is_wanted(name));
+    let mut suites: Vec<Suite> = watched.flat_map(|(_, suites)| suites.iter().copied()).collect();
+    suites.sort_by_key(|suite| suite.row);
+    suites.dedup();
+    for suite in suites {
+        let Outcome { passed, failed, seconds, output } = workspace.test(suite)?;
+        ensure!(passed > 0 && failed == 0, "without a mutation:\n{output}");
+        println!("unchanged: row {} is green, {passed} tests pass in {seconds:.1} s", suite.row);
+    }
+    let mut survivors = Vec::new();
+    for mutation in &mutations {
+        for suite in mutation.suites()? {
+            let outcome = workspace.mutated(mutation, || workspace.test(*suite));
+            let Outcome { failed, seconds, .. } = outcome.with_context(|| mutation.name.clone())?;
+            let (name, row, place) = (&mutation.name, suite.row, mutation.place());
+            if failed > 0 {
+                println!("fact: {name}: row {row} is red, {failed} tests failed in {seconds:.1} s  {place}");
+            } else {
+                println!("fact: {name}: row {row} DOES NOT NOTICE  {place}");
+                survivors.push(format!("{name} (row {row})"));
+            }
+        }
+    }
+    ensure!(survivors.is_empty(), "not noticed: {}", survivors.join(", "));
+    Ok(())
+}
+
+/// Tests that prove a row of the scorecard, or the part of them that is about the mutation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Suite {
-    package: &'static str,
-    /// Which of its test programs, as a flag of cargo.
-    targets: &'static str,
-    filter: &'static str,
+    row: u8,
+    /// For `cargo test`.
+    tests: &'static [&'static str],
+}
+
+const fn suite(row: u8, tests: &'static [&'static str]) -> Suite {
+    Suite { row, tests }
 }
 
 /// One marked line. `path` is relative to the workspace, `line` counts from 0.
@@ -100,9 +128,10 @@ struct Mutation {
 }
 
 impl Mutation {
-    fn suite(&self) -> Suite {
-        let guard = GUARDS.iter().find(|(name, _)| *name == self.name);
-        guard.map_or(SIMULATIONS, |(_, suite)| *suite)
+    /// What must notice it.
+    fn suites(&self) -> Result<&'static [Suite]> {
+        let watched = WATCHED.iter().find(|(name, _)| *name == self.name);
+        Ok(watched.with_context(|| format!("nothing is told to notice `{}`, {}", self.name, self.place()))?.1)
     }
 
     fn place(&self) -> String {
@@ -110,7 +139,7 @@ impl Mutation {
     }
 }
 
-/// All marked lines of the crates.
+/// All marked lines of code of the crates.
 fn mutations(root: &Path) -> Result<Vec<Mutation>> {
     let mut found = Vec::new();
     for path in tracked_files(root, &["crates/*.rs"])? {
@@ -122,7 +151,8 @@ fn mutations(root: &Path) -> Result<Vec<Mutation>> {
 fn marked_lines(path: &str, text: &str) -> Vec<Mutation> {
     let marked = text.lines().enumerate().filter_map(|(line, content)| {
         let (code, name) = content.split_once(MARK)?;
-        (!code.trim().is_empty()).then(|| Mutation {
+        let code = code.trim();
+        (!code.is_empty() && !code.starts_with("//")).then(|| Mutation {
             name: name.trim().to_owned(),
             path: path.to_owned(),
             line,
@@ -192,18 +222,19 @@ impl Copy {
         let tests = self.cargo(suite, &["--no-fail-fast"])?;
         let output = String::from_utf8_lossy(&tests.stdout).into_owned();
         let (passed, failed) = count(&output);
-        ensure!(passed + failed > 0, "no test called `{}` ran:\n{output}", suite.filter);
+        ensure!(passed + failed > 0, "no test of row {} ran:\n{output}", suite.row);
         Ok(Outcome { passed, failed, seconds: begin.elapsed().as_secs_f64(), output })
     }
 
     fn cargo(&self, suite: Suite, args: &[&str]) -> Result<Output> {
-        let Suite { package, targets, filter } = suite;
         Command::new("cargo")
-            .args(["test", "--quiet", "--package", package, targets, filter])
+            .args(["test", "--quiet"])
+            .args(suite.tests)
             .args(args)
             .current_dir(&self.root)
             .env("CARGO_TARGET_DIR", &self.target)
             .env("LEVERET_SEEDS", SEEDS)
+            .env("LEVERET_SCHEDULES", SCHEDULES)
             .env("RUST_BACKTRACE", "0")
             .output()
             .context("cargo test")
@@ -250,6 +281,13 @@ mod tests {
         let mutated = without_line(&text, mutation.line);
         assert!(mutated.lines().nth(1).unwrap().starts_with("//     sync()?;"), "{mutated}");
         assert_eq!(mutated.lines().count(), text.lines().count());
+    }
+
+    #[test]
+    fn what_is_released_is_no_mutant() {
+        all_in_place(&workspace_root()).unwrap();
+        let taken_out = without_line(&format!("sync()?; {MARK}log-sync\n"), 0);
+        assert_eq!(marked_lines("a.rs", &taken_out), []);
     }
 
     #[test]

@@ -68,6 +68,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
 /// The same octets wherever it is built: no path of this machine, no time.
 fn build(release: &Release) -> Result<()> {
     let root = workspace_root();
+    crate::mutants::all_in_place(&root)?;
     let home = std::env::var("CARGO_HOME").or_else(|_| std::env::var("HOME").map(|home| home + "/.cargo"))?;
     let flags = format!("--remap-path-prefix={}=/leveret --remap-path-prefix={home}=/cargo", root.display());
     let mut cargo = Command::new("cargo");

@@ -50,7 +50,7 @@ impl Committer {
         let mut wanted = self.state.lock();
         wanted.urgent = true;
         if wanted.asleep {
-            self.wake.notify_one();
+            self.wake.notify_one(); // mutation: wake-committer
         }
     }
 

@@ -46,13 +46,13 @@ impl Lobby {
     }
 
     /// A place for one more, unless there are too many.
+    #[rustfmt::skip] // one line: the mutation check removes it
     pub(crate) fn enter(self: &Arc<Self>, address: IpAddr) -> Option<Guest> {
         let source = source_of(address);
         let mut guests = self.guests.lock();
         let from_there = guests.by_source.get(&source).copied().unwrap_or(0);
-        if guests.all >= self.limits.all || from_there >= self.limits.per_source {
-            return None;
-        }
+        let is_full = guests.all >= self.limits.all || from_there >= self.limits.per_source;
+        if is_full { return None; } // mutation: lobby
         guests.all += 1;
         guests.by_source.insert(source, from_there + 1);
         Some(Guest { lobby: self.clone(), source })

@@ -225,7 +225,7 @@ impl<S: WriteNow> Outbox<S> {
             self.unsent_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, unsent).unwrap_or(0);
         self.traffic.sent(octets);
         if before >= DELIVERIES_MAX_BYTES {
-            self.wake.notify_one();
+            self.wake.notify_one(); // mutation: wake-stalled
         }
     }
 

@@ -20,6 +20,8 @@ const WARM_UP: usize = 50;
 const LEFT_OVER_BYTES: isize = 4 << 10;
 const METHOD: u8 = 1;
 const FRAME_MAX: usize = 8192;
+/// Of a frame that only somebody known may send.
+const LARGE_FRAME_BYTES: usize = 100_000;
 
 #[global_allocator]
 static COUNTED: Counted = Counted;
@@ -99,6 +101,9 @@ fn every_method_before_open_costs_little_and_does_nothing() {
     }
     // Its values would take a quarter of a mebibyte.
     check("a dense login", 1, &dense_login());
+    // Fine for those who have agreed to it; of a stranger's nothing is kept, and what is missing is not waited for.
+    let large = frame_bytes(METHOD, 0, &[0; LARGE_FRAME_BYTES]);
+    check("a frame that is too large and has no end", 1, &large[..LARGE_FRAME_BYTES]);
     assert!(broker.rules().connections().is_empty(), "nobody got in");
     runtime.block_on(broker.stop()).unwrap();
 }

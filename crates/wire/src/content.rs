@@ -141,13 +141,10 @@ impl<M> Assembler<M> {
         let Assembler { expects: Expects::Body { left, properties, mut body }, .. } = self else {
             return Err(self.unexpected());
         };
-        let Some(left) = left.checked_sub(payload.len() as u64) else {
-            let text = "content body frame exceeds remaining content size";
-            return Err(WireError::new(ReplyCode::FRAME_ERROR, text).with_method(class_id, method_id));
-        };
+        check_body_frame(payload, left).map_err(|error| error.with_method(class_id, method_id))?;
         body.extend_from_slice(payload);
         let rest = Assembler { expects: Expects::Header, ..self };
-        Ok(rest.with_body(left, properties, body))
+        Ok(rest.with_body(left.saturating_sub(payload.len() as u64), properties, body))
     }
 
     /// 505 for any frame that is not the one expected here.
@@ -245,6 +242,18 @@ fn wrong_class(expected: u16, got: u16) -> WireError {
 fn check_body_size(body_bytes: u64, max_bytes: u64) -> Result<(), WireError> {
     if body_bytes > max_bytes { return Err(too_large(body_bytes, max_bytes)); } // mutation: body-size
     Ok(())
+}
+
+/// What comes, against what is left of what was announced.
+#[rustfmt::skip] // one line each: the mutation check removes it
+fn check_body_frame(payload: &[u8], left_bytes: u64) -> Result<(), WireError> {
+    if payload.len() as u64 > left_bytes { return Err(overlong()); } // mutation: body-frame
+    Ok(())
+}
+
+#[cold]
+fn overlong() -> WireError {
+    WireError::new(ReplyCode::FRAME_ERROR, "content body frame exceeds remaining content size")
 }
 
 #[cold]

@@ -320,6 +320,12 @@ const ROWS: &[Row] = &[
             command(Nightly, "dependencies", ".ci/run deny"),
         ],
     ),
+    line(
+        32,
+        "a line of the broker that a promise rests on is missing: a flush, a checksum, a guard, a wake-up",
+        "the rows above that are about it turn red",
+        &[command(Nightly, "mutants", "cargo xtask mutants")],
+    ),
 ];
 
 #[cfg(test)]

@@ -8,8 +8,8 @@ use leveret_broker::{Connection, ConnectionPort, Refusal};
 use leveret_wire::method::{ConnectionOpenOk, ConnectionStart, ConnectionTune};
 use leveret_wire::sasl::{self, Response};
 use leveret_wire::{
-    INITIAL_FRAME_MAX, Method, PROTOCOL_HEADER, ProtocolHeader, RawTable, ReplyCode, TuneLimits, WireError,
-    negotiate_server, protocol_header, split_frame,
+    DEFAULT_FRAME_MAX, INITIAL_FRAME_MAX, Method, PROTOCOL_HEADER, ProtocolHeader, RawTable, ReplyCode,
+    TuneLimits, WireError, negotiate_server, protocol_header, split_frame,
 };
 
 use super::{Received, Step, check_heartbeat};
@@ -93,11 +93,14 @@ impl Greeting {
         })
     }
 
+    /// Octets that a frame may have. What is more has to be agreed, and with strangers nothing has been.
     fn frame_max(&self) -> u32 {
-        match &self.stage {
-            Stage::Open(_, limits) => limits.frame_max,
-            _ => INITIAL_FRAME_MAX,
+        let mut frame_max = DEFAULT_FRAME_MAX;
+        if let Stage::Open(_, limits) = &self.stage {
+            return limits.frame_max;
         }
+        frame_max = frame_max.min(INITIAL_FRAME_MAX); // mutation: before-login
+        frame_max
     }
 
     fn header(&mut self, rest: &[u8], shared: &Shared, outbox: &Outbox) -> Received {
