@@ -91,45 +91,109 @@ async fn ready(socket: &TcpStream, interest: Option<Interest>) -> io::Result<tok
 }
 
 async fn read(driver: &mut Driver, socket: &TcpStream, acknowledging: &mut Acknowledging) -> Flow {
-    for _ in 0..READS_IN_A_ROW {
-        let (step, was_all) = match read_once(driver, socket, acknowledging) {
-            Ok(Some(read)) => read,
-            Ok(None) => return Flow::Gone,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Flow::Continue,
-            Err(_) => return Flow::Gone,
-        };
-        let flow = driver.follow(step).await;
-        if flow != Flow::Continue || was_all || !driver.may_read() {
-            return flow;
+    match read_row(driver, socket, acknowledging) {
+        Ok(Row::Empty) => Flow::Continue,
+        Ok(Row::Full) => {
+            tokio::task::yield_now().await;
+            Flow::Continue
         }
+        Ok(Row::Step(step)) => driver.follow(step).await,
+        Ok(Row::End) => Flow::Gone,
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Flow::Continue,
+        Err(_) => Flow::Gone,
     }
-    tokio::task::yield_now().await;
-    Flow::Continue
 }
 
-/// Reads what there is and has it dealt with; answers whether that was all. `None`: the peer has closed.
+/// What reading several times came to.
+enum Row {
+    /// The socket is empty, or no more may be read.
+    Empty,
+    /// More is there, but others have their turn.
+    Full,
+    /// This has to be done before more is read.
+    Step(Step),
+    /// The peer has closed.
+    End,
+}
+
+/// Reads what there is, in large pieces, and has each dealt with. What is not a whole frame yet stays in front of the
+/// next piece, and is kept apart only in the end.
+fn read_row(driver: &mut Driver, socket: &TcpStream, acknowledging: &mut Acknowledging) -> io::Result<Row> {
+    SCRATCH.with_borrow_mut(|scratch| {
+        let mut input = Input::begin(scratch, &std::mem::take(&mut driver.partial));
+        let row = (0..READS_IN_A_ROW)
+            .find_map(|_| read_once(driver, socket, acknowledging, &mut input).transpose())
+            .unwrap_or(Ok(Row::Full));
+        driver.partial = input.rest();
+        row
+    })
+}
+
+/// Reads once and has that dealt with. `None`: there may be more.
 fn read_once(
     driver: &mut Driver,
     socket: &TcpStream,
     acknowledging: &mut Acknowledging,
-) -> io::Result<Option<(Step, bool)>> {
-    SCRATCH.with_borrow_mut(|scratch| {
-        let kept = driver.partial.len();
-        scratch.resize(scratch.len().max(kept + READ_BYTES), 0);
-        let count = receive(socket, &mut scratch[kept..kept + READ_BYTES])?;
-        if count == 0 {
-            return Ok(None);
+    input: &mut Input<'_>,
+) -> io::Result<Option<Row>> {
+    let count = receive(socket, input.room())?;
+    if count == 0 {
+        return Ok(Some(Row::End));
+    }
+    driver.received(count);
+    let is_small = count < SMALL_READ_BYTES;
+    let hurries = is_small && acknowledging.at_once(Instant::now(), driver.outbox.sent_bytes());
+    let (used, step) = driver.session.receive(input.received(count));
+    input.used(used);
+    if hurries {
+        acknowledge_at_once(socket);
+    }
+    let Step::More = step else { return Ok(Some(Row::Step(step))) };
+    driver.after_input();
+    Ok((is_small || !driver.may_read()).then_some(Row::Empty))
+}
+
+/// What was read and is not dealt with yet: the front of the thread's buffer.
+struct Input<'b> {
+    buffer: &'b mut Vec<u8>,
+    size_bytes: usize,
+}
+
+impl<'b> Input<'b> {
+    /// Begins with what was kept from before.
+    fn begin(buffer: &'b mut Vec<u8>, kept: &[u8]) -> Self {
+        let mut input = Self { buffer, size_bytes: 0 };
+        if !kept.is_empty() {
+            input.buffer.resize(input.buffer.len().max(kept.len()), 0);
+            input.buffer[..kept.len()].copy_from_slice(kept);
+            input.size_bytes = kept.len();
         }
-        scratch[..kept].copy_from_slice(&driver.partial);
-        driver.received(count);
-        let is_small = count < SMALL_READ_BYTES;
-        let hurries = is_small && acknowledging.at_once(Instant::now(), driver.outbox.sent_bytes());
-        let step = driver.receive(&scratch[..kept + count]);
-        if hurries {
-            acknowledge_at_once(socket);
-        }
-        Ok(Some((step, is_small)))
-    })
+        input
+    }
+
+    /// Where the next octets go.
+    fn room(&mut self) -> &mut [u8] {
+        let end = self.size_bytes + READ_BYTES;
+        self.buffer.resize(self.buffer.len().max(end), 0);
+        &mut self.buffer[self.size_bytes..end]
+    }
+
+    /// So many have come; answers all there are.
+    fn received(&mut self, count: usize) -> &[u8] {
+        self.size_bytes += count;
+        &self.buffer[..self.size_bytes]
+    }
+
+    /// So many are done with.
+    fn used(&mut self, count: usize) {
+        self.buffer.copy_within(count..self.size_bytes, 0);
+        self.size_bytes -= count;
+    }
+
+    /// What is left, without more room than that: idle connections have no buffers.
+    fn rest(&self) -> Vec<u8> {
+        self.buffer[..self.size_bytes].to_vec()
+    }
 }
 
 /// A read that does not fill the buffer has emptied the socket. After a small one Tokio is told so, as by a read that would
