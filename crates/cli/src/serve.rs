@@ -96,7 +96,7 @@ pub(crate) async fn run(arguments: Arguments, log: Option<String>) -> Result<(),
         bound.serve(broker.handle(), log.clone(), shovels.clone(), federation.clone()).context("HTTP")?;
     let status = announce(&broker, &http, &settings);
     systemd.ready(&status);
-    program_pages::give_back();
+    tokio::spawn(program_pages::give_back_after_start());
     let mut reloadable = Reloadable::new(settings);
     loop {
         tokio::select! {
