@@ -67,7 +67,10 @@ impl Recorder {
 }
 
 /// `qemu-storage-daemon`. Dropping it kills it.
-struct Daemon(Child);
+struct Daemon {
+    process: Child,
+    export: PathBuf,
+}
 
 impl Daemon {
     fn start(disk: &Path, log: &Path, export: &Path) -> Result<Daemon> {
@@ -80,20 +83,20 @@ impl Daemon {
             .stdin(Stdio::null())
             .spawn()
             .context("qemu-storage-daemon")?;
-        let mut daemon = Daemon(child);
+        let mut daemon = Daemon { process: child, export: export.to_owned() };
         let deadline = Instant::now() + START_MAX;
         // The export appears over an empty file.
         while std::fs::metadata(export).is_ok_and(|meta| meta.len() == 0) {
             ensure!(Instant::now() < deadline, "qemu-storage-daemon exports nothing after {START_MAX:?}");
-            ensure!(daemon.0.try_wait()?.is_none(), "qemu-storage-daemon ended");
+            ensure!(daemon.process.try_wait()?.is_none(), "qemu-storage-daemon ended");
             std::thread::sleep(POLL);
         }
         Ok(daemon)
     }
 
     fn stop(mut self) -> Result<()> {
-        succeed(Command::new("kill").args(["-TERM", &self.0.id().to_string()]))?;
-        let status = self.0.wait()?;
+        succeed(Command::new("kill").args(["-TERM", &self.process.id().to_string()]))?;
+        let status = self.process.wait()?;
         ensure!(status.success(), "qemu-storage-daemon: {status}");
         Ok(())
     }
@@ -101,7 +104,9 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        let _it_may_be_gone_already = self.0.kill();
-        let _it_was_ours = self.0.wait();
+        let _it_may_be_gone_already = self.process.kill();
+        let _it_was_ours = self.process.wait();
+        // A daemon that was killed leaves a mount behind that leads nowhere, and holds what is around it.
+        let _it_may_be_unmounted_already = Command::new("umount").arg("-l").arg(&self.export).output();
     }
 }

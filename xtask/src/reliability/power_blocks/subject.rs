@@ -7,6 +7,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use super::super::disks::succeed;
@@ -14,6 +15,10 @@ use crate::workspace_root;
 
 const START_MAX: Duration = Duration::from_secs(30);
 const LOG_LINES: usize = 12;
+const PORTS: std::ops::Range<u16> = 12_000..32_000;
+/// Nodes that start at once, here or in other campaigns, look from so many places.
+const PORTS_APART: u32 = 5000;
+static SEARCHES: AtomicU32 = AtomicU32::new(0);
 /// Everything RabbitMQ keeps belongs to a node of this name.
 const NODE_NAME: &str = "leveret-power@localhost";
 /// The alarm at 50 MB would leave nothing of a small disk.
@@ -135,11 +140,13 @@ impl Node {
         symlink(data_dir, &link)?;
         let settings = folder.join("power.conf");
         std::fs::write(&settings, RABBITMQ_SETTINGS)?;
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
+        let [port, distribution, mapper] = free_ports()?;
         let node = Node { folder, address: (Ipv4Addr::LOCALHOST, port).into() };
         let mut start = Command::new(script());
         start.args(["start", &port.to_string()]).arg(&node.folder);
         start.env("RABBITMQ_NODENAME", NODE_NAME).env("RABBITMQ_EXTRA_CONF", settings);
+        start.env("RABBITMQ_DIST_PORT", distribution.to_string());
+        start.env("RABBITMQ_EPMD_PORT", mapper.to_string());
         succeed(&mut start).context("failed start")?;
         Ok(node)
     }
@@ -151,6 +158,17 @@ impl Drop for Node {
             eprintln!("a node may be left in {}: {error:#}", self.folder.display());
         }
     }
+}
+
+/// Three neighbours below those that outgoing connections take: a busy machine has thousands of these, and Erlang's
+/// distribution does not start if one of them has its port.
+fn free_ports() -> Result<[u16; 3]> {
+    let is_free = |port: u16| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
+    let place = std::process::id() + SEARCHES.fetch_add(1, Ordering::Relaxed);
+    let from = PORTS.start + (place % PORTS_APART) as u16 * 3;
+    let bases = (from..PORTS.end).step_by(3).map(|base| [base, base + 1, base + 2]);
+    let mut free = bases.filter(|ports| ports.iter().copied().all(is_free));
+    free.next().context("no three free ports")
 }
 
 fn script() -> PathBuf {
