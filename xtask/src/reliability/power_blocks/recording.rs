@@ -4,11 +4,12 @@ use anyhow::{Context, Result};
 use leveret_testkit::random::Random;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use super::super::client::Client;
-use super::super::disks::{FileSystem, Mount, copy_sparse};
+use super::super::disks::{FileSystem, Mount, copy_sparse, succeed};
 use super::super::drain::drain;
 use super::super::journal::{Journal, Story};
 use super::super::ledger::{Ending, Judgement};
@@ -181,6 +182,9 @@ fn begin(
     let mut changes = subject.promises_changes().then(|| recorder.clock().map(Changes::new)).transpose()?;
     if let Some(changes) = &mut changes {
         changes.begin(address).context("the first token")?;
+    }
+    if subject.starts_unflushed() {
+        succeed(Command::new("sync").arg("--file-system").arg(recorder.mount_point()))?;
     }
     let mut clock = recorder.clock()?;
     let from = clock();
