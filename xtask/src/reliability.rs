@@ -114,7 +114,7 @@ const CAMPAIGNS: &[Campaign] = &[
         run: power_blocks::run,
     },
     Campaign {
-        name: "power-cut-rabbitmq",
+        name: power_blocks::COMPARISON,
         about: "the same for RabbitMQ's classic and quorum queues, to compare",
         run: power_blocks::compare,
     },

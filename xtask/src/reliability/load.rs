@@ -132,6 +132,20 @@ impl Load {
         Ok(())
     }
 
+    /// Publishes one message and waits for its confirm. The channel has no other under way: a new one, or one that is used for
+    /// nothing else.
+    pub(super) fn publish_and_wait(&self, client: &mut Client) -> Result<(), Ended> {
+        let message = self.next_message();
+        self.with_ledger(|ledger| ledger.sent(message, 0));
+        message.publish(client)?;
+        client.flush()?;
+        match client.next(CALL_TIMEOUT)?.ok_or(Ended::Silent)? {
+            Event::Confirm { kept: true, .. } => self.with_ledger(|ledger| ledger.confirmed(message.id)),
+            other => return Err(Ended::Garbled(format!("{other:?} instead of a confirm"))),
+        }
+        Ok(())
+    }
+
     fn may_publish(&self) -> bool {
         self.with_ledger(|ledger| ledger.backlog() < self.backlog_max)
     }

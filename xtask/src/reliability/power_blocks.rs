@@ -34,6 +34,8 @@ use subject::Subject;
 
 /// The campaign's name, which others make exceptions for.
 pub(super) const NAME: &str = "power-cut-blocks";
+/// The same for the one that compares.
+pub(super) const COMPARISON: &str = "power-cut-rabbitmq";
 /// For each file system, at the three levels.
 const IMAGES: [u64; 3] = [20, 300, 5000];
 /// RabbitMQ takes seconds to start.
@@ -41,7 +43,7 @@ const IMAGES_TO_COMPARE: [u64; 3] = [4, 100, 100];
 const IMAGES_PER_RECORDING: u64 = 100;
 
 pub(super) fn run(site: &Site, plan: &Plan, verdict: &mut Verdict) -> Result<()> {
-    let subject = Subject::Leveret(site.launcher().binary.clone());
+    let subject = Subject::leveret(&site.launcher().binary, site.folder())?;
     let images = plan.images.unwrap_or(plan.rounds_at(IMAGES));
     let laboratory = Laboratory::open(site)?;
     for (file_system, name) in [(FileSystem::Ext4, "images of ext4"), (FileSystem::Xfs, "images of XFS")] {

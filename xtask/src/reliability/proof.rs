@@ -147,7 +147,7 @@ impl Proof {
         let Plan { seed, kills, against, .. } = plan;
         let rest = match self.name() {
             "kill" => format!(" --kills {kills}"),
-            super::power_blocks::NAME => {
+            super::power_blocks::NAME | super::power_blocks::COMPARISON => {
                 plan.images.map_or_else(String::new, |images| format!(" --images {images}"))
             }
             super::power_machine::NAME => {

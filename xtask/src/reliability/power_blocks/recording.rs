@@ -8,10 +8,10 @@ use std::process::Command;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use super::super::client::Client;
+use super::super::client::{Client, Ended};
 use super::super::disks::{FileSystem, Mount, copy_sparse, succeed};
 use super::super::drain::drain;
-use super::super::journal::{Journal, Story};
+use super::super::journal::{Clock, Journal, Story};
 use super::super::ledger::{Ending, Judgement};
 use super::super::load::Load;
 use super::super::message::declare_topology_of;
@@ -23,14 +23,28 @@ use super::recorder::Recorder;
 use super::subject::{Running, Subject};
 use super::write_log::WriteLog;
 
-/// A kill is in between, so that some cuts are in the recovery from it.
-const LIVES: usize = 2;
-const LIFE_MS: std::ops::Range<u64> = 400..1200;
+/// One after the other on the same disk, so that some cuts are in the recovery from a kill.
+const LIVES: [Life; 8] =
+    [Life::Busy, Life::Quiet, Life::Quiet, Life::Quiet, Life::Busy, Life::Quiet, Life::Quiet, Life::Quiet];
+const BUSY_MS: std::ops::Range<u64> = 400..1200;
+/// In each quiet life.
+const QUIET_MESSAGES: usize = 3;
 /// Few, for images that are drained in a moment.
 const BACKLOG_MAX: i64 = 400;
 /// So many images are checked at once.
 const LANES: usize = 2;
 const KEPT_IMAGES_MAX: u64 = 10;
+
+/// What happens to a broker until it is killed.
+#[derive(Debug, Clone, Copy)]
+enum Life {
+    /// As much as goes.
+    Busy,
+    /// Some messages, each when the one before is confirmed. So little fits into the first block of a new file, and ext4 does not
+    /// write down the file's name when it is told to flush a block that it has flushed before: who forgets to flush the
+    /// folder is found out here and nowhere else.
+    Quiet,
+}
 
 /// What a broker wrote, and what its clients knew meanwhile.
 pub(super) struct Recording {
@@ -43,13 +57,15 @@ pub(super) struct Recording {
     answers: Option<Answers>,
     /// The first entry behind which all queues were declared.
     from: usize,
+    /// How many entries there were when a message was confirmed in a quiet life.
+    confirms: Vec<usize>,
     folder: PathBuf,
     /// What went wrong before any power was cut.
     verdict: Verdict,
 }
 
 impl Recording {
-    /// Loads a broker on a new disk, twice until it is killed.
+    /// Loads a broker on a new disk, again and again until it is killed.
     ///
     /// # Errors
     /// The disk cannot be made, or the broker not be started.
@@ -65,8 +81,8 @@ impl Recording {
         let data_dir = recorder.mount_point().join("data");
         let load = Load::with_backlog_max(seed, BACKLOG_MAX);
         let mut begun = None;
-        let mut verdict = Verdict::default();
-        for life in 0..LIVES {
+        let mut confirms = Vec::new();
+        for life in LIVES {
             let broker = subject.start(data_dir.clone(), folder)?;
             let address = broker.address();
             declare_topology_of(&mut Client::open(address)?, subject.queue_arguments())?;
@@ -74,27 +90,22 @@ impl Recording {
                 begun = Some(begin(subject, &recorder, &load, address)?);
             }
             let changes = begun.as_mut().and_then(|(_, changes)| changes.as_mut());
-            let pause = Duration::from_millis(LIFE_MS.start + random.below(LIFE_MS.end - LIFE_MS.start));
-            let choices = Random::new(seed ^ life as u64);
-            let (killed_at, changed) = std::thread::scope(|scope| {
-                let changed =
-                    scope.spawn(move || changes.map_or(Ok(()), |changes| changes.run(address, choices)));
-                let killed_at = load.run(address, || kill_after(broker, pause));
-                (killed_at, changed.join().expect("it reports what is wrong"))
-            });
-            if let Err(ended) = changed {
-                verdict.fault("a client was let down", format!("who changes: {ended}"));
-            }
-            let killed_at = killed_at?;
+            let killed_at = match life {
+                Life::Busy => be_busy(broker, &load, changes, &mut random)?,
+                Life::Quiet => {
+                    confirms.extend(be_quiet(address, &load, recorder.clock()?).context("a quiet life")?);
+                    kill(broker)?
+                }
+            };
             load.with_ledger(|ledger| ledger.ended(Ending::Killed, killed_at));
         }
         let mut ledger = load.into_ledger();
         let story = ledger.take_journal().context("a recording has a journal")?.close();
-        verdict.absorb(ledger.verdict().without_facts());
+        let verdict = ledger.verdict().without_facts();
         let (from, changes) = begun.context("a recording has a life")?;
         let (log, folder) = (recorder.finish()?, folder.to_owned());
         let answers = changes.map(Changes::close);
-        Ok(Recording { file_system, seed, size_bytes, log, story, answers, from, folder, verdict })
+        Ok(Recording { file_system, seed, size_bytes, log, story, answers, from, confirms, folder, verdict })
     }
 
     /// Checks `count` images.
@@ -111,7 +122,8 @@ impl Recording {
         tally.recordings += 1;
         tally.entries += self.log.entries().len();
         tally.verdict.absorb(std::mem::take(&mut self.verdict));
-        let cuts = cuts(self.log.entries(), self.from, count, &mut Random::new(self.seed));
+        let mut random = Random::new(self.seed);
+        let cuts = cuts(self.log.entries(), self.from, &self.confirms, count, &mut random);
         let (recording, tally) = (&self, &Mutex::new(tally));
         std::thread::scope(|scope| {
             let lanes = cuts.chunks(cuts.len().div_ceil(LANES).max(1)).enumerate();
@@ -192,9 +204,40 @@ fn begin(
     Ok((from, changes))
 }
 
-/// The moment of the kill.
-fn kill_after(broker: Running, pause: Duration) -> Result<Instant> {
-    std::thread::sleep(pause);
+/// As much load as goes, for a while; returns the moment of the kill.
+fn be_busy(
+    broker: Running,
+    load: &Load,
+    changes: Option<&mut Changes>,
+    random: &mut Random,
+) -> Result<Instant> {
+    let address = broker.address();
+    let pause = Duration::from_millis(BUSY_MS.start + random.below(BUSY_MS.end - BUSY_MS.start));
+    let choices = Random::new(random.next());
+    let (killed_at, changed) = std::thread::scope(|scope| {
+        let changed = scope.spawn(move || changes.map_or(Ok(()), |changes| changes.run(address, choices)));
+        let killed_at = load.run(address, || {
+            std::thread::sleep(pause);
+            kill(broker)
+        });
+        (killed_at, changed.join().expect("it reports what is wrong"))
+    });
+    if let Err(ended) = changed {
+        load.with_ledger(|ledger| ledger.fault("a client was let down", format!("who changes: {ended}")));
+    }
+    killed_at
+}
+
+/// A few messages, each when the one before is confirmed; returns how many entries the disk's log had then.
+fn be_quiet(address: SocketAddr, load: &Load, mut clock: Clock) -> Result<Vec<usize>, Ended> {
+    let mut client = Client::open(address)?;
+    client.select_confirms()?;
+    let mut publish = || load.publish_and_wait(&mut client).map(|()| clock());
+    (0..QUIET_MESSAGES).map(|_| publish()).collect()
+}
+
+/// Returns the moment.
+fn kill(broker: Running) -> Result<Instant> {
     let killed_at = Instant::now();
     broker.kill()?;
     Ok(killed_at)

@@ -3,8 +3,9 @@
 use anyhow::{Context, Result};
 use leveret_testkit::supervisor::{Launcher, Server, log_tail};
 use leveret_wire::{FieldTable, FieldValue};
+use std::fs::Permissions;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -14,8 +15,6 @@ use super::super::disks::succeed;
 use crate::workspace_root;
 
 const START_MAX: Duration = Duration::from_secs(30);
-/// A node that does not start is tried twice.
-const NODE_START_MAX_S: &str = "60";
 const LOG_LINES: usize = 12;
 const PORTS: std::ops::Range<u16> = 12_000..32_000;
 /// Nodes that start at once, here or in other campaigns, look from so many places.
@@ -26,16 +25,29 @@ const NODE_NAME: &str = "leveret-power@localhost";
 /// The alarm at 50 MB would leave nothing of a small disk.
 const RABBITMQ_SETTINGS: &str = "disk_free_limit.absolute = 1MB\n";
 
+/// Small, so that a recording has many: each is given a name, settles and goes.
+const LOG_FILE_BYTES: u64 = 2 << 20;
+
 /// A broker that is started again and again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Subject {
-    /// This program.
+    /// A program that starts ours: [`Subject::leveret`].
     Leveret(PathBuf),
     RabbitMqClassic,
     RabbitMqQuorum,
 }
 
 impl Subject {
+    /// The broker `binary`, started by a script in `folder` that says what it cannot be told by arguments.
+    pub(super) fn leveret(binary: &Path, folder: &Path) -> Result<Subject> {
+        let path = folder.join("broker.sh");
+        let broker = binary.display();
+        let script = format!("#!/bin/sh\nLEVERET_LOG_FILE_BYTES={LOG_FILE_BYTES} exec '{broker}' \"$@\"\n");
+        std::fs::write(&path, script)?;
+        std::fs::set_permissions(&path, Permissions::from_mode(0o755))?;
+        Ok(Subject::Leveret(path))
+    }
+
     pub(super) fn name(&self) -> &'static str {
         match self {
             Subject::Leveret(_) => "Leveret",
@@ -154,7 +166,6 @@ impl Node {
         let mut start = Command::new(script());
         start.args(["start", &port.to_string()]).arg(&node.folder);
         start.env("RABBITMQ_NODENAME", NODE_NAME).env("RABBITMQ_EXTRA_CONF", settings);
-        start.env("START_TIMEOUT", NODE_START_MAX_S);
         start.env("RABBITMQ_DIST_PORT", distribution.to_string());
         start.env("RABBITMQ_EPMD_PORT", mapper.to_string());
         succeed(&mut start).context("failed start")?;
