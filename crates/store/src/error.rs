@@ -128,7 +128,12 @@ impl fmt::Display for OpenError {
                 write!(f, "the folder is not a data directory: it holds {found:?} and no FORMAT file")
             }
             Self::NewerFormat { found, supported } => {
-                write!(f, "the data directory has format {found}; this program reads up to {supported}")
+                // Bit rot in the version looks the same: it is read before the checksum is judged.
+                write!(
+                    f,
+                    "the file FORMAT says format {found}, and this program reads up to {supported}: written by a newer one, or damaged; \
+                     nothing was changed"
+                )
             }
             Self::InUse => f.write_str("the data directory is in use by another process"),
             Self::Damaged { file, what } => write!(f, "{file}: {what}; nothing was changed"),

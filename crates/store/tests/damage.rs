@@ -211,6 +211,14 @@ fn refusal(disk: &MemDisk) -> OpenError {
 }
 
 #[test]
+fn a_flipped_bit_in_the_version_names_the_file() {
+    let (disk, _) = settled();
+    edit(&disk, "FORMAT", |bytes| bytes[9] ^= 0x80);
+    let said = refusal(&disk).to_string();
+    assert!(said.contains("FORMAT says format 32769") && said.contains("or damaged"), "{said}");
+}
+
+#[test]
 fn what_cannot_be_trusted_is_refused_and_not_touched() {
     let (disk, _) = settled();
     let newer = copy(&disk);
