@@ -170,11 +170,17 @@ impl Load {
         for queue in [consumer, consumer + CONSUMERS, consumer + 1, consumer + 1 + CONSUMERS] {
             client.consume(&queue_name(queue % QUEUES))?;
         }
+        let ended = self.consume_until_stopped(&mut client, random);
+        self.read_the_rest(&mut client);
+        ended
+    }
+
+    fn consume_until_stopped(&self, client: &mut Client, random: Random) -> Result<(), Ended> {
         let mut hand = Hand { random, kept: VecDeque::new(), acked: Vec::new(), maybe_read: Vec::new() };
         while !self.stopped() {
             let mut event = client.next(TICK)?;
             while let Some(arrived) = event {
-                self.consume_event(&mut client, &mut hand, &arrived)?;
+                self.consume_event(client, &mut hand, &arrived)?;
                 event = client.next_buffered()?;
             }
             if hand.maybe_read.is_empty() && !hand.acked.is_empty() {
@@ -185,6 +191,15 @@ impl Load {
             client.flush()?;
         }
         Ok(())
+    }
+
+    /// What was delivered in the broker's last moments is still in the socket when the broker has ended.
+    fn read_the_rest(&self, client: &mut Client) {
+        while let Ok(Some(event)) = client.next(TICK) {
+            if let Event::Delivery(delivery) = event {
+                self.receive(queue_number(&delivery.consumer), &delivery);
+            }
+        }
     }
 
     fn consume_event(&self, client: &mut Client, hand: &mut Hand, event: &Event) -> Result<(), Ended> {
