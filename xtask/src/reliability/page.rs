@@ -1,10 +1,9 @@
 //! `docs/reliability.md`: per row what was run, how often, and what was seen, from the results of runs.
 //!
 //! Of every proof the newest result at the highest level counts; a newer failure at a lower level is shown too, for it
-//! is the truth of today.
+//! is the truth of today. Of nights, those before it with other seeds are shown as well: their counts add up.
 
 use anyhow::Result;
-use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use super::options::Level;
@@ -32,6 +31,7 @@ cargo xtask reliability --only kill --seed 7 one proof again
 const LIMITS: &str = include_str!("page/limits.md");
 
 /// A proof's result and the run it is from.
+#[derive(Clone, Copy)]
 struct Newest<'a> {
     run: &'a RowResult,
     proof: &'a ProofResult,
@@ -95,26 +95,28 @@ fn write_row(page: &mut String, row: &Row, found: &[Newest<'_>]) -> Result<()> {
 
 /// The results of a row that count, in the order of its proofs.
 fn newest<'a>(row: &Row, results: &'a [RowResult]) -> Vec<Newest<'a>> {
+    let runs = results.iter().filter(|run| run.row == row.number);
+    let all: Vec<Newest<'a>> =
+        runs.flat_map(|run| run.proofs.iter().map(move |proof| Newest { run, proof })).collect();
+    row.proofs().flat_map(|proof| newest_of(proof.name(), &all)).collect()
+}
+
+/// Of one proof: the newest run at the highest level, a newer failure, and what was tried before with other seeds at length.
+fn newest_of<'a>(name: &str, all: &[Newest<'a>]) -> Vec<Newest<'a>> {
     let rank = |run: &RowResult| Level::ALL.into_iter().position(|level| level.name() == run.level);
-    let mut best: BTreeMap<&str, Newest<'a>> = BTreeMap::new();
-    let mut last: BTreeMap<&str, Newest<'a>> = BTreeMap::new();
-    for run in results.iter().filter(|run| run.row == row.number) {
-        for proof in &run.proofs {
-            let higher = best.get(proof.name.as_str()).is_none_or(|known| rank(run) >= rank(known.run));
-            if higher {
-                best.insert(&proof.name, Newest { run, proof });
-            }
-            last.insert(&proof.name, Newest { run, proof });
-        }
+    let runs: Vec<Newest<'a>> = all.iter().filter(|newest| newest.proof.name == name).copied().collect();
+    let Some(highest) = runs.iter().map(|newest| rank(newest.run)).max() else { return Vec::new() };
+    let at_length: Vec<Newest<'a>> =
+        runs.iter().filter(|newest| rank(newest.run) == highest).copied().collect();
+    let (Some(best), Some(last)) = (at_length.last(), runs.last()) else { return Vec::new() };
+    let mut shown = vec![*best];
+    if !last.proof.passed && !std::ptr::eq(last.proof, best.proof) {
+        shown.push(*last);
     }
-    let mut shown = Vec::new();
-    for proof in row.proofs() {
-        let name = proof.name();
-        let failed_since = last.remove(name).filter(|last| !last.proof.passed);
-        let Some(best) = best.remove(name) else { continue };
-        let same = failed_since.as_ref().is_some_and(|last| std::ptr::eq(last.proof, best.proof));
-        shown.push(best);
-        shown.extend(failed_since.filter(|_| !same));
+    if best.run.level != Level::Quick.name() {
+        let is_other =
+            |newest: &&Newest<'a>| newest.proof.passed && newest.proof.command != best.proof.command;
+        shown.extend(at_length.iter().rev().filter(is_other));
     }
     shown
 }
@@ -122,6 +124,7 @@ fn newest<'a>(row: &Row, results: &'a [RowResult]) -> Vec<Newest<'a>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeMap;
 
     fn result(level: &str, date: &str, passed: bool) -> RowResult {
         let proof = ProofResult {
@@ -161,6 +164,18 @@ mod tests {
         check(&[("nightly", "1", true), ("quick", "2", false)], &["1", "2"]);
         check(&[("nightly", "1", true), ("quick", "2", false), ("quick", "3", true)], &["1"]);
         check(&[("nightly", "1", true), ("nightly", "2", false)], &["2"]);
+    }
+
+    #[test]
+    fn nights_with_other_seeds_are_shown_as_well_unless_they_failed() {
+        let mut results: Vec<RowResult> =
+            ["1", "2", "3"].into_iter().map(|date| result("nightly", date, date != "2")).collect();
+        for result in &mut results {
+            result.proofs[0].command = format!("--seed {}", result.date);
+        }
+        let shown = newest(scorecard::row("1").unwrap(), &results);
+        let dates: Vec<&str> = shown.iter().map(|newest| newest.run.date.as_str()).collect();
+        assert_eq!(dates, ["3", "1"]);
     }
 
     #[test]
