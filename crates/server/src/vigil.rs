@@ -81,7 +81,8 @@ impl Vigil {
             sockets.iter().flatten().map(|socket| PollFd::new(&**socket, PollFlags::IN)).collect();
         while !watched.is_empty() && Instant::now() < until {
             match poll(&mut watched, Some(&AT_ONCE)) {
-                Ok(0) => std::hint::spin_loop(),
+                // Who has the answer to give may be waiting for this very core.
+                Ok(0) => std::thread::yield_now(),
                 Ok(_) => return true,
                 Err(_) => return false,
             }
