@@ -13,7 +13,7 @@ pub(super) enum Pace {
 impl Pace {
     pub(super) fn window(self) -> Window {
         let (warm_up, observed) = match self {
-            Pace::Full => (1000, 4000),
+            Pace::Full => (1000, 2000),
             Pace::Quick => (300, 1000),
         };
         Window { warm_up: Duration::from_millis(warm_up), observed: Duration::from_millis(observed) }
