@@ -1,8 +1,9 @@
 //! Gives back the pages of the program that only its start has needed.
 //!
-//! Reading flags, settings and certificates and opening the data directory touch most of the code and its constants once, and the kernel maps what lies
-//! around what is touched: 12 MiB of 14 that an idle broker seems to use are that. Unmapped they stay in the page cache as long
-//! as there is room, and the kernel takes them first when there is none; what is needed again is mapped again without reading.
+//! Reading flags, settings and certificates and opening the data directory touch most of the code and its constants once,
+//! and the kernel maps what lies around what is touched: 12 MiB of 14 that an idle broker seems to use are that. Unmapped they
+//! stay in the page cache as long as there is room, and the kernel takes them first when there is none; what is needed again
+//! is mapped again without reading.
 
 use std::ffi::c_void;
 use std::time::Duration;
