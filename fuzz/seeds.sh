@@ -44,6 +44,28 @@ api 'H/api/queues/%%2F/q/get\n{"count":1,"ackmode":"ack_requeue_false","encoding
 api 'H/api/bindings/%%2F/e/x/q/q\n{"routing_key":"k","arguments":{"x-match":"all"}}'
 api 'I/api/queues/%%2F/q?if-empty=true&if-unused=true'
 
+# What a broker says, frame by frame and one after the other.
+mkdir -p corpus/client_session
+cat ../crates/wire/tests/golden/*.hex | sed -n 's/^< //p' | sort -u | while read -r hex; do
+  printf %s "$hex" | xxd -r -p >"corpus/client_session/$(printf %s "$hex" | sha1sum | cut -c1-16)"
+done
+for recording in ../crates/wire/tests/golden/*.hex; do
+  sed -n 's/^< //p' "$recording" | tr -d '\n' | xxd -r -p >"corpus/client_session/$(basename "$recording" .hex)"
+done
+
+mkdir -p corpus/handshake corpus/uri corpus/proxy_header
+printf 'AMQP\0\0\11\1' >corpus/handshake/header
+printf '\0guest\0guest' >corpus/handshake/plain
+printf '\5LOGINS\0\0\0\5guest\10PASSWORDS\0\0\0\5guest' >corpus/handshake/amqplain
+printf 'amqps://us%%40er:p%%2Fw@[::1]:5671/%%2f?heartbeat=5&frame_max=8192&cacertfile=/a' >corpus/uri/all
+printf 'amqp://localhost' >corpus/uri/short
+printf 'PROXY TCP4 192.0.2.1 192.0.2.2 56324 5672\r\nAMQP' >corpus/proxy_header/v1
+printf 'PROXY TCP6 2001:db8::1 ::1 1 65535\r\n' >corpus/proxy_header/v1-6
+printf 'PROXY UNKNOWN\r\n' >corpus/proxy_header/unknown
+proxy() { printf "0d0a0d0a000d0a515549540a$1" | xxd -r -p >"corpus/proxy_header/$1"; }
+proxy 2111000cc0000201c0000202dc041628
+proxy 20000000
+
 # What earlier runs found worth keeping, an input a line.
 shopt -s nullglob
 for kept in corpora/*.hex; do
