@@ -94,6 +94,8 @@ impl Connection {
         let source = self.vhost.existing_exchange(bind.source)?;
         Bindings::check(source.spec.kind, &destination, bind.routing_key, &bind.arguments)
             .map_err(|bad| Refusal::precondition(bad.to_string()))?;
+        // As in RabbitMQ, what is missing or invalid is told before whose the queue is.
+        self.check_owner(&destination)?;
         if source.bindings.read().contains(&destination, bind.routing_key, &bind.arguments) {
             return Ok(());
         }
@@ -106,12 +108,10 @@ impl Connection {
     }
 
     fn existing_destination(&self, resource: Resource<'_>) -> Result<Destination, Refusal> {
-        let destination = match resource {
+        Ok(match resource {
             Resource::Queue(name) => Destination::Queue(self.vhost.existing_queue(name)?),
             Resource::Exchange(name) => Destination::Exchange(self.vhost.existing_exchange(name)?),
-        };
-        self.check_owner(&destination)?;
-        Ok(destination)
+        })
     }
 
     /// 405 for a queue that belongs to another connection, 403 for one that belongs to an exchange.

@@ -97,7 +97,7 @@ impl Maker {
                 return self.steps.push(Step::Settle(place, pick, answer));
             }
             57..65 => {
-                let consume = self.consume();
+                let (place, consume) = self.consume();
                 return self.steps.push(Step::Consume(place, consume));
             }
             65..68 => method("basic.cancel").with("consumer-tag", self.queue()),
@@ -266,14 +266,17 @@ impl Maker {
         delete.with("if-unused", self.flag(1, 3)).with("if-empty", self.flag(1, 3))
     }
 
-    /// The tag is the queue's name: a queue has one consumer at most.
-    fn consume(&mut self) -> Message {
-        let queue = self.queue();
-        method("basic.consume")
+    /// The tag is the queue's name: a queue has one consumer at most. Each consumer has its own channel, since nobody promises an
+    /// order between queues.
+    fn consume(&mut self) -> (Place, Message) {
+        let number = self.random.below(QUEUES);
+        let queue = self.queue_name(number);
+        let consume = method("basic.consume")
             .with("queue", queue.clone())
             .with("consumer-tag", queue)
             .with("no-ack", self.flag(1, 3))
-            .with("exclusive", self.flag(1, 8))
+            .with("exclusive", self.flag(1, 8));
+        ((number as usize / 2, 1 + number as u16 % 2), consume)
     }
 
     fn publish(&mut self) -> Message {
