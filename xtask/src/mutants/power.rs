@@ -13,8 +13,8 @@ use super::{Copy, Mutation, mutations};
 /// What only a power cut can show on a real file system.
 const NAMES: [&str; 2] = ["log-sync", "dir-sync"];
 const CAMPAIGN: &str = "power-cut-blocks";
-/// One recording for each file system. A folder that is not flushed shows on ext4 only, and there in most of those cut at
-/// the first confirms of a life: a quarter of them.
+/// One recording for each file system. A folder that is not flushed shows on ext4 only, and there in the images of a new data
+/// directory: the first of the moments that each recording cuts at.
 const IMAGES: &str = "60";
 /// How the campaign says that it could not be played to its end, which proves nothing.
 const NOT_FINISHED: &str = "not finished";

@@ -278,7 +278,7 @@ mod tests {
             "--against rabbitmq",
             "--only toolkit --against kafka",
             "--only nothing",
-            "--row 32",
+            "--row 99",
             "--row x",
             "--kills 0",
             "--percent 0",

@@ -32,7 +32,7 @@ impl Cut {
 }
 
 /// Cuts behind entry `from`: every second one at a flush, every fourth between two, spread over the whole log, and every
-/// fourth when there were as many entries as one of `moments` says. In the order of the log, so that one pass over it makes
+/// fourth when there were as many entries as one of `moments` says, which may be earlier. In the order of the log, so that one pass over it makes
 /// them all.
 pub(super) fn cuts(
     entries: &[Entry],
@@ -46,9 +46,10 @@ pub(super) fn cuts(
     let Some(last) = flushes.len().checked_sub(1) else { return Vec::new() };
     let stride = (last as u64).div_ceil(count).max(1);
     let cut = |number: u64| {
-        if let Some(until) = random.pick(moments).copied().filter(|_| number % 4 == 3) {
-            let flush = flushes.iter().rev().find(|flush| **flush < until);
-            return Cut { number, durable: flush.map_or(from, |flush| flush + 1), until };
+        let moment = moments.iter().cycle().nth(number as usize / 4);
+        if let Some(&until) = moment.filter(|_| number % 4 == 3) {
+            let flush = (0..until).rev().find(is_flush);
+            return Cut { number, durable: flush.map_or(0, |flush| flush + 1), until };
         }
         let at = (number * last as u64 / count + random.below(stride)).min(last as u64) as usize;
         let durable = flushes[at] + 1;
@@ -123,12 +124,12 @@ mod tests {
     fn cuts_are_at_flushes_and_between_them() {
         let write = Entry::Discard { first_byte: 0, bytes: 512 };
         let entries: Vec<Entry> = (0..300).map(|at| if at % 3 == 2 { Entry::Flush } else { write }).collect();
-        let cuts = cuts(&entries, 30, &[101, 102], 40, &mut Random::new(1));
+        let cuts = cuts(&entries, 30, &[17, 101, 102], 40, &mut Random::new(1));
         assert_eq!(cuts.len(), 40);
-        assert!(cuts.iter().filter(|cut| [101, 102].contains(&cut.until)).count() >= 10);
+        assert!(cuts.iter().filter(|cut| [17, 101, 102].contains(&cut.until)).count() >= 10);
         assert!(cuts.is_sorted_by_key(|cut| cut.durable));
         for cut in &cuts {
-            assert!(cut.durable > 30 && entries[cut.durable - 1] == Entry::Flush, "{cut:?}");
+            assert!(cut.durable > 12 && entries[cut.durable - 1] == Entry::Flush, "{cut:?}");
             let unsure = &entries[cut.durable..cut.until];
             assert!(!unsure.contains(&Entry::Flush), "{cut:?}");
             assert!(cut.is_at_flush() || unsure.len() == 2, "{cut:?}");

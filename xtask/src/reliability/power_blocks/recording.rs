@@ -40,9 +40,7 @@ const KEPT_IMAGES_MAX: u64 = 10;
 enum Life {
     /// As much as goes.
     Busy,
-    /// Some messages, each when the one before is confirmed. So little fits into the first block of a new file, and ext4 does not
-    /// write down the file's name when it is told to flush a block that it has flushed before: who forgets to flush the
-    /// folder is found out here and nowhere else.
+    /// Some messages, each when the one before is confirmed: a confirm is hardly ever in front of the next flush otherwise.
     Quiet,
 }
 
@@ -57,8 +55,8 @@ pub(super) struct Recording {
     answers: Option<Answers>,
     /// The first entry behind which all queues were declared.
     from: usize,
-    /// How many entries there were when a message was confirmed in a quiet life.
-    confirms: Vec<usize>,
+    /// How many entries there were at the answers that are cut at: [`newborn`], and each confirm of a quiet life.
+    answered: Vec<usize>,
     folder: PathBuf,
     /// What went wrong before any power was cut.
     verdict: Verdict,
@@ -81,19 +79,20 @@ impl Recording {
         let data_dir = recorder.mount_point().join("data");
         let load = Load::with_backlog_max(seed, BACKLOG_MAX);
         let mut begun = None;
-        let mut confirms = Vec::new();
+        let mut answered = Vec::new();
         for life in LIVES {
             let broker = subject.start(data_dir.clone(), folder)?;
             let address = broker.address();
             declare_topology_of(&mut Client::open(address)?, subject.queue_arguments())?;
             if begun.is_none() {
+                answered.extend(newborn(subject, &recorder)?);
                 begun = Some(begin(subject, &recorder, &load, address)?);
             }
             let changes = begun.as_mut().and_then(|(_, changes)| changes.as_mut());
             let killed_at = match life {
                 Life::Busy => be_busy(broker, &load, changes, &mut random)?,
                 Life::Quiet => {
-                    confirms.extend(be_quiet(address, &load, recorder.clock()?).context("a quiet life")?);
+                    answered.extend(be_quiet(address, &load, recorder.clock()?).context("a quiet life")?);
                     kill(broker)?
                 }
             };
@@ -105,7 +104,7 @@ impl Recording {
         let (from, changes) = begun.context("a recording has a life")?;
         let (log, folder) = (recorder.finish()?, folder.to_owned());
         let answers = changes.map(Changes::close);
-        Ok(Recording { file_system, seed, size_bytes, log, story, answers, from, confirms, folder, verdict })
+        Ok(Recording { file_system, seed, size_bytes, log, story, answers, from, answered, folder, verdict })
     }
 
     /// Checks `count` images.
@@ -123,7 +122,7 @@ impl Recording {
         tally.entries += self.log.entries().len();
         tally.verdict.absorb(std::mem::take(&mut self.verdict));
         let mut random = Random::new(self.seed);
-        let cuts = cuts(self.log.entries(), self.from, &self.confirms, count, &mut random);
+        let cuts = cuts(self.log.entries(), self.from, &self.answered, count, &mut random);
         let (recording, tally) = (&self, &Mutex::new(tally));
         std::thread::scope(|scope| {
             let lanes = cuts.chunks(cuts.len().div_ceil(LANES).max(1)).enumerate();
@@ -174,7 +173,8 @@ impl Recording {
         drain(broker.address(), &load).context("draining")?;
         let mut judgement = load.into_ledger().judgement();
         judgement.verdict.forgive(subject.never_promised());
-        if let Some(answers) = &self.answers {
+        let begun = cut.until >= self.from;
+        if let Some(answers) = self.answers.as_ref().filter(|_| begun) {
             answers.look_up(cut.until, broker.address(), &mut judgement.verdict).context("looking up")?;
         }
         broker.kill()?;
@@ -182,6 +182,17 @@ impl Recording {
         self.file_system.check(image).context("not whole afterwards")?;
         Ok(judgement)
     }
+}
+
+/// The moment when all queues of a new data directory have been declared. So little fits into the block that the header of
+/// the first log file was flushed with, and ext4 does not write down a file's name when it is told to flush such a block
+/// again: who forgets to flush the folder is found out here. Later the next checkpoint hides it in a moment.
+fn newborn(subject: &Subject, recorder: &Recorder) -> Result<Option<usize>> {
+    if subject.starts_unflushed() {
+        return Ok(None);
+    }
+    let mut clock = recorder.clock()?;
+    Ok(Some(clock()))
 }
 
 /// Starts to write down what clients know; returns the first entry of which that is all.
