@@ -67,6 +67,8 @@ pub(super) struct Model {
     pub(super) lenient: bool,
     /// What consumers have received during this operation, by queue.
     heard: BTreeMap<usize, VecDeque<Delivered>>,
+    /// The queues of those, in the order in which they gave something.
+    heard_in_turn: Vec<usize>,
     buried: VecDeque<Dead>,
     next_copy: CopyId,
     next_born: u64,
@@ -96,7 +98,11 @@ impl Model {
         let Some(consumer) = self.clients.consumers.get(&delivered.consumer) else {
             return Err(format!("a delivery for {}, which is no consumer", delivered.consumer));
         };
-        self.heard.entry(consumer.queue).or_default().push_back(delivered);
+        let heard = self.heard.entry(consumer.queue).or_default();
+        if heard.is_empty() {
+            self.heard_in_turn.push(consumer.queue);
+        }
+        heard.push_back(delivered);
         Ok(())
     }
 
@@ -426,11 +432,16 @@ impl Model {
         Ok(())
     }
 
-    /// Queues that the operation did not name, but whose consumers got something: a limit of a channel was lifted.
+    /// Queues that the operation did not name, but whose consumers got something: a limit of a channel was lifted. Their
+    /// order is nobody's promise, so it is the broker's: what they send on in the end may meet in a third queue.
     fn pump_heard(&mut self) -> Result<(), String> {
-        let heard: Vec<usize> =
-            self.heard.iter().filter(|(_, heard)| !heard.is_empty()).map(|(at, _)| *at).collect();
-        heard.into_iter().try_for_each(|at| self.pump(at))
+        let is_left = |heard: &VecDeque<_>| !heard.is_empty();
+        let mut in_turn = std::mem::take(&mut self.heard_in_turn);
+        in_turn.retain(|at| self.heard.get(at).is_some_and(is_left));
+        in_turn.iter().try_for_each(|at| self.pump(*at))?;
+        in_turn.retain(|at| self.heard.get(at).is_some_and(is_left));
+        self.heard_in_turn = in_turn;
+        Ok(())
     }
 
     /// Gives a message to the consumer that got it, and back when there is none: whether that was right is judged when
