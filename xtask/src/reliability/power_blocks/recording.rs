@@ -34,6 +34,9 @@ const BACKLOG_MAX: i64 = 400;
 /// So many images are checked at once.
 const LANES: usize = 2;
 const KEPT_IMAGES_MAX: u64 = 10;
+/// RabbitMQ has written down by then which process serves which quorum queue; a queue that nobody serves is all that is seen
+/// otherwise, not what became of its messages.
+const KEEPS_TO_ITSELF: Duration = Duration::from_secs(5);
 
 /// What happens to a broker until it is killed.
 #[derive(Debug, Clone, Copy)]
@@ -207,6 +210,7 @@ fn begin(
         changes.begin(address).context("the first token")?;
     }
     if subject.starts_unflushed() {
+        std::thread::sleep(KEEPS_TO_ITSELF);
         succeed(Command::new("sync").arg("--file-system").arg(recorder.mount_point()))?;
     }
     let mut clock = recorder.clock()?;
