@@ -67,7 +67,7 @@ pub(super) struct Model {
     pub(super) lenient: bool,
     /// What consumers have received during this operation, by queue.
     heard: BTreeMap<usize, VecDeque<Delivered>>,
-    /// The queues of those, in the order in which they gave something.
+    /// The queues of those in the broker's order: nobody's promise, but what they send on may meet in a third queue.
     heard_in_turn: Vec<usize>,
     buried: VecDeque<Dead>,
     next_copy: CopyId,
@@ -100,6 +100,7 @@ impl Model {
         };
         let heard = self.heard.entry(consumer.queue).or_default();
         if heard.is_empty() {
+            self.heard_in_turn.retain(|at| *at != consumer.queue);
             self.heard_in_turn.push(consumer.queue);
         }
         heard.push_back(delivered);
@@ -432,16 +433,11 @@ impl Model {
         Ok(())
     }
 
-    /// Queues that the operation did not name, but whose consumers got something: a limit of a channel was lifted. Their
-    /// order is nobody's promise, so it is the broker's: what they send on in the end may meet in a third queue.
+    /// Queues that the operation did not name, but whose consumers got something: a limit of a channel was lifted.
     fn pump_heard(&mut self) -> Result<(), String> {
-        let is_left = |heard: &VecDeque<_>| !heard.is_empty();
-        let mut in_turn = std::mem::take(&mut self.heard_in_turn);
-        in_turn.retain(|at| self.heard.get(at).is_some_and(is_left));
-        in_turn.iter().try_for_each(|at| self.pump(*at))?;
-        in_turn.retain(|at| self.heard.get(at).is_some_and(is_left));
-        self.heard_in_turn = in_turn;
-        Ok(())
+        let heard = &self.heard;
+        self.heard_in_turn.retain(|at| heard.get(at).is_some_and(|heard| !heard.is_empty()));
+        self.heard_in_turn.clone().into_iter().try_for_each(|at| self.pump(at))
     }
 
     /// Gives a message to the consumer that got it, and back when there is none: whether that was right is judged when
