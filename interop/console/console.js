@@ -6,6 +6,7 @@
 
 const assert = require("node:assert/strict");
 const fs = require("node:fs");
+const http = require("node:http");
 const amqp = require("amqplib");
 const { Browser } = require("./browser.js");
 const { PAYLOADS, BEACON } = require("./payloads.js");
@@ -314,6 +315,54 @@ async function headers() {
   assert.equal(forged.status, 403);
 }
 
+// What a page of another site would like to have done, as a form can send it: `NAME=VALUE` in plain text.
+const FORMS = [
+  ["definitions", '{"vhosts":[{"name":"forged"}],"x":"', '"}'],
+  ["exchanges/%2F/amq.default/publish", '{"routing_key":"po_box","payload":"forged","payload_encoding":"string","properties":{"type":"', '"}}'],
+  ["users/bulk-delete", '{"users":["alice"],"x":"', '"}'],
+];
+
+/** Waits while the page goes on to another by itself, under whoever looks at it. */
+async function untilThere(browser, expression) {
+  for (let looks = 0; looks < 10; looks += 1) {
+    try {
+      return await browser.until(expression);
+    } catch (error) {
+      if (!error.message.includes("navigated")) throw error;
+    }
+  }
+  throw new Error(`never: ${expression}`);
+}
+
+/** Each form is sent by a page of another site, in a browser that knows the password and adds it by itself. */
+async function foreignForms(browser) {
+  const pages = http.createServer((request, answer) => {
+    const [path, name, value] = FORMS[Number(request.url.slice(1))] ?? [];
+    answer.setHeader("Content-Type", "text/html");
+    const escaped = (text) => text.replaceAll("&", "&amp;").replaceAll("'", "&#39;");
+    answer.end(path && `<form method=post enctype=text/plain action='${base}/api/${path}'><input name='${escaped(name)}' value='${escaped(value)}'></form><script>document.forms[0].submit()</script>`);
+  });
+  await new Promise((resolve) => pages.listen(0, host, resolve));
+  try {
+    const state = async () => JSON.stringify([(await api("GET", "definitions")).body, (await api("POST", "queues/%2F/po_box/get", { count: 1000, ackmode: "ack_requeue_true", encoding: "auto" })).body.length]);
+    await browser.open(`${base.replace("//", "//guest:guest@")}/api/whoami`);
+    const before = await state();
+    for (const n of FORMS.keys()) {
+      await browser.send("Page.navigate", { url: `http://${host}:${pages.address().port}/${n}` });
+      // 403 and not 401: the password came along.
+      await untilThere(browser, "document.body?.textContent.includes('a page of another site')");
+    }
+    assert.equal(await state(), before);
+    for (const [path, name, value] of FORMS) {
+      const sent = await fetch(`${base}/api/${path}`, { method: "POST", headers: { Authorization: GUEST, "Content-Type": "text/plain" }, body: `${name}=${value}` });
+      assert.ok(sent.ok, `${path} does nothing even where it may: ${sent.status} ${await sent.text()}`);
+    }
+    assert.notEqual(await state(), before);
+  } finally {
+    pages.close();
+  }
+}
+
 async function main() {
   if (screenshots) fs.mkdirSync(screenshots, { recursive: true });
   const connection = await amqp.connect(amqpUrl);
@@ -346,6 +395,7 @@ async function main() {
       await browser.until("document.querySelector('input[name=password]')");
       assert.equal(await browser.evaluate("sessionStorage.length + document.cookie.length"), 0);
     });
+    await step("forms of another site", () => foreignForms(browser));
   } finally {
     await browser.stop();
     await connection.close();
@@ -357,5 +407,6 @@ main().catch((error) => {
   console.log(`FAILED console: ${error.stack}`);
 }).finally(() => {
   console.log(`console: ${passed} passed, ${failed} failed`);
+  if (!failed) console.log(`fact: ${passed} steps in Chromium, ${PAYLOADS.length} payloads in every string, ${FORMS.length} forms of another site`);
   process.exit(failed ? 1 : 0);
 });

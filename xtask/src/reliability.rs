@@ -107,7 +107,7 @@ const CAMPAIGNS: &[Campaign] = &[
         about: "10,000 queues, 1,000 connections, and who looks at them",
         run: api_load::run,
     },
-    Campaign { name: "tls", about: "what testssl.sh finds", run: tls::run },
+    Campaign { name: "tls", about: "every version and every cipher that openssl can ask for", run: tls::run },
     Campaign {
         name: power_blocks::NAME,
         about: "the power goes, block by block, on ext4 and XFS",

@@ -1,4 +1,4 @@
-//! A broker with all its doors open: AMQP, AMQP over TLS, HTTP. Its certificate is made on the spot.
+//! A broker with all its doors open: AMQP and HTTP, plain and over TLS. Its certificate is made on the spot.
 
 use std::fs::OpenOptions;
 use std::io::{BufRead, BufReader};
@@ -11,6 +11,8 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::site::Site;
 
+/// Each says its address in a line.
+const DOORS: usize = 4;
 const STOP_MAX: Duration = Duration::from_secs(20);
 
 /// A running broker; killed when it is dropped.
@@ -19,6 +21,7 @@ pub(super) struct Doors {
     pub(super) amqp: SocketAddr,
     pub(super) amqps: SocketAddr,
     pub(super) http: SocketAddr,
+    pub(super) https: SocketAddr,
 }
 
 impl Doors {
@@ -44,18 +47,20 @@ impl Doors {
             .arg("--tls-key")
             .arg(key)
             .env_remove("LEVERET_CONFIG")
+            .env("LEVERET_HTTP_TLS", "127.0.0.1:0")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log)
             .spawn()?;
         let stdout = child.stdout.take().context("stdout is ours")?;
-        let lines = BufReader::new(stdout).lines().take(3).collect::<Result<Vec<_>, _>>()?;
+        let lines = BufReader::new(stdout).lines().take(DOORS).collect::<Result<Vec<_>, _>>()?;
         let address = |scheme: &str| -> Result<SocketAddr> {
             let found = lines.iter().find_map(|line| line.strip_prefix(scheme)?.strip_prefix("://"));
             Ok(found.with_context(|| format!("no {scheme} among {lines:?}"))?.parse()?)
         };
-        let (amqp, amqps, http) = (address("amqp"), address("amqps"), address("http"));
-        Ok(Doors { child, amqp: amqp?, amqps: amqps?, http: http? })
+        let (amqp, amqps, http, https) =
+            (address("amqp"), address("amqps"), address("http"), address("https"));
+        Ok(Doors { child, amqp: amqp?, amqps: amqps?, http: http?, https: https? })
     }
 
     /// Its process id.
@@ -96,7 +101,8 @@ impl Drop for Doors {
     }
 }
 
-fn make_certificate(folder: &Path) -> Result<(PathBuf, PathBuf)> {
+/// A chain and its key, as PEM files in `folder`.
+pub(super) fn make_certificate(folder: &Path) -> Result<(PathBuf, PathBuf)> {
     let (chain, key) = (folder.join("chain.pem"), folder.join("key.pem"));
     let mut openssl = Command::new("openssl");
     openssl.args(["req", "-x509", "-nodes", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]);

@@ -314,9 +314,10 @@ const ROWS: &[Row] = &[
     line(
         31,
         "console, TLS, dependencies",
-        "no script of a stranger runs, only TLS 1.2 and 1.3, no open advisory",
+        "no script of a stranger runs, no page of another site changes anything, only TLS 1.2 and 1.3, no forbidden dependency",
         &[
-            campaign(Nightly, "tls"),
+            campaign(Quick, "tls"),
+            command(Quick, "browsers", "cargo test -q -p leveret-cli --test cli browsers"),
             command(Nightly, "console", "cargo xtask interop --only console"),
             command(Nightly, "dependencies", ".ci/run deny"),
         ],
