@@ -66,10 +66,11 @@ proxy() { printf "0d0a0d0a000d0a515549540a$1" | xxd -r -p >"corpus/proxy_header/
 proxy 2111000cc0000201c0000202dc041628
 proxy 20000000
 
-# What earlier runs found worth keeping, an input a line.
+# What earlier runs found worth keeping, an input a line; `TARGET.NAME.hex` are seeds, which keep.sh leaves alone.
 shopt -s nullglob
 for kept in corpora/*.hex; do
-  target=$(basename "$kept" .hex)
+  target=$(basename "$kept")
+  target=${target%%.*}
   mkdir -p "corpus/$target"
   while read -r hex; do
     printf %s "$hex" | xxd -r -p >"corpus/$target/$(printf %s "$hex" | sha1sum | cut -c1-16)"
