@@ -282,7 +282,7 @@ impl Builder {
         let committer = Arc::new(Committer::default());
         let (store, wake) = (broker.store().clone(), committer.clone());
         watchdog.on_low_disk(move || {
-            store.rotate();
+            store.rotate_when_settled();
             wake.hurry();
         });
         let (failure_tx, failure) = watch::channel(None);

@@ -62,6 +62,14 @@ impl Store {
         self.rotation_wanted.store(true, Ordering::Release);
     }
 
+    /// Asks for a new log file as [`rotate`](Self::rotate) does, unless a full one still waits to be settled. For a disk that is
+    /// low: each log file takes its whole length of it at once, and only settling gives anything back.
+    pub fn rotate_when_settled(&self) {
+        if self.rotated_files() == 0 {
+            self.rotate();
+        }
+    }
+
     /// Makes the next log file ahead of its time, if that has not been done. For the settler thread: the
     /// committer does without, only a little slower.
     ///

@@ -79,6 +79,25 @@ fn acks_and_settling_go_on_in_the_last_bytes_of_a_disk() {
     assert!(disk.used_bytes() < before, "nothing was freed");
 }
 
+/// While the disk was low a new log file was begun five times a second, also while the settler could not keep up. They took
+/// what was left, and the acks that would have freed everything found no room, for ever.
+#[test]
+fn a_low_disk_is_not_filled_with_log_files() {
+    let disk = FaultyDisk::new(1);
+    let store = open(&disk);
+    let ids: Vec<_> = (0..5).map(|_| publish(&store, &[0; 80]).unwrap()).collect();
+    for id in ids {
+        store.ack(QUEUE, &[id]).unwrap();
+        store.rotate_when_settled();
+        store.commit().unwrap();
+        assert_eq!(store.rotated_files(), 1);
+    }
+    store.retire(store.file_to_settle().unwrap().number).unwrap();
+    store.rotate_when_settled();
+    store.commit().unwrap();
+    assert_eq!(store.rotated_files(), 1, "what came since can be settled, too");
+}
+
 /// What the script had been promised when it ended.
 #[derive(Default)]
 struct Promised {
