@@ -56,26 +56,34 @@ pub(super) fn run(site: &Site, plan: &Plan, verdict: &mut Verdict) -> Result<()>
     Ok(())
 }
 
-/// What RabbitMQ's queues make of the same, on ext4: is anything confirmed lost, does every node start? It promised us nothing, so
+/// What RabbitMQ's queues make of the same: is anything confirmed lost, does every node start? It promised us nothing, so
 /// whatever is found is a fact and not a fault.
 pub(super) fn compare(site: &Site, plan: &Plan, verdict: &mut Verdict) -> Result<()> {
     let images = plan.images.unwrap_or(plan.rounds_at(IMAGES_TO_COMPARE));
-    let laboratory = Laboratory::open(site)?;
-    for (subject, name) in [
-        (Subject::RabbitMqClassic, "images with classic queues"),
-        (Subject::RabbitMqQuorum, "images with quorum queues"),
-    ] {
-        let tally = laboratory.examine(&subject, FileSystem::Ext4, images, plan.seed)?;
-        verdict.count(name, tally.images);
-        verdict.fact(tally.fact(&subject, FileSystem::Ext4));
-        for (kind, count) in tally.verdict.broken() {
-            verdict.fact(format!("{}: {count} × {kind}", subject.name()));
-        }
-        for example in tally.verdict.examples() {
-            println!("    {example}");
+    let laboratory = &Laboratory::open(site)?;
+    // Each of them checks one image at a time.
+    let tallies = std::thread::scope(|scope| {
+        let examine = |subject| scope.spawn(move || laboratory.examine_on_both(subject, images, plan.seed));
+        let examined = [Subject::RabbitMqClassic, Subject::RabbitMqQuorum].map(examine);
+        examined.map(|tallies| tallies.join().expect("who examines reports what is wrong"))
+    });
+    for tallies in tallies {
+        for (subject, file_system, tally) in tallies? {
+            report(&subject, file_system, &tally, verdict);
         }
     }
     Ok(())
+}
+
+fn report(subject: &Subject, file_system: FileSystem, tally: &Tally, verdict: &mut Verdict) {
+    verdict.count(subject.images(), tally.images);
+    verdict.fact(tally.fact(subject, file_system));
+    for (kind, count) in tally.verdict.broken() {
+        verdict.fact(format!("{} on {}: {count} × {kind}", subject.name(), file_system.name()));
+    }
+    for example in tally.verdict.examples() {
+        println!("    {example}");
+    }
 }
 
 /// Where disks are recorded, copied and looked at: in memory, but for those that are kept.
@@ -90,13 +98,28 @@ impl<'a> Laboratory<'a> {
         Ok(Laboratory { memory: Mount::memory(&site.folder().join("memory"), "75%")?, kept: site.folder() })
     }
 
+    /// Of each file system as many images as wanted.
+    fn examine_on_both(
+        &self,
+        subject: Subject,
+        images: u64,
+        seed: u64,
+    ) -> Result<Vec<(Subject, FileSystem, Tally)>> {
+        let examine = |file_system| {
+            let tally = self.examine(&subject, file_system, images, seed)?;
+            Ok((subject.clone(), file_system, tally))
+        };
+        [FileSystem::Ext4, FileSystem::Xfs].into_iter().map(examine).collect()
+    }
+
     /// Makes recordings until there were as many images as wanted.
     fn examine(&self, subject: &Subject, file_system: FileSystem, images: u64, seed: u64) -> Result<Tally> {
         let mut tally = Tally::default();
         while tally.images < images {
             let count = IMAGES_PER_RECORDING.min(images - tally.images);
             let number = tally.recordings;
-            let folder = self.memory.path().join(format!("{}-{number}", file_system.name()));
+            let folder =
+                self.memory.path().join(format!("{}-{}-{number}", subject.file_name(), file_system.name()));
             std::fs::create_dir_all(&folder)?;
             let seed = Random::new(seed ^ number << 8 ^ file_system as u64).next();
             let name = || format!("recording {number}: {} on {}", subject.name(), file_system.name());

@@ -31,7 +31,7 @@ const BUSY_MS: std::ops::Range<u64> = 400..1200;
 const QUIET_MESSAGES: usize = 3;
 /// Few, for images that are drained in a moment.
 const BACKLOG_MAX: i64 = 400;
-/// So many images are checked at once.
+/// So many images are checked at once, if that can be done in different places.
 const LANES: usize = 2;
 const KEPT_IMAGES_MAX: u64 = 10;
 /// RabbitMQ has written down by then which process serves which quorum queue; a queue that nobody serves is all that is seen
@@ -128,7 +128,8 @@ impl Recording {
         let cuts = cuts(self.log.entries(), self.from, &self.answered, count, &mut random);
         let (recording, tally) = (&self, &Mutex::new(tally));
         std::thread::scope(|scope| {
-            let lanes = cuts.chunks(cuts.len().div_ceil(LANES).max(1)).enumerate();
+            let lanes = if subject.stays_in_place() { 1 } else { LANES };
+            let lanes = cuts.chunks(cuts.len().div_ceil(lanes).max(1)).enumerate();
             let lanes: Vec<_> = lanes
                 .map(|(lane, cuts)| {
                     scope.spawn(move || recording.check_some(subject, lane, cuts, tally, keep_in))
@@ -158,7 +159,8 @@ impl Recording {
             let outcome = self.check(subject, *cut, &image, &folder);
             let mut tally = tally.lock().expect("a tally is only added to");
             if tally.add(*cut, begin.elapsed(), outcome) && tally.failed <= KEPT_IMAGES_MAX {
-                let name = format!("{}-{:x}-image-{}.img", self.file_system.name(), self.seed, cut.number);
+                let [who, file_system] = [subject.file_name(), self.file_system.name()];
+                let name = format!("{who}-{file_system}-{:x}-image-{}.img", self.seed, cut.number);
                 let kept = keep_in.join(name);
                 copy_sparse(&pristine, &kept)?;
                 let case = format!("{} {cut:?}; look: mount -o loop, serve --data-dir data", kept.display());
@@ -171,7 +173,8 @@ impl Recording {
     /// What a broker finds on a disk.
     fn check(&self, subject: &Subject, cut: Cut, image: &Path, folder: &Path) -> Result<Judgement> {
         let mount = Mount::new(self.file_system, image, &folder.join("mnt")).context("not mounted")?;
-        let broker = subject.start(mount.path().join("data"), folder)?;
+        let home = if subject.stays_in_place() { &self.folder } else { folder };
+        let broker = subject.start(mount.path().join("data"), home)?;
         let load = Load::continued(self.seed, self.story.retell(cut.until));
         drain(broker.address(), &load).context("draining")?;
         let mut judgement = load.into_ledger().judgement();

@@ -56,6 +56,30 @@ impl Subject {
         }
     }
 
+    /// What its images are counted as.
+    pub(super) fn images(&self) -> &'static str {
+        match self {
+            Subject::Leveret(_) => "images of Leveret",
+            Subject::RabbitMqClassic => "images with classic queues",
+            Subject::RabbitMqQuorum => "images with quorum queues",
+        }
+    }
+
+    /// Its name, fit for a file.
+    pub(super) fn file_name(&self) -> &'static str {
+        match self {
+            Subject::Leveret(_) => "leveret",
+            Subject::RabbitMqClassic => "classic",
+            Subject::RabbitMqQuorum => "quorum",
+        }
+    }
+
+    /// Whether its data are only found under the path where they were written. RabbitMQ 3.10.8 writes the absolute path into the
+    /// `config` of each quorum queue; anywhere else the node starts, and the queue answers 541 `noproc`.
+    pub(super) fn stays_in_place(&self) -> bool {
+        !matches!(self, Subject::Leveret(_))
+    }
+
     /// Whether an answered change of the topology, and a transaction with acknowledgements, are all or nothing.
     pub(super) fn promises_changes(&self) -> bool {
         matches!(self, Subject::Leveret(_))
@@ -97,7 +121,8 @@ impl Subject {
         arguments
     }
 
-    /// Starts it on `data_dir` and waits until it serves; logs and settings are in `folder`, one broker at a time.
+    /// Starts it on `data_dir` and waits until it serves; logs and settings are in `folder`, one broker at a time. RabbitMQ knows
+    /// `data_dir` by a link in `folder` only.
     ///
     /// # Errors
     /// It does not: with the end of its log.
