@@ -20,7 +20,7 @@ use super::Tally;
 use super::changes::{Answers, Changes};
 use super::image::{Cut, Disk, cuts};
 use super::recorder::Recorder;
-use super::subject::{Running, Subject};
+use super::subject::{FirstSync, Running, Subject};
 use super::write_log::WriteLog;
 
 /// One after the other on the same disk, so that some cuts are in the recovery from a kill.
@@ -34,8 +34,7 @@ const BACKLOG_MAX: i64 = 400;
 /// So many images are checked at once, if that can be done in different places.
 const LANES: usize = 2;
 const KEPT_IMAGES_MAX: u64 = 10;
-/// RabbitMQ has written down by then which process serves which quorum queue; a queue that nobody serves is all that is seen
-/// otherwise, not what became of its messages.
+/// RabbitMQ has given to the kernel by then what it keeps to itself for half a second: which log is whose.
 const KEEPS_TO_ITSELF: Duration = Duration::from_secs(5);
 
 /// What happens to a broker until it is killed.
@@ -86,6 +85,9 @@ impl Recording {
         for life in LIVES {
             let broker = subject.start(data_dir.clone(), folder)?;
             let address = broker.address();
+            if begun.is_none() && subject.first_sync() == FirstSync::BeforeQueues {
+                sync(&recorder)?;
+            }
             declare_topology_of(&mut Client::open(address)?, subject.queue_arguments())?;
             if begun.is_none() {
                 answered.extend(newborn(subject, &recorder)?);
@@ -194,7 +196,7 @@ impl Recording {
 /// the first log file was flushed with, and ext4 does not write down a file's name when it is told to flush such a block
 /// again: who forgets to flush the folder is found out here. Later the next checkpoint hides it in a moment.
 fn newborn(subject: &Subject, recorder: &Recorder) -> Result<Option<usize>> {
-    if subject.starts_unflushed() {
+    if subject.first_sync() != FirstSync::Never {
         return Ok(None);
     }
     let mut clock = recorder.clock()?;
@@ -212,14 +214,19 @@ fn begin(
     if let Some(changes) = &mut changes {
         changes.begin(address).context("the first token")?;
     }
-    if subject.starts_unflushed() {
-        std::thread::sleep(KEEPS_TO_ITSELF);
-        succeed(Command::new("sync").arg("--file-system").arg(recorder.mount_point()))?;
+    if subject.first_sync() == FirstSync::AfterQueues {
+        sync(recorder)?;
     }
     let mut clock = recorder.clock()?;
     let from = clock();
     load.with_ledger(|ledger| ledger.keep_journal(Journal::new(clock)));
     Ok((from, changes))
+}
+
+/// Has the kernel write down all that it was given.
+fn sync(recorder: &Recorder) -> Result<()> {
+    std::thread::sleep(KEEPS_TO_ITSELF);
+    succeed(Command::new("sync").arg("--file-system").arg(recorder.mount_point())).map(drop)
 }
 
 /// As much load as goes, for a while; returns the moment of the kill.
