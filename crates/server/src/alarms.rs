@@ -1,12 +1,13 @@
 //! When publishers have to wait: memory or disk run short.
 //!
 //! The watchdog looks whenever so much traffic has passed, and keeps looking only while an alarm is on: an idle
-//! broker has no timer. An alarm goes on at the mark and off some way below it, so it does not flutter.
+//! broker has no timer. An alarm goes on at the mark and off some way below it, and that of the disk only when there has been
+//! room for a while: so they do not flutter.
 
 use std::fs;
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use leveret_store::Disk;
 use parking_lot::{Condvar, Mutex};
@@ -17,6 +18,8 @@ use crate::config::Watermarks;
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 /// An alarm ends when usage is this share of the mark (RabbitMQ flutters at the mark itself).
 const CLEAR_SHARE: f64 = 0.9;
+/// So long there has to be room on the disk. What the log gives back in one piece somebody else may take at once.
+const ROOM_FOR: Duration = Duration::from_millis(400);
 
 /// Asks the log to let go of what nobody needs any more.
 type MakeRoom = Box<dyn Fn() + Send + Sync>;
@@ -37,7 +40,21 @@ struct State {
     stop: bool,
     /// The log itself found no room.
     disk_full: bool,
+    /// Since when every look has found room on the disk.
+    room_since: Option<Instant>,
     low: Alarms,
+}
+
+impl State {
+    /// Whether the alarm of the disk is on, after a look that found room or none.
+    fn judge_disk(&mut self, has_room: bool, now: Instant) -> bool {
+        if !has_room {
+            self.room_since = None;
+            return true;
+        }
+        let since = *self.room_since.get_or_insert(now);
+        self.low.disk && now.saturating_duration_since(since) < ROOM_FOR
+    }
 }
 
 /// [`Watermarks`] on this machine.
@@ -89,7 +106,8 @@ impl Watchdog {
         alarm: watch::Sender<Option<&'static str>>,
     ) -> Arc<Self> {
         let marks = Marks::of(watermarks, log_file_bytes);
-        let state = State { marks, look: false, stop: false, disk_full: false, low: Alarms::default() };
+        let low = Alarms::default();
+        let state = State { marks, look: false, stop: false, disk_full: false, room_since: None, low };
         Arc::new(Self {
             state: Mutex::new(state),
             wake: Condvar::new(),
@@ -159,7 +177,8 @@ impl Watchdog {
     fn run(&self) {
         let mut state = self.state.lock();
         while !state.stop {
-            let low = self.measure(&state);
+            let mut low = self.measure(&state);
+            low.disk = state.judge_disk(!low.disk, Instant::now());
             if low != state.low {
                 state.low = low;
                 announce(low);
@@ -225,6 +244,29 @@ mod tests {
         assert_eq!(meminfo_total_bytes("MemTotal:       24000 kB\nMemFree: 1 kB\n"), Some(24_000 * 1024));
         assert_eq!(meminfo_total_bytes("garbage"), None);
         assert!(usable_memory_bytes() > 0 && resident_bytes().is_some_and(|used| used > 0));
+    }
+
+    /// Twice in 200 disks that a foreign file kept full, the alarm ended for a moment.
+    #[test]
+    fn room_that_somebody_takes_at_once_does_not_end_the_alarm() {
+        let marks = Marks { memory_limit_bytes: 0, disk_free_bytes: 0 };
+        let low = Alarms::default();
+        let mut state = State { marks, look: false, stop: false, disk_full: false, room_since: None, low };
+        let begin = Instant::now();
+        let looks = [
+            (0, true, false),
+            (100, false, true),
+            (200, true, true),
+            (300, false, true),
+            (400, true, true),
+            (799, true, true),
+            (800, true, false),
+            (801, true, false),
+        ];
+        for (ms, has_room, is_low) in looks {
+            state.low.disk = state.judge_disk(has_room, begin + Duration::from_millis(ms));
+            assert_eq!(state.low.disk, is_low, "at {ms} ms");
+        }
     }
 
     #[test]
