@@ -29,10 +29,10 @@ use crate::shared::now_us;
 const AT_ONCE: usize = 1;
 /// Suspects who may stand in line with the others.
 const SUSPECTS_AT_ONCE: usize = 1;
-/// Of the threads that hash; 0 is everybody else's, 19 the least urgent. With 5 a busy core is shared one to three: messages lose
+/// Of the threads that hash; 0 is everybody else's, 19 the least urgent. With 8 a busy core is shared one to six: messages lose
 /// little, and who logs in still gets there.
 #[cfg(target_os = "linux")]
-const NICENESS: i32 = 5;
+const NICENESS: i32 = 8;
 /// How long somebody waits who is refused unheard.
 const UNHEARD_DELAY: Duration = Duration::from_secs(1);
 
