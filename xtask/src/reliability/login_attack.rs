@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use guesser::{Guessers, Sources, log_in};
+use leveret_testkit::random::Random;
 use pump::Pump;
 use tokio::runtime::Runtime;
 
@@ -64,7 +65,8 @@ pub(super) fn run(site: &Site, plan: &Plan, verdict: &mut Verdict) -> Result<()>
     verdict.count("guesses", guessers.guesses());
     verdict.fact(format!("{GUESSERS} guessers: {} guesses, all wrong", guessers.guesses()));
     drop(guessers);
-    tell_apart(&doors, &runtime, plan.rounds(100, 5000) as usize, verdict)?;
+    let coin = Random::new(plan.seed);
+    tell_apart(&doors, &runtime, coin, plan.rounds(100, 5000) as usize, verdict)?;
     doors.close()
 }
 
@@ -130,9 +132,10 @@ fn cost_of_others(
     logins.sort();
     let waited = p99(&logins);
     verdict.fact(format!("{} first logins under attack: p99 {} ms", logins.len(), waited.as_millis()));
+    // More under attack is no mistake: a core that the guessers keep awake answers sooner.
     verdict.fact(format!(
         "messages: {alone:.0}/s alone, {attacked:.0}/s under attack, {:.0} % lost",
-        loss * 100.0
+        loss.max(0.0) * 100.0
     ));
     verdict.demand(waited <= GOOD_P99_MAX, "good logins wait", format!("p99 {waited:?}"));
     verdict.demand(loss <= LOSS_MAX, "messages suffer", format!("{alone:.0}/s, {attacked:.0}/s"));
@@ -167,8 +170,15 @@ async fn log_in_newcomers(
     Ok(times)
 }
 
-/// Wrong passwords of a user there is and of one there is not, in turns; which comes first changes too.
-fn tell_apart(doors: &Doors, runtime: &Runtime, pairs: usize, verdict: &mut Verdict) -> Result<()> {
+/// Wrong passwords of a user there is and of one there is not, in turns. A coin says which of them is asked first: the
+/// memory that a hash is given has a rhythm of a few hashes, and an order as regular as that is taken for a difference.
+fn tell_apart(
+    doors: &Doors,
+    runtime: &Runtime,
+    mut coin: Random,
+    pairs: usize,
+    verdict: &mut Verdict,
+) -> Result<()> {
     let mut sources = Sources::strangers();
     let (mut known, mut unknown) = (Vec::new(), Vec::new());
     let mut known_slower = 0_usize;
@@ -177,7 +187,7 @@ fn tell_apart(doors: &Doors, runtime: &Runtime, pairs: usize, verdict: &mut Verd
         // Another one each time: the way that Argon2 takes through memory follows from password and salt.
         let password = format!("wrong {pair}");
         let guess = |user| runtime.block_on(log_in(doors.amqp, source, user, &password));
-        let (a, b) = if pair % 2 == 0 {
+        let (a, b) = if coin.chance(1, 2) {
             let a = guess(KNOWN)?;
             (a, guess(UNKNOWN)?)
         } else {

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! Passes if every file system can be mounted and is whole, every start succeeds, and the ledger has no complaint. Needs
-//! root, `/dev/fuse`, loop devices, and Debian's qemu-utils and xfsprogs.
+//! root, `/dev/fuse`, loop devices, and Debian's qemu-system-common and xfsprogs.
 
 mod changes;
 mod image;
@@ -97,7 +97,7 @@ struct Laboratory<'a> {
 
 impl<'a> Laboratory<'a> {
     fn open(site: &'a Site) -> Result<Laboratory<'a>> {
-        super::install(&["qemu-utils", "qemu-block-extra", "xfsprogs"])?;
+        super::install(&["qemu-system-common", "xfsprogs"])?;
         Ok(Laboratory { memory: Mount::memory(&site.folder().join("memory"), "75%")?, kept: site.folder() })
     }
 
