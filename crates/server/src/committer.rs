@@ -39,8 +39,9 @@ impl Committer {
     /// Something was logged that nobody waits for.
     pub(crate) fn notice(&self) {
         let mut wanted = self.state.lock();
-        wanted.noticed = true;
-        if wanted.asleep {
+        // Who has been told is awake, or sleeps until the interval is over.
+        let told = std::mem::replace(&mut wanted.noticed, true);
+        if wanted.asleep && !told {
             self.wake.notify_one();
         }
     }
