@@ -18,7 +18,7 @@ mod recording;
 mod subject;
 mod write_log;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use leveret_testkit::random::Random;
 use std::path::Path;
 use std::time::Duration;
@@ -70,11 +70,17 @@ pub(super) fn compare(site: &Site, plan: &Plan, verdict: &mut Verdict) -> Result
         let examined = subjects.map(examine);
         examined.map(|tallies| tallies.join().expect("who examines reports what is wrong"))
     });
-    for tallies in tallies {
-        for (subject, file_system, tally) in tallies? {
-            report(&subject, file_system, &tally, verdict);
+    let mut examined = 0;
+    for (subject, file_system, tally) in tallies.into_iter().flatten() {
+        match tally {
+            Ok(tally) => {
+                examined += tally.images;
+                report(&subject, file_system, &tally, verdict);
+            }
+            Err(error) => verdict.fact(format!("{} on {}: {error:#}", subject.name(), file_system.name())),
         }
     }
+    ensure!(examined > 0, "nothing could be examined");
     Ok(())
 }
 
@@ -107,15 +113,16 @@ impl<'a> Laboratory<'a> {
         subject: Subject,
         images: u64,
         seed: u64,
-    ) -> Result<Vec<(Subject, FileSystem, Tally)>> {
+    ) -> [(Subject, FileSystem, Result<Tally>); 2] {
         let examine = |(file_system, images)| {
-            let tally = self.examine(&subject, file_system, images, seed)?;
+            let tally = self.examine(&subject, file_system, images, seed);
             // It takes long.
-            println!("    {}", tally.fact(&subject, file_system));
-            Ok((subject.clone(), file_system, tally))
+            if let Ok(tally) = &tally {
+                println!("    {}", tally.fact(&subject, file_system));
+            }
+            (subject.clone(), file_system, tally)
         };
-        let images = [(FileSystem::Ext4, images), (FileSystem::Xfs, images.div_ceil(XFS_OF))];
-        images.into_iter().map(examine).collect()
+        [(FileSystem::Ext4, images), (FileSystem::Xfs, images.div_ceil(XFS_OF))].map(examine)
     }
 
     /// Makes recordings until there were as many images as wanted.
