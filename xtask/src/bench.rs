@@ -186,7 +186,8 @@ impl Run<'_> {
                 self.report.add(peer, workload.name, figures);
             }
             Err(error) => {
-                let failure = format!("{} on {}, round {round}: {error:#}", workload.name, peer.title());
+                let failure =
+                    format!("{} on {}, round {round}: {}", workload.name, peer.title(), error.root_cause());
                 eprintln!("  {round} {:<15} failed: {error:#}", peer.name());
                 self.report.add_failure(failure);
             }
