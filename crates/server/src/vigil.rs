@@ -1,18 +1,23 @@
 //! A short vigil before a thread of the runtime sleeps.
 //!
 //! To wake a sleeping core costs more than a call (20 µs and more in a virtual machine), and in a conversation the answer
-//! comes sooner than that. So a thread without work looks at the sockets it used last for a moment, but only where that has
-//! paid: after sleeps that were all short, and no longer after one that was not or one vigil in vain. Whoever is busy with something
+//! comes sooner than that. So a thread without work looks at the sockets it used last for a moment, but only where that
+//! pays: after sleeps that were all short, and no longer after one that was not or one vigil in vain. Whoever is busy with something
 //! slower than microseconds, or with nothing, never pays for it.
 //!
 //! ```text
 //!   no work ─► watch, at most VIGIL_MAX ─► sleep (returns at once if something came) ─► woken: how long was it?
 //! ```
+//!
+//! Where waking is cheap, a vigil only takes a core from whoever has the answer to give. So every half minute of conversation
+//! all threads sleep for a moment and hold vigils for another, and go on with what let more be written: see [`Trial`].
 
 use std::cell::RefCell;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::net::TcpStream;
 
@@ -25,6 +30,16 @@ const SHORT_SLEEPS: u32 = 16;
 /// So many sockets are watched: both ends of a conversation, twice.
 const WATCHED: usize = 4;
 const AT_ONCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
+/// How long either way is tried. The kernel moves threads to other cores when they begin or cease to sleep; after 20 ms that
+/// had not come to rest.
+const TRIED_FOR: Duration = Duration::from_millis(250);
+/// How long the better one is kept, so that the worse one is not seen in a p99.
+const KEPT_FOR: Duration = Duration::from_secs(30);
+
+/// One for all threads, since they share the machine, and a conversation may wander from one to the other.
+static TRIAL: Mutex<Trial> = Mutex::new(Trial::Idle);
+/// Writes of all threads.
+static WRITES: AtomicU64 = AtomicU64::new(0);
 
 thread_local! {
     static VIGIL: RefCell<Vigil> = RefCell::new(Vigil::default());
@@ -33,8 +48,15 @@ thread_local! {
 /// To be called when a thread of the runtime is about to sleep (`on_thread_park`).
 pub fn before_sleep() {
     VIGIL.with_borrow_mut(|vigil| {
-        vigil.since = Some(Instant::now());
-        if vigil.habit.is_worth_it() && !vigil.watch() {
+        let now = Instant::now();
+        vigil.since = Some(now);
+        let new = std::mem::take(&mut vigil.writes);
+        let writes = WRITES.fetch_add(new, Ordering::Relaxed) + new;
+        if !vigil.habit.is_conversation() {
+            return;
+        }
+        let pays = TRIAL.lock().says_watch(now, writes);
+        if pays && !vigil.watch() {
             vigil.habit = Habit::default();
             vigil.since = None;
         }
@@ -59,6 +81,8 @@ pub(crate) fn used(socket: &Arc<TcpStream>) {
 struct Vigil {
     habit: Habit,
     since: Option<Instant>,
+    /// Since the last sleep.
+    writes: u64,
     sockets: [Weak<TcpStream>; WATCHED],
     /// The place of the one known longest.
     oldest: usize,
@@ -66,6 +90,7 @@ struct Vigil {
 
 impl Vigil {
     fn remember(&mut self, socket: &Arc<TcpStream>) {
+        self.writes += 1;
         if !self.sockets.iter().any(|known| std::ptr::eq(known.as_ptr(), Arc::as_ptr(socket))) {
             self.sockets[self.oldest] = Arc::downgrade(socket);
             self.oldest = (self.oldest + 1) % WATCHED;
@@ -98,13 +123,84 @@ struct Habit {
 }
 
 impl Habit {
-    fn is_worth_it(&self) -> bool {
+    fn is_conversation(&self) -> bool {
         self.short_sleeps >= SHORT_SLEEPS
     }
 
     /// A sleep was over so long after the thread had run out of work.
     fn slept(&mut self, duration: Duration) {
         self.short_sleeps = if duration < SHORT_SLEEP { self.short_sleeps.saturating_add(1) } else { 0 };
+    }
+}
+
+/// Whether vigils pay: what was written in the same time with them and without them.
+///
+/// ```text
+///   Idle ─► Sleeping ─► Watching ─► Decided ─► Sleeping ...
+///                └──────────┴── took too long: nobody was talking
+/// ```
+#[derive(Debug, Clone, Copy)]
+enum Trial {
+    Idle,
+    Sleeping(Span),
+    Watching(Span, Rate),
+    Decided { pays: bool, at: Instant },
+}
+
+/// Writes a second.
+type Rate = f64;
+
+/// A part of a trial: when it began, and how much had been written by then.
+#[derive(Debug, Clone, Copy)]
+struct Span {
+    began: Instant,
+    writes: u64,
+}
+
+impl Span {
+    /// `None` while it goes on.
+    fn end(self, now: Instant, writes: u64) -> Option<Measured> {
+        let took = now - self.began;
+        if took < TRIED_FOR {
+            None
+        } else if took < 2 * TRIED_FOR {
+            Some(Measured::Rate(writes.saturating_sub(self.writes) as Rate / took.as_secs_f64()))
+        } else {
+            Some(Measured::Nothing)
+        }
+    }
+}
+
+enum Measured {
+    Rate(Rate),
+    Nothing,
+}
+
+impl Trial {
+    /// Whether to hold a vigil, now that so much was written in all.
+    fn says_watch(&mut self, now: Instant, writes: u64) -> bool {
+        let span = Span { began: now, writes };
+        *self = match *self {
+            Trial::Idle => Trial::Sleeping(span),
+            Trial::Sleeping(slept) => match slept.end(now, writes) {
+                None => return false,
+                Some(Measured::Rate(rate)) => Trial::Watching(span, rate),
+                Some(Measured::Nothing) => Trial::Sleeping(span),
+            },
+            Trial::Watching(watched, sleeping) => match watched.end(now, writes) {
+                None => return true,
+                // A tenth more, since one of them has more by chance alone.
+                Some(Measured::Rate(rate)) => Trial::Decided { pays: rate > sleeping * 1.1, at: now },
+                Some(Measured::Nothing) => Trial::Sleeping(span),
+            },
+            Trial::Decided { pays, at } if now - at < KEPT_FOR => return pays,
+            Trial::Decided { .. } => Trial::Sleeping(span),
+        };
+        match *self {
+            Trial::Watching(..) => true,
+            Trial::Decided { pays, .. } => pays,
+            Trial::Idle | Trial::Sleeping(_) => false,
+        }
     }
 }
 
@@ -125,12 +221,45 @@ mod tests {
         let mut habit = Habit::default();
         let mut check = |sleep: Duration, times: u32, expected: bool| {
             (0..times).for_each(|_| habit.slept(sleep));
-            assert_eq!(habit.is_worth_it(), expected, "after {times} times {sleep:?}");
+            assert_eq!(habit.is_conversation(), expected, "after {times} times {sleep:?}");
         };
         check(short, SHORT_SLEEPS - 1, false);
         check(short, 1, true);
         check(short, 1000, true);
         check(long, 1, false);
         check(short, SHORT_SLEEPS - 1, false);
+    }
+
+    #[test]
+    fn vigils_are_held_only_where_more_is_written_with_them() {
+        let check = |sleeping: u64, watching: u64, expected: bool| {
+            let (mut trial, mut now, mut writes) = (Trial::Idle, Instant::now(), 0);
+            let mut both = [0, 0];
+            while !matches!(trial, Trial::Decided { .. }) {
+                let watches = trial.says_watch(now, writes);
+                both[usize::from(watches)] += 1;
+                writes += if watches { watching } else { sleeping };
+                now += TRIED_FOR / 20;
+            }
+            assert!(both.iter().all(|rounds| *rounds >= 20), "both are tried: {both:?}");
+            assert_eq!(trial.says_watch(now, writes), expected, "{sleeping} and {watching} writes");
+            trial.says_watch(now + KEPT_FOR, writes);
+            assert!(matches!(trial, Trial::Sleeping(_)), "it is tried again: {trial:?}");
+        };
+        check(10, 20, true);
+        check(100, 105, false);
+        check(20, 10, false);
+    }
+
+    #[test]
+    fn a_pause_decides_nothing() {
+        let (mut trial, begin) = (Trial::Idle, Instant::now());
+        trial.says_watch(begin, 0);
+        trial.says_watch(begin + 3 * TRIED_FOR, 1000);
+        assert!(matches!(trial, Trial::Sleeping(Span { writes: 1000, .. })), "{trial:?}");
+        trial.says_watch(begin + 4 * TRIED_FOR, 2000);
+        assert!(matches!(trial, Trial::Watching(..)), "{trial:?}");
+        trial.says_watch(begin + 7 * TRIED_FOR, 3000);
+        assert!(matches!(trial, Trial::Sleeping(_)), "{trial:?}");
     }
 }
