@@ -9,15 +9,14 @@
 //!   no work ─► watch, at most VIGIL_MAX ─► sleep (returns at once if something came) ─► woken: how long was it?
 //! ```
 //!
-//! Where waking is cheap, a vigil only takes a core from whoever has the answer to give. So every half minute of conversation
-//! all threads sleep for a moment and hold vigils for another, and go on with what let more be written: see [`Trial`].
+//! On some machines a vigil only takes a core from whoever has the answer to give. So every half minute of conversation all
+//! threads sleep for a moment and hold vigils for another, and go on with what let more be written: see [`Trial`].
 
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::net::TcpStream;
 
@@ -55,8 +54,11 @@ pub fn before_sleep() {
         if !vigil.habit.is_conversation() {
             return;
         }
-        let pays = TRIAL.lock().says_watch(now, writes);
-        if pays && !vigil.watch() {
+        // Whoever finds another thread there goes on as before: nobody waits for this.
+        if let Ok(mut trial) = TRIAL.try_lock() {
+            vigil.pays = trial.says_watch(now, writes);
+        }
+        if vigil.pays && !vigil.watch() {
             vigil.habit = Habit::default();
             vigil.since = None;
         }
@@ -81,6 +83,8 @@ pub(crate) fn used(socket: &Arc<TcpStream>) {
 struct Vigil {
     habit: Habit,
     since: Option<Instant>,
+    /// What the trial said last.
+    pays: bool,
     /// Since the last sleep.
     writes: u64,
     sockets: [Weak<TcpStream>; WATCHED],
