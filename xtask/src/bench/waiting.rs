@@ -133,23 +133,24 @@ fn fill(server: &Server, body_bytes: usize, window: usize, messages: u64) -> Res
 
 /// Seconds until all had come back.
 fn drain(server: &Server, messages: u64) -> Result<f64> {
-    let mut consumer = Connection::open(server.address)?;
-    let (counters, begin) = (Counters::default(), Instant::now());
-    consumer.consume(QUEUE.as_bytes(), Acks::Manual { prefetch: PREFETCH })?;
-    consume(consumer, Some(ACK_EVERY), messages, &counters)?;
-    all_came(&counters, messages)?;
-    Ok(begin.elapsed().as_secs_f64())
+    let (received, took) = read_back(server, messages)?;
+    all_came(received, messages)?;
+    Ok(took.as_secs_f64())
 }
 
 /// Until the first ones had come back; what one read brings may be more of them.
 fn sample(server: &Server) -> Result<Duration> {
+    let (received, took) = read_back(server, SAMPLE)?;
+    ensure!(received >= SAMPLE, "{received} of {SAMPLE} messages came back");
+    Ok(took)
+}
+
+fn read_back(server: &Server, messages: u64) -> Result<(u64, Duration)> {
     let mut consumer = Connection::open(server.address)?;
     let (counters, begin) = (Counters::default(), Instant::now());
     consumer.consume(QUEUE.as_bytes(), Acks::Manual { prefetch: PREFETCH })?;
-    consume(consumer, Some(ACK_EVERY), SAMPLE, &counters)?;
-    let received = counters.received.load(Ordering::Relaxed);
-    ensure!(received >= SAMPLE, "{received} of {SAMPLE} messages came back");
-    Ok(begin.elapsed())
+    consume(consumer, Some(ACK_EVERY), messages, &counters)?;
+    Ok((counters.received.load(Ordering::Relaxed), begin.elapsed()))
 }
 
 fn fill_stream(server: &Server, messages: u64) -> Result<f64> {
@@ -163,12 +164,11 @@ fn drain_stream(server: &Server, messages: u64) -> Result<f64> {
     let (counters, begin) = (Counters::default(), Instant::now());
     let consumer = jetstream::subscribe(server.address, QUEUE)?;
     jetstream::consume(consumer, ACK_EVERY, messages, &counters)?;
-    all_came(&counters, messages)?;
+    all_came(counters.received.load(Ordering::Relaxed), messages)?;
     Ok(begin.elapsed().as_secs_f64())
 }
 
-fn all_came(counters: &Counters, messages: u64) -> Result<()> {
-    let received = counters.received.load(Ordering::Relaxed);
+fn all_came(received: u64, messages: u64) -> Result<()> {
     ensure!(received == messages, "{received} of {messages} messages came back");
     Ok(())
 }
