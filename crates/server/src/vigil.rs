@@ -49,6 +49,7 @@ pub fn before_sleep() {
     VIGIL.with_borrow_mut(|vigil| {
         let now = Instant::now();
         vigil.since = Some(now);
+        // Not only in conversations: sleeps are longer without vigils, and what is written between them counts as well.
         let new = std::mem::take(&mut vigil.writes);
         let writes = WRITES.fetch_add(new, Ordering::Relaxed) + new;
         if !vigil.habit.is_conversation() {
@@ -187,17 +188,17 @@ impl Trial {
         *self = match *self {
             Trial::Idle => Trial::Sleeping(span),
             Trial::Sleeping(slept) => match slept.end(now, writes) {
-                None => return false,
+                None => *self,
                 Some(Measured::Rate(rate)) => Trial::Watching(span, rate),
                 Some(Measured::Nothing) => Trial::Sleeping(span),
             },
             Trial::Watching(watched, sleeping) => match watched.end(now, writes) {
-                None => return true,
+                None => *self,
                 // A tenth more, since one of them has more by chance alone.
                 Some(Measured::Rate(rate)) => Trial::Decided { pays: rate > sleeping * 1.1, at: now },
                 Some(Measured::Nothing) => Trial::Sleeping(span),
             },
-            Trial::Decided { pays, at } if now - at < KEPT_FOR => return pays,
+            Trial::Decided { at, .. } if now - at < KEPT_FOR => *self,
             Trial::Decided { .. } => Trial::Sleeping(span),
         };
         match *self {
